@@ -1,0 +1,1 @@
+"""What should run? The spec, its launch through TorchX, the node agent, the checkpoints."""

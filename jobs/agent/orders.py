@@ -1,0 +1,189 @@
+"""What may the supervisor ask of an agent? Every order is safe to hear twice.
+
+The link is one TCP connection that the agent dials: lines of JSON, each a value in the format of `monitors.wire`.
+
+    agent       -> Hello(token, run, attempt, node, ...)          first line, always
+    supervisor  -> Welcome()  or  Refused(why)                     then both talk at will
+    agent       -> Report(seq, signal)                             kept and sent again until acknowledged
+    supervisor  -> Heard(seq)                                      everything up to seq is in the journal
+    supervisor  -> any order below
+
+An agent that loses the link trains on, buffers its reports (progress is thinned out, facts are not) and dials again
+with the address it reads anew from `$LASTGOOD_HOME/supervisor.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from monitors import signals, wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where the ranks of one world meet: a TCPStore of its own, so that no stale key can be read."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A checkpoint that the world may restore."""
+
+    checkpoint: str
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who dials."""
+
+    token: str
+    run: str
+    attempt: int
+    node: int
+    host: str
+    pid: int
+    started_at: float
+    """of the agent process, to tell a reused pid"""
+    world: int
+    """newest world it has workers for, or was ordered to start; 0 for none"""
+    alive: bool
+    """workers of that world are running"""
+    store: Store | None = None
+    """only node 0: the store for the *next* world; listens already"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The supervisor knows this agent."""
+
+    heard: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The supervisor does not want this agent: wrong token, or its attempt is over. It ends its workers and itself."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A signal, numbered by the agent from 1."""
+
+    seq: int
+    signal: signals.Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOffered:
+    """Node 0 has a fresh store for the next world."""
+
+    store: Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """Reports up to `seq` need not be sent again."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWorld:
+    """Start this node's workers; nothing happens when this or a newer world was ordered before."""
+
+    world: int
+    store: Store
+    candidates: tuple[Candidate, ...]
+    """newest first; empty: start fresh. The ranks take the first whose bytes match its manifest."""
+    skips: tuple[tuple[int, int], ...]
+    """data indices never to be fed, half-open"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopWorld:
+    """End this node's workers of `world` and of older ones: SIGKILL at once, SIGTERM first when `grace_s` > 0."""
+
+    world: int
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAfter:
+    """Ask the ranks to finish `step`, save, and end with status 0."""
+
+    world: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyCheckpoint:
+    """Read a checkpoint back and compare it with its manifest."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteCheckpoint:
+    """Remove a checkpoint, atomically for a reader."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAt:
+    """Take `ProcessLooked` of these ranks (all of this node when empty), stacks included where possible."""
+
+    world: int
+    ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inject:
+    """A drill: `kill`, `stop` (signals, by the agent), `exception`, `spin`, `nan`, `exit` (by the SDK inside the rank)."""
+
+    world: int
+    drill: str
+    rank: int
+    number: int
+    """unique in the run: injected once, however often the order comes"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """The attempt is over: end the workers, then the agent."""
+
+    grace_s: float = 0.0
+
+
+Order = StartWorld | StopWorld | StopAfter | VerifyCheckpoint | DeleteCheckpoint | LookAt | Inject | Leave
+ToAgent = Welcome | Refused | Heard | Order
+FromAgent = Hello | Report | StoreOffered
+
+TO_AGENT = wire.by_name(
+    Welcome, Refused, Heard, StartWorld, StopWorld, StopAfter, VerifyCheckpoint, DeleteCheckpoint, LookAt, Inject, Leave
+)
+FROM_AGENT = wire.by_name(Hello, StoreOffered)
+SIGNALS = wire.by_name(*signals.Signal.__args__)
+
+
+def encode(message: ToAgent | FromAgent) -> bytes:
+    """One line for the link, newline included."""
+    if isinstance(message, Report):
+        # The signal is tagged on its own: a union cannot be told from its fields.
+        body = f'{{"{wire.TAG}":"Report","seq":{message.seq},"signal":{wire.dumps(message.signal)}}}'
+        return body.encode() + b"\n"
+    return wire.dumps(message).encode() + b"\n"
+
+
+def decode_from_agent(body: dict[str, Any]) -> FromAgent:
+    """The message of one parsed line. Raises KeyError or ValueError when it is none."""
+    if body.get(wire.TAG) == "Report":
+        return Report(seq=int(body["seq"]), signal=wire.decode(body["signal"], SIGNALS))
+    message: FromAgent = wire.decode(body, FROM_AGENT)
+    return message

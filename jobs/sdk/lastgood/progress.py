@@ -1,0 +1,218 @@
+"""How does a rank tell where it is, for the price of a memory write?
+
+One file of shared memory per rank and world, made by the agent, written by the rank alone (but for the control words,
+which the agent alone writes), read by the agent at any time without a lock: a record is complete before `head` counts
+it. The layout is the contract between any training process and any agent, little endian, version 1:
+
+    0    magic 8s "LGPROG01"      8   u32 version        12  u32 records the ring holds
+    16   u64 head: records ever written                  24  u64 bytes in the notes file
+    32   i64 phase: index in PHASES                      40  i64 when the phase began, ns, monotonic
+    48   i64 last finished step
+    64   f64 x 16 seconds spent in each phase, the running one not counted
+    256  i64 stop after this step, -1 for never          264 i64 number of the newest drill
+    4096 the ring: RECORD x capacity
+
+The monotonic clock is one for all processes of a host (Linux), so the agent can compare it with its own.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from dataclasses import dataclass
+
+MAGIC = b"LGPROG01"
+VERSION = 1
+PHASES = ("starting", "restoring", "step", "save", "eval", "data", "done")
+"""Index in the file; append only."""
+HEADER_BYTES = 4096
+CAPACITY = 2048
+"""A full ring is 128 KiB: at 1 ms a step the agent may be away for 2 s before a loss value is overwritten."""
+RECORD = struct.Struct("<qqdddddd")
+"""step, data index, time of finishing (epoch seconds), loss, gradient norm, learning rate, tokens, step seconds"""
+
+_HEAD = struct.Struct("<Q")
+_I64 = struct.Struct("<q")
+_PHASE = struct.Struct("<qq")
+_SPENT = struct.Struct("<16d")
+_AT_HEAD, _AT_NOTES, _AT_PHASE, _AT_STEP, _AT_SPENT, _AT_STOP, _AT_DRILL = 16, 24, 32, 48, 64, 256, 264
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One look at a rank."""
+
+    head: int
+    notes: int
+    phase: str
+    phase_since_s: float
+    """monotonic seconds"""
+    step: int
+    spent_s: tuple[float, ...]
+    """per phase in the order of PHASES, the running phase counted up to the look"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One finished step; None where the training code reported nothing (which a NaN of the model is not)."""
+
+    step: int
+    data_index: int
+    at: float
+    loss: float | None
+    grad_norm: float | None
+    lr: float | None
+    tokens: float | None
+    step_s: float
+
+
+def create(path: str, capacity: int = CAPACITY) -> None:
+    """Make an empty progress file (the agent does, before the rank starts)."""
+    body = bytearray(HEADER_BYTES + capacity * RECORD.size)
+    body[0:8] = MAGIC
+    struct.pack_into("<II", body, 8, VERSION, capacity)
+    _I64.pack_into(body, _AT_STOP, -1)
+    _PHASE.pack_into(body, _AT_PHASE, 0, time.monotonic_ns())
+    with open(path, "wb") as file:
+        file.write(body)
+
+
+def _open(path: str, *, write: bool) -> tuple[mmap.mmap, int]:
+    fd = os.open(path, os.O_RDWR if write else os.O_RDONLY)
+    try:
+        memory = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+    finally:
+        os.close(fd)
+    version, capacity = struct.unpack_from("<II", memory, 8)
+    if memory[0:8] != MAGIC or version != VERSION:
+        raise ValueError(f"{path} is not a progress file of version {VERSION}")
+    return memory, capacity
+
+
+# A missing value must differ from a NaN that the model produced, so "not reported" is a NaN with a payload of its own.
+_MISSING_BITS = 0x7FF8_0000_0000_4C47
+_MISSING = struct.unpack("<d", struct.pack("<Q", _MISSING_BITS))[0]
+
+
+def _read_value(memory: mmap.mmap, at: int) -> float | None:
+    bits = struct.unpack_from("<Q", memory, at)[0]
+    return None if bits == _MISSING_BITS else struct.unpack_from("<d", memory, at)[0]
+
+
+class Writer:
+    """The rank's side. Not thread-safe: one training thread writes."""
+
+    def __init__(self, path: str) -> None:
+        self._memory, self._capacity = _open(path, write=True)
+        self._head = _HEAD.unpack_from(self._memory, _AT_HEAD)[0]
+        self._spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))
+        self._phase, self._since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
+
+    def phase(self, phase: str) -> None:
+        """Enter a phase; the time since the last change goes to the phase that ends."""
+        now = time.monotonic_ns()
+        self._spent[self._phase] += (now - self._since_ns) * 1e-9
+        _SPENT.pack_into(self._memory, _AT_SPENT, *self._spent)
+        self._phase, self._since_ns = PHASES.index(phase), now
+        _PHASE.pack_into(self._memory, _AT_PHASE, self._phase, now)
+
+    def row(
+        self,
+        step: int,
+        data_index: int,
+        loss: float | None,
+        grad_norm: float | None,
+        lr: float | None,
+        tokens: float | None,
+        step_s: float,
+    ) -> None:
+        """Write one finished step; the counters move after the record is whole."""
+        at = HEADER_BYTES + (self._head % self._capacity) * RECORD.size
+        RECORD.pack_into(
+            self._memory,
+            at,
+            step,
+            data_index,
+            time.time(),
+            _MISSING if loss is None else loss,
+            _MISSING if grad_norm is None else grad_norm,
+            _MISSING if lr is None else lr,
+            _MISSING if tokens is None else tokens,
+            step_s,
+        )
+        self._head += 1
+        _HEAD.pack_into(self._memory, _AT_HEAD, self._head)
+        _I64.pack_into(self._memory, _AT_STEP, step)
+
+    def stands_at(self, step: int) -> None:
+        """Set the last finished step without a row: after a restore."""
+        _I64.pack_into(self._memory, _AT_STEP, step)
+
+    def noted(self, notes_bytes: int) -> None:
+        """Tell the agent how long the notes file is now."""
+        _HEAD.pack_into(self._memory, _AT_NOTES, notes_bytes)
+
+    def stop_after(self) -> int:
+        """The step after which to save and end, -1 for never."""
+        return int(_I64.unpack_from(self._memory, _AT_STOP)[0])
+
+    def drill(self) -> int:
+        """Number of the newest drill that the agent ordered, 0 for none."""
+        return int(_I64.unpack_from(self._memory, _AT_DRILL)[0])
+
+
+class Reader:
+    """The agent's side."""
+
+    def __init__(self, path: str) -> None:
+        self._memory, self._capacity = _open(path, write=True)
+
+    def look(self) -> Standing:
+        """Where the rank is now."""
+        phase, since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
+        spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))[: len(PHASES)]
+        spent[phase] += max(0.0, (time.monotonic_ns() - since_ns) * 1e-9)
+        return Standing(
+            head=_HEAD.unpack_from(self._memory, _AT_HEAD)[0],
+            notes=_HEAD.unpack_from(self._memory, _AT_NOTES)[0],
+            phase=PHASES[phase],
+            phase_since_s=since_ns * 1e-9,
+            step=_I64.unpack_from(self._memory, _AT_STEP)[0],
+            spent_s=tuple(spent),
+        )
+
+    def rows(self, since: int) -> tuple[int, list[Row]]:
+        """The rows after the first `since`, and the new count; rows that were overwritten meanwhile are left out."""
+        head = int(_HEAD.unpack_from(self._memory, _AT_HEAD)[0])
+        # One slot is left out: the writer may be filling it right now.
+        oldest = max(since, head - self._capacity + 1)
+        return head, [self._row(number) for number in range(oldest, head)]
+
+    def _row(self, number: int) -> Row:
+        at = HEADER_BYTES + (number % self._capacity) * RECORD.size
+        step, data_index, finished, _, _, _, _, step_s = RECORD.unpack_from(self._memory, at)
+        loss, grad_norm, lr, tokens = (_read_value(self._memory, at + 24 + 8 * i) for i in range(4))
+        return Row(
+            step=step,
+            data_index=data_index,
+            at=finished,
+            loss=loss,
+            grad_norm=grad_norm,
+            lr=lr,
+            tokens=tokens,
+            step_s=step_s,
+        )
+
+    def order_stop_after(self, step: int) -> None:
+        """Ask the rank to save and end after `step`."""
+        _I64.pack_into(self._memory, _AT_STOP, step)
+
+    def order_drill(self, number: int) -> None:
+        """Tell the rank that drill `number` lies in its drill file."""
+        _I64.pack_into(self._memory, _AT_DRILL, number)
+
+    def close(self) -> None:
+        """Unmap; the file itself is the agent's to remove."""
+        self._memory.close()

@@ -1,0 +1,95 @@
+"""What did a detector conclude? The vocabulary of everything that can go wrong with a run.
+
+Each kind has a runbook `runbooks/KIND.md` whose front matter is the policy for it, and a drill that provokes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """One member per runbook; the value is the runbook's file name."""
+
+    WORKER_KILLED = "worker_killed"
+    """a signal ended a rank: SIGKILL, SIGSEGV, the OOM killer"""
+    WORKER_EXCEPTION = "worker_exception"
+    """a rank raised, or exited with a status that is not 0"""
+    CRASH_LOOP = "crash_loop"
+    """the same failure at the same step again: it would happen for ever"""
+    HANG = "hang"
+    """a rank stopped moving: stopped, spinning, or waiting for somebody"""
+    START_STALLED = "start_stalled"
+    """a world was started and never came to its first step"""
+    LAUNCH_FAILED = "launch_failed"
+    """the scheduler refused, or its agents never came"""
+    AGENT_LOST = "agent_lost"
+    """the agent of a node is dead, on two witnesses"""
+    NODE_UNSEEN = "node_unseen"
+    """nobody hears the agent of a node; it may well be training"""
+    NONFINITE_LOSS = "nonfinite_loss"
+    LOSS_SPIKE = "loss_spike"
+    """the loss jumped and stayed up"""
+    LOSS_DIVERGENCE = "loss_divergence"
+    """the loss drifts up and does not come back"""
+    LOSS_TRANSIENT = "loss_transient"
+    """a spike that recovered by itself: noted, not punished"""
+    CHECKPOINT_CORRUPT = "checkpoint_corrupt"
+    SAVE_FAILED = "save_failed"
+    """disk full, dying disk, no rights: the run goes on, its safety net does not"""
+    SUPERVISOR_RESTARTED = "supervisor_restarted"
+
+
+class Blame(StrEnum):
+    """Whose fault, as far as the evidence goes."""
+
+    HARDWARE = "hardware"
+    NETWORK = "network"
+    USER_CODE = "user_code"
+    DATA = "data"
+    STORAGE = "storage"
+    HOST = "host"
+    SCHEDULER = "scheduler"
+    NUMERICS = "numerics"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Where the fault sits, as precisely as it is known."""
+
+    node: int | None = None
+    rank: int | None = None
+    device: str | None = None
+    """GPU UUID"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One conclusion: what, where, since when, and why we think so."""
+
+    kind: Kind
+    at: float
+    """when it was concluded"""
+    onset: float
+    """when the fault began, as far back as the evidence goes"""
+    world: int
+    subject: Subject = Subject()
+    onset_step: int | None = None
+    """first step that the fault may have touched; None when steps mean nothing for it"""
+    step: int = 0
+    """last finished step of the world when it was concluded"""
+    confidence: float = 1.0
+    blame: Blame | None = None
+    """overrides the runbook's when the evidence knows better"""
+    fingerprint: str = ""
+    """equal for two incidents that are the same failure again"""
+    checkpoint: str | None = None
+    """the checkpoint it is about"""
+    evidence: tuple[str, ...] = ()
+    """sentences a person can check, strongest first"""
+
+    def __post_init__(self) -> None:
+        assert self.onset <= self.at, f"onset {self.onset} after conclusion {self.at}"
+        assert 0.0 <= self.confidence <= 1.0, f"confidence {self.confidence}"

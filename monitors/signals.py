@@ -1,0 +1,277 @@
+"""What did a sensor see? Facts with a time and a place, and no opinion.
+
+Every signal carries `at` (seconds since the epoch, on the clock of the host that saw it). `node` is the index of the
+node in the attempt, `rank` the global rank, `world` the number of the set of ranks inside the attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a rank says it is doing; limits for silence are learned per phase."""
+
+    STARTING = "starting"
+    """the process exists, the training loop was not entered yet"""
+    RESTORING = "restoring"
+    STEP = "step"
+    SAVE = "save"
+    """the part of a save that the step waits for"""
+    EVAL = "eval"
+    DATA = "data"
+    """waiting for the next batch"""
+    DONE = "done"
+
+
+PHASES: tuple[Phase, ...] = tuple(Phase)
+"""The order is the wire format of the progress file: append only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a rank ended, in its own words, written by the exception hook before the process ends."""
+
+    kind: str
+    """qualified name of the exception's class"""
+    message: str
+    traceback: str
+    raised_at: float
+    fingerprint: str
+    """same code, same place, same exception: equal (line numbers in user files count, addresses do not)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankStarted:
+    """A worker process holds a rank."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEntered:
+    """The rank reached its training loop (imports done, process group up) and begins to restore."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRestored:
+    """The rank holds the state of a checkpoint, or a fresh state when `checkpoint` is None."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    checkpoint: str | None
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankProgress:
+    """Where a rank stands now. Sent when it changed, and at least every `SEEN_EVERY_S` when it did not."""
+
+    at: float
+    """when the agent looked"""
+    node: int
+    world: int
+    rank: int
+    step: int
+    """last finished step; 0 before the first"""
+    phase: Phase
+    moved_at: float
+    """when the rank last moved: a new step, a new phase, or (unmodified scripts) output or CPU use"""
+    spent_s: tuple[float, ...] = ()
+    """seconds this process spent in each phase so far, in the order of PHASES"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReported:
+    """One finished step as the training code reported it."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    step: int
+    loss: float | None = None
+    grad_norm: float | None = None
+    lr: float | None = None
+    tokens: float | None = None
+    data_index: int | None = None
+    step_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankExited:
+    """A worker process ended, seen through its pidfd."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    code: int | None
+    """exit status, None when a signal ended it"""
+    signal: int | None
+    step: int
+    """last finished step"""
+    failure: Failure | None = None
+    ordered: bool = False
+    """the agent ended it on an order: not a fault"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLooked:
+    """What the kernel says of a worker: taken when a rank has not moved for a while."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    state: str
+    """letter of /proc/PID/stat: R, S, D, T, Z"""
+    cpu_s: float
+    stack: tuple[str, ...] = ()
+    """innermost frame last, one line each; empty when nothing could read it"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveCommitted:
+    """A checkpoint is whole on durable storage: all shards, manifest, fsync, one rename."""
+
+    at: float
+    node: int
+    world: int
+    checkpoint: str
+    """directory name: `step-00000040.a1w3`"""
+    step: int
+    bytes: int
+    saved_at: float
+    """when the state was copied, which is what decides whether a fault is inside it"""
+    stall_s: float = 0.0
+    """what the step paid"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveFailed:
+    """A save did not become a checkpoint; training goes on."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    step: int
+    why: str
+    errno: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointVerified:
+    """Every byte was read back and matches the manifest."""
+
+    at: float
+    node: int
+    checkpoint: str
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRefused:
+    """A checkpoint does not match its manifest (or has none): nothing of it reached the model."""
+
+    at: float
+    node: int
+    checkpoint: str
+    why: str
+    rank: int | None = None
+    """the rank that refused it while restoring; None when the verifier did"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDeleted:
+    """A checkpoint is gone from storage because it was ordered gone."""
+
+    at: float
+    node: int
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSeen:
+    """The agent of a node is there and looked at its ranks: without this, silence means nothing."""
+
+    at: float
+    node: int
+    world: int
+    """0 when no world was started yet"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldStarted:
+    """Every worker of this node for this world was started."""
+
+    at: float
+    node: int
+    world: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldStopped:
+    """No worker of this node for this world is left; sent once for each world, whatever ended it."""
+
+    at: float
+    node: int
+    world: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind:
+    """A sense cannot see: unknown is not healthy."""
+
+    at: float
+    node: int
+    sense: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillDone:
+    """A fault was injected on purpose."""
+
+    at: float
+    node: int
+    world: int
+    drill: str
+    rank: int | None = None
+
+
+Signal = (
+    RankStarted
+    | RankEntered
+    | RankRestored
+    | RankProgress
+    | StepReported
+    | RankExited
+    | ProcessLooked
+    | SaveCommitted
+    | SaveFailed
+    | CheckpointVerified
+    | CheckpointRefused
+    | CheckpointDeleted
+    | NodeSeen
+    | WorldStarted
+    | WorldStopped
+    | Blind
+    | DrillDone
+)
+
+SEEN_EVERY_S = 0.25
+"""how often an agent says that it looked: a quarter of the 1 s floor of the hang limits"""

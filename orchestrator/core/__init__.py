@@ -1,0 +1,1 @@
+"""The decision core: pure, total, deterministic. No clock, no randomness, no I/O, no logging in here."""

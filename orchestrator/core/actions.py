@@ -1,0 +1,100 @@
+"""What may the core ask of the world? Imperative; each is safe to perform twice, by the numbers in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.policy import Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Submit the attempt to the scheduler. Answer: Launched or LaunchFailed, then AgentJoined per node."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndAttempt:
+    """End every process of the attempt and make sure. Answer: AttemptEnded."""
+
+    attempt: int
+    why: str
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWorld:
+    """Start the ranks on every node. Answer: WorldEntered, WorldRestored, Progressed, or an incident."""
+
+    attempt: int
+    world: int
+    candidates: tuple[str, ...]
+    """checkpoints it may restore, newest first; empty: fresh"""
+    skips: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopWorld:
+    """End the ranks on every node. Answer: NodeStopped per node."""
+
+    attempt: int
+    world: int
+    grace_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAfterStep:
+    """Let the ranks finish a step soon, save and end. Answer: RankFinished per rank, NodeStopped per node."""
+
+    attempt: int
+    world: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyCheckpoint:
+    """Answer: CheckpointVerified or CheckpointRefused."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteCheckpoint:
+    """Answer: CheckpointDeleted."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectFault:
+    """A drill. Answer: what the fault does."""
+
+    attempt: int
+    world: int
+    drill: str
+    rank: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Tell a person; `page` wakes one."""
+
+    severity: Severity
+    title: str
+    text: str
+    incident: str | None = None
+    page: bool = False
+
+
+Action = (
+    Launch
+    | EndAttempt
+    | StartWorld
+    | StopWorld
+    | StopAfterStep
+    | VerifyCheckpoint
+    | DeleteCheckpoint
+    | InjectFault
+    | Alert
+)

@@ -1,0 +1,265 @@
+"""What can happen to a run? Past tense, `at` in seconds since the epoch, everything the core needs inside.
+
+Journal format: fields are only ever added, with defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitors.incidents import Incident
+from orchestrator.core.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the core must know of the spec."""
+
+    nodes: int = 1
+    ranks_per_node: int = 1
+    skips: tuple[tuple[int, int], ...] = ()
+    """data indices never to be fed, half-open"""
+    keep: int = 2
+    """good checkpoints kept"""
+    probation_steps: int = 20
+    """healthy steps after a save before it counts as good"""
+    skip_margin_steps: int = 8
+    """steps skipped beyond the last one fed, when a window of data is skipped"""
+    fresh_steps_max: int = 500
+    """steps that may be thrown away by starting from scratch when no checkpoint is usable"""
+    launch_timeout_s: float = 120.0
+    start_timeout_s: float = 600.0
+    """from starting a world to its first step"""
+    stop_timeout_s: float = 30.0
+    """from the order to end a world to no worker left"""
+    stop_grace_s: float = 60.0
+    """for finishing the step and saving, when a user stops the run"""
+    unheard_s: float = 900.0
+    """no progress heard for this long: a person is told"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSubmitted:
+    at: float
+    run: str
+    plan: Plan
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """The runbooks differ from those the run was decided with so far."""
+
+    at: float
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStarted:
+    """A supervisor took the run over (again)."""
+
+    at: float
+    pid: int
+    last_alive: float | None = None
+    """when the one before was last known alive; None for the first"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """The scheduler took the attempt."""
+
+    at: float
+    attempt: int
+    handle: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchFailed:
+    at: float
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentJoined:
+    """The agent of a node dialled (again)."""
+
+    at: float
+    attempt: int
+    node: int
+    host: str
+    world: int = 0
+    """newest world the agent knows of"""
+    alive: bool = False
+    """workers of that world are running"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentGone:
+    """The agent of a node is dead, on two independent witnesses; its workers are dead too."""
+
+    at: float
+    attempt: int
+    node: int
+    witnesses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """No process of the attempt is left anywhere."""
+
+    at: float
+    attempt: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldEntered:
+    """Every rank reached its training loop."""
+
+    at: float
+    world: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldRestored:
+    """Every rank holds its state."""
+
+    at: float
+    world: int
+    checkpoint: str | None
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """The world finished steps: the first one, then about once a second, and before it ends."""
+
+    at: float
+    world: int
+    step: int
+    """last step that every rank finished"""
+    spent_s: dict[str, float] | None = None
+    """seconds that the slowest rank of this world has spent per phase (`monitors.signals.Phase`) since it started"""
+    step_s: float | None = None
+    """median seconds of a step lately"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankFinished:
+    """A rank ended with status 0 by itself."""
+
+    at: float
+    world: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStopped:
+    """No worker of this world is left on this node."""
+
+    at: float
+    world: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointCommitted:
+    at: float
+    checkpoint: str
+    step: int
+    world: int
+    saved_at: float
+    bytes: int
+    path: str
+    stall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointVerified:
+    at: float
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRefused:
+    """Its bytes do not match its manifest."""
+
+    at: float
+    checkpoint: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDeleted:
+    at: float
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentDetected:
+    at: float
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """A person wants the run to end; checkpoint first, unless `now`."""
+
+    at: float
+    by: str
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested:
+    """A person wants a held or stopped run to go on."""
+
+    at: float
+    by: str
+    from_step: int | None = None
+    """newest step allowed to resume from"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillRequested:
+    """A person wants a fault; noted so that the story and the ledger tell it from a real one."""
+
+    at: float
+    by: str
+    drill: str
+    rank: int | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    """Silence until the deadline."""
+
+    at: float
+
+
+Event = (
+    RunSubmitted
+    | PolicyChanged
+    | SupervisorStarted
+    | Launched
+    | LaunchFailed
+    | AgentJoined
+    | AgentGone
+    | AttemptEnded
+    | WorldEntered
+    | WorldRestored
+    | Progressed
+    | RankFinished
+    | NodeStopped
+    | CheckpointCommitted
+    | CheckpointVerified
+    | CheckpointRefused
+    | CheckpointDeleted
+    | IncidentDetected
+    | StopRequested
+    | ResumeRequested
+    | DrillRequested
+    | TimePassed
+)

@@ -1,0 +1,163 @@
+"""What must be remembered about a run? One frozen value; the journal's snapshots are this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from monitors.incidents import Incident, Kind
+from orchestrator.core.actions import Action
+from orchestrator.core.events import Plan
+from orchestrator.core.policy import Policy, Rung
+
+
+class Phase(StrEnum):
+    """Where a run stands. The comment says what it waits for."""
+
+    LAUNCHING = "launching"
+    """agents to join"""
+    STARTING = "starting"
+    """the first step of a world"""
+    TRAINING = "training"
+    """more steps"""
+    STOPPING_WORLD = "stopping_world"
+    """no worker of the world left, to start the next one"""
+    BACKING_OFF = "backing_off"
+    """the wait before the next world"""
+    RELAUNCHING = "relaunching"
+    """no process of the attempt left, to launch the next one"""
+    FINISHING = "finishing"
+    """no process of the attempt left, the run being complete"""
+    STOPPING = "stopping"
+    """the world to save and end, or nothing left, because a person said so"""
+    HOLDING = "holding"
+    """no process of the attempt left, to hold"""
+    HELD = "held"
+    """a person"""
+    SUCCEEDED = "succeeded"
+    STOPPED = "stopped"
+
+
+ENDED = frozenset({Phase.HELD, Phase.SUCCEEDED, Phase.STOPPED})
+"""No process is left and nothing is outstanding."""
+
+
+class CheckpointState(StrEnum):
+    COMMITTED = "committed"
+    VERIFIED = "verified"
+    GOOD = "good"
+    TAINTED = "tainted"
+    CORRUPT = "corrupt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One durable save."""
+
+    name: str
+    step: int
+    world: int
+    saved_at: float
+    bytes: int
+    path: str
+    state: CheckpointState = CheckpointState.COMMITTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """Saves of `world` or older ones from `step` on (or after `onset`, when steps mean nothing) are suspect."""
+
+    world: int
+    onset: float
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """One incident that cost something, for ladder and budget."""
+
+    at: float
+    kind: Kind
+    step: int
+    fingerprint: str
+    best_step: int
+    """furthest step of the run when it struck: progress beyond it forgives"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An incident that is not over."""
+
+    id: str
+    incident: Incident
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What happens once the world is gone."""
+
+    rung: Rung
+    candidates: tuple[str, ...]
+    backoff_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything the core remembers about one run."""
+
+    run: str
+    plan: Plan
+    policy: Policy
+    phase: Phase
+    reason: str
+    """one sentence: why the run is where it is"""
+    since: float
+    """when the phase began"""
+    attempt: int = 0
+    world: int = 0
+    """newest world ordered; numbers never repeat within a run"""
+    joined: tuple[int, ...] = ()
+    """nodes of this attempt whose agent has dialled"""
+    stopped: tuple[int, ...] = ()
+    """nodes with no worker of the newest world left"""
+    finished: tuple[int, ...] = ()
+    """ranks of the newest world that ended by themselves with status 0"""
+    entered: bool = False
+    """the newest world speaks through the SDK"""
+    step: int = 0
+    """last step that every rank of the newest world finished"""
+    best_step: int = 0
+    """furthest step that any world finished, on the current line of data"""
+    heard: float = 0.0
+    """when progress was last heard"""
+    restarts: int = 0
+    """worlds started after the first, for a fault"""
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """oldest first"""
+    taints: tuple[Taint, ...] = ()
+    skips: tuple[tuple[int, int], ...] = ()
+    open: tuple[Opened, ...] = ()
+    incidents: int = 0
+    """ever, to number them"""
+    strikes: tuple[Strike, ...] = ()
+    recovery: Recovery | None = None
+    hold_kind: Kind | None = None
+    """why the run is held, as a kind; None when it is not, or a budget or a person did it"""
+    deadline: float | None = None
+    """when silence becomes an event"""
+    nagged: int = 0
+    """how often a person was told about the present silence"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the core makes of one event."""
+
+    state: State
+    actions: tuple[Action, ...] = ()
+    reason: str = ""
+    """one sentence; empty when there was nothing to decide"""
+    opened: tuple[Opened, ...] = ()
+    closed: tuple[str, ...] = field(default=())
+    """ids of incidents that are over"""
