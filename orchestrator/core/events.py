@@ -143,6 +143,8 @@ class Progressed:
     """seconds that the slowest rank of this world has spent per phase (`monitors.signals.Phase`) since it started"""
     step_s: float | None = None
     """median seconds of a step lately"""
+    suspect_since: int | None = None
+    """the loss detector is not sure yet about steps from here on"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,8 @@ class Opened:
     id: str
     incident: Incident
     rung: Rung
+    until_step: int = 0
+    """over once the run's best step reaches this"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +100,13 @@ class Recovery:
     """What happens once the world is gone."""
 
     rung: Rung
-    candidates: tuple[str, ...]
     backoff_s: float = 0.0
+    good_only: bool = False
+    """a crash may resume from any verified checkpoint, a doubt about the numbers only from a good one"""
+    below_step: int | None = None
+    """only checkpoints of an earlier step"""
+    further_back: int = 0
+    """newest candidates left out, while older ones exist: the first rewind was too short"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,7 @@ class State:
     finished: tuple[int, ...] = ()
     """ranks of the newest world that ended by themselves with status 0"""
     entered: bool = False
-    """the newest world speaks through the SDK"""
+    """a world of this run spoke through the SDK, so its checkpoints are ours"""
     step: int = 0
     """last step that every rank of the newest world finished"""
     best_step: int = 0
@@ -147,7 +154,7 @@ class State:
     deadline: float | None = None
     """when silence becomes an event"""
     nagged: int = 0
-    """how often a person was told about the present silence"""
+    """how often the present wait ran out"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

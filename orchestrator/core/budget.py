@@ -1,0 +1,60 @@
+"""How often may it go wrong? Strikes, ladders and budgets, per kind of incident.
+
+Two memories (after OTP's restart intensity and s6's death counts, both filtered by cause): the strikes *without
+progress* choose the rung of the ladder and the back-off; all strikes inside the window must stay within the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from monitors.detect.crash_loop import repeats
+from monitors.incidents import Incident, Kind
+from orchestrator.core.policy import Response, Rung
+from orchestrator.core.state import State, Strike
+
+
+def settled_step(state: State, response: Response) -> int:
+    """The step that proves a fault striking now to be over: past the best one, and for doubts about the numbers far past."""
+    return state.best_step + (state.plan.probation_steps if response.taints else 1)
+
+
+def struck(state: State, incident: Incident, at: float) -> State:
+    """The state with one more strike; strikes outside every window are forgotten."""
+    horizon = at - max(response.window_s for response in state.policy.responses.values())
+    strike = Strike(
+        at=at,
+        kind=incident.kind,
+        step=incident.step,
+        fingerprint=incident.fingerprint,
+        best_step=settled_step(state, state.policy.responses[incident.kind]),
+    )
+    return replace(state, strikes=(*(s for s in state.strikes if s.at > horizon), strike))
+
+
+def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
+    """Strikes of a kind since which the run has not proved itself."""
+    return tuple(s for s in state.strikes if s.kind is kind and s.best_step > state.best_step)
+
+
+def spent(state: State, kind: Kind, at: float) -> bool:
+    """One more strike of this kind would exceed its budget."""
+    response = state.policy.responses[kind]
+    recent = sum(1 for s in state.strikes if s.kind is kind and s.at > at - response.window_s)
+    return recent >= response.strikes_max
+
+
+def rung(state: State, kind: Kind) -> tuple[Rung, float]:
+    """The rung that answers the next strike of this kind, and the wait before it in seconds."""
+    response = state.policy.responses[kind]
+    earlier = len(unforgiven(state, kind))
+    step = response.ladder[min(earlier, len(response.ladder) - 1)]
+    return step, response.backoff_s[min(earlier, len(response.backoff_s) - 1)]
+
+
+def loops(state: State, incident: Incident) -> bool:
+    """The same failure at the same step, again and again: a restart cannot help."""
+    if incident.kind is not Kind.WORKER_EXCEPTION:
+        return False
+    history = [(s.fingerprint, s.step) for s in state.strikes if s.kind is Kind.WORKER_EXCEPTION]
+    return repeats(history, incident.fingerprint, incident.step)

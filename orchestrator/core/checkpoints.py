@@ -1,0 +1,112 @@
+"""Which checkpoint may be trusted? States, taint, candidates for a restore, retention.
+
+The bug that every supervisor has which filters at detection time only: a checkpoint saved after the onset of a fault
+but verified after its detection. So taints are remembered, and every save is held against all of them at every step of
+its life, by when it was *saved*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from orchestrator.core.actions import DeleteCheckpoint
+from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
+
+RESTORABLE = (CheckpointState.VERIFIED, CheckpointState.GOOD)
+CANDIDATES_MAX = 5
+"""how many saves a world may fall back through by itself; older ones are offered to the next world"""
+
+
+def tainted(checkpoint: Checkpoint, taints: Iterable[Taint]) -> bool:
+    """The save may hold what a fault left behind."""
+    return any(
+        checkpoint.world <= taint.world
+        and (checkpoint.saved_at >= taint.onset if taint.step is None else checkpoint.step >= taint.step)
+        for taint in taints
+    )
+
+
+def _judged(checkpoint: Checkpoint, taints: Iterable[Taint]) -> Checkpoint:
+    if checkpoint.state is CheckpointState.CORRUPT or not tainted(checkpoint, taints):
+        return checkpoint
+    return replace(checkpoint, state=CheckpointState.TAINTED)
+
+
+def add(state: State, checkpoint: Checkpoint) -> State:
+    """Remember a new save; hearing of it twice changes nothing."""
+    if any(known.name == checkpoint.name for known in state.checkpoints):
+        return state
+    saves = sorted((*state.checkpoints, _judged(checkpoint, state.taints)), key=lambda c: (c.step, c.world))
+    return replace(state, checkpoints=tuple(saves))
+
+
+def taint(state: State, mark: Taint) -> State:
+    """Everything saved inside the fault is suspect from now on, whatever else is learned about it."""
+    saves = tuple(_judged(checkpoint, (mark,)) for checkpoint in state.checkpoints)
+    return replace(state, taints=(*state.taints, mark), checkpoints=saves)
+
+
+def _with_state(state: State, name: str, new: CheckpointState, *, only_from: tuple[CheckpointState, ...]) -> State:
+    saves = tuple(
+        replace(c, state=new) if c.name == name and c.state in only_from else c for c in state.checkpoints
+    )
+    return replace(state, checkpoints=saves)
+
+
+def verified(state: State, name: str) -> State:
+    """It was read back whole. A tainted one stays tainted."""
+    return _with_state(state, name, CheckpointState.VERIFIED, only_from=(CheckpointState.COMMITTED,))
+
+
+def corrupt(state: State, name: str) -> State:
+    """Its bytes are wrong, which nothing heals."""
+    return _with_state(state, name, CheckpointState.CORRUPT, only_from=tuple(CheckpointState))
+
+
+def deleted(state: State, name: str) -> State:
+    """It is gone from storage."""
+    return replace(state, checkpoints=tuple(c for c in state.checkpoints if c.name != name))
+
+
+def promote(state: State, suspect_since: int | None) -> State:
+    """Verified saves whose probation the run has passed become good; nothing from a suspect step on does."""
+
+    def passed(save: Checkpoint) -> bool:
+        clear = suspect_since is None or save.step < suspect_since
+        return save.state is CheckpointState.VERIFIED and clear and state.step >= save.step + state.plan.probation_steps
+
+    if not any(passed(c) for c in state.checkpoints):
+        return state
+    saves = tuple(replace(c, state=CheckpointState.GOOD) if passed(c) else c for c in state.checkpoints)
+    return replace(state, checkpoints=saves)
+
+
+def newest_good(state: State) -> Checkpoint | None:
+    """What the project is named after."""
+    return next((c for c in reversed(state.checkpoints) if c.state is CheckpointState.GOOD), None)
+
+
+def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...]:
+    """What the next world may restore, newest first; the ranks take the first that is whole when they read it."""
+    trusted = (CheckpointState.GOOD,) if recovery and recovery.good_only else RESTORABLE
+    below = recovery.below_step if recovery else None
+    fit = [
+        c for c in reversed(state.checkpoints) if c.state in trusted and (below is None or c.step < below)
+    ]
+    back = min(recovery.further_back if recovery else 0, max(0, len(fit) - 1))
+    return tuple(fit[back : back + CANDIDATES_MAX])
+
+
+def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
+    """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists."""
+    good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
+    if len(good) < state.plan.keep:
+        return ()
+    oldest_kept, newest = good[-state.plan.keep], good[-1]
+    useless = (CheckpointState.TAINTED, CheckpointState.CORRUPT)
+    return tuple(
+        DeleteCheckpoint(checkpoint=c.name)
+        for c in state.checkpoints
+        if c.step < oldest_kept.step or (c.state in useless and c.step < newest.step)
+    )

@@ -1,0 +1,402 @@
+"""What should be done now? `decide(state, event)`: pure, total, deterministic.
+
+The whole policy of one run. Every branch leaves a sentence that says why; it is what a person reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from monitors.incidents import Blame, Incident, Kind, Subject
+from orchestrator.core import checkpoints, worlds
+from orchestrator.core import events as e
+from orchestrator.core.actions import Action, Alert, EndAttempt, InjectFault, StopAfterStep, StopWorld, VerifyCheckpoint
+from orchestrator.core.policy import Rung, Severity
+from orchestrator.core.recover import on_incident
+from orchestrator.core.state import ENDED, Checkpoint, Decision, Phase, Recovery, State
+
+LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
+TRIES_MAX = 3
+"""waits that may run out before something stronger is done, or a person is told"""
+UNEXPLAINED_S = 2.0
+"""for the reason of a world's end to arrive after the end itself"""
+
+
+def begin(event: e.RunSubmitted) -> Decision:
+    """The first decision of a run: launch it."""
+    blank = State(
+        run=event.run,
+        plan=event.plan,
+        policy=event.policy,
+        phase=Phase.LAUNCHING,
+        reason="",
+        since=event.at,
+        skips=event.plan.skips,
+        heard=event.at,
+    )
+    state, actions = worlds.launch(blank, event.at, "submitted")
+    return Decision(state=state, actions=actions, reason="submitted: launching attempt 1")
+
+
+def decide(state: State, event: e.Event) -> Decision:
+    """The next state, what to do, and why."""
+    match event:
+        case e.RunSubmitted():
+            return Decision(state=state, reason="submitted before: nothing to do")
+        case e.Progressed():
+            return _progressed(state, event)
+        case e.TimePassed():
+            return _time_passed(state, event.at)
+        case e.IncidentDetected():
+            return on_incident(state, event.incident, event.at)
+        case e.AgentJoined() | e.AgentGone() | e.Launched() | e.LaunchFailed() | e.AttemptEnded():
+            return _attempt(state, event)
+        case e.WorldEntered() | e.WorldRestored() | e.RankFinished() | e.NodeStopped():
+            return _world(state, event)
+        case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
+            return _checkpoint(state, event)
+        case e.StopRequested() | e.ResumeRequested() | e.DrillRequested():
+            return _person(state, event)
+        case e.PolicyChanged():
+            return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
+        case e.SupervisorStarted():
+            return _supervisor_started(state, event)
+
+
+def _progressed(state: State, event: e.Progressed) -> Decision:
+    if event.world != state.world or state.phase in ENDED:
+        return Decision(state=state)
+    first = state.phase is Phase.STARTING
+    if first:
+        state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
+        state = replace(state, recovery=None)
+    deadline = event.at + state.plan.unheard_s if state.phase is Phase.TRAINING else state.deadline
+    state = replace(
+        state,
+        step=max(state.step, event.step),
+        best_step=max(state.best_step, event.step),
+        heard=event.at,
+        deadline=deadline,
+        nagged=0 if state.phase is Phase.TRAINING else state.nagged,
+    )
+    state = checkpoints.promote(state, event.suspect_since)
+    over = tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
+    state = replace(state, open=tuple(o for o in state.open if o.id not in over))
+    reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""
+    return Decision(state=state, actions=checkpoints.surplus(state), reason=reason, closed=over)
+
+
+def _over(kind: Kind, until_step: int, state: State) -> bool:
+    if kind is Kind.SAVE_FAILED:
+        return False  # only a save that works ends it
+    return state.best_step >= until_step
+
+
+def _attempt(
+    state: State, event: e.AgentJoined | e.AgentGone | e.Launched | e.LaunchFailed | e.AttemptEnded
+) -> Decision:
+    if event.attempt != state.attempt or state.phase in ENDED:
+        return Decision(state=state, reason=f"attempt {event.attempt} is over: ignored")
+    match event:
+        case e.AgentJoined():
+            return _joined(state, event)
+        case e.AgentGone():
+            return on_incident(state, _agent_lost(state, event), event.at)
+        case e.Launched():
+            return Decision(state=state, reason=f"attempt {event.attempt} is with the scheduler")
+        case e.LaunchFailed():
+            if state.phase is not Phase.LAUNCHING:
+                return Decision(state=state)
+            return on_incident(state, _launch_failed(state, event.at, event.why), event.at)
+        case e.AttemptEnded():
+            return _attempt_ended(state, event.at)
+
+
+def _joined(state: State, event: e.AgentJoined) -> Decision:
+    known = event.node in state.joined
+    state = replace(state, joined=tuple(sorted({*state.joined, event.node})))
+    unseen = tuple(
+        o.id for o in state.open if o.incident.kind is Kind.NODE_UNSEEN and o.incident.subject.node == event.node
+    )
+    state = replace(state, open=tuple(o for o in state.open if o.id not in unseen))
+    if state.phase is Phase.LAUNCHING and state.joined == worlds.all_nodes(state):
+        state, actions = worlds.start_world(state, event.at, "all agents are here")
+        return Decision(state=state, actions=actions, reason=state.reason, closed=unseen)
+    reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
+    return Decision(state=state, reason=reason, closed=unseen)
+
+
+def _agent_lost(state: State, event: e.AgentGone) -> Incident:
+    assert len(event.witnesses) >= 2, "a death needs two witnesses"
+    return Incident(
+        kind=Kind.AGENT_LOST,
+        at=event.at,
+        onset=event.at,
+        world=state.world,
+        subject=Subject(node=event.node),
+        step=state.step,
+        evidence=event.witnesses,
+    )
+
+
+def _launch_failed(state: State, at: float, why: str) -> Incident:
+    return Incident(
+        kind=Kind.LAUNCH_FAILED,
+        at=at,
+        onset=state.since,
+        world=state.world,
+        blame=Blame.SCHEDULER,
+        evidence=(why,),
+    )
+
+
+def _attempt_ended(state: State, at: float) -> Decision:
+    match state.phase:
+        case Phase.RELAUNCHING:
+            state, actions = worlds.after_attempt(state, at)
+            return Decision(state=state, actions=actions, reason=state.reason)
+        case Phase.FINISHING:
+            return _end(state, Phase.SUCCEEDED, at, f"complete at step {state.best_step}")
+        case Phase.HOLDING:
+            return _end(state, Phase.HELD, at, state.reason)
+        case Phase.STOPPING:
+            return _end(state, Phase.STOPPED, at, state.reason)
+        case _:
+            # Somebody else ended it (scancel, a reboot): the scheduler's word for an agent that is gone.
+            lost = e.AgentGone(
+                at=at, attempt=state.attempt, node=0, witnesses=("the attempt ended", "no process of it is left")
+            )
+            return on_incident(state, _agent_lost(state, lost), at)
+
+
+def _end(state: State, phase: Phase, at: float, reason: str) -> Decision:
+    closed = tuple(o.id for o in state.open) if phase is not Phase.HELD else ()
+    kept = state.open if phase is Phase.HELD else ()
+    state = replace(worlds.enter(state, phase, at, reason), joined=(), open=kept)
+    return Decision(state=state, reason=reason, closed=closed)
+
+
+def _world(
+    state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinished | e.NodeStopped
+) -> Decision:
+    if event.world != state.world or state.phase in ENDED:
+        return Decision(state=state)
+    match event:
+        case e.WorldEntered():
+            return Decision(state=replace(state, entered=True, heard=event.at))
+        case e.WorldRestored():
+            return _restored(state, event)
+        case e.RankFinished():
+            return Decision(state=replace(state, finished=tuple(sorted({*state.finished, event.rank}))))
+        case e.NodeStopped():
+            return _node_stopped(state, event)
+
+
+def _restored(state: State, event: e.WorldRestored) -> Decision:
+    recovery = state.recovery
+    rewound = recovery is not None and recovery.good_only
+    best_step = event.step if rewound else state.best_step
+    state = replace(state, step=event.step, best_step=max(best_step, event.step), heard=event.at)
+    reason = f"restored step {event.step} from {event.checkpoint}" if event.checkpoint else "started fresh"
+    return Decision(state=state, reason=reason)
+
+
+def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
+    state = replace(state, stopped=tuple(sorted({*state.stopped, event.node})))
+    if state.stopped != worlds.all_nodes(state):
+        return Decision(state=state)
+    at = event.at
+    complete = len(state.finished) == state.plan.nodes * state.plan.ranks_per_node
+    match state.phase:
+        case Phase.STARTING | Phase.TRAINING if complete:
+            state, actions = worlds.end_attempt(state, at, Phase.FINISHING, "every rank finished")
+        case Phase.STARTING | Phase.TRAINING:
+            state, actions = replace(state, deadline=at + UNEXPLAINED_S), ()
+        case Phase.STOPPING_WORLD:
+            state, actions = worlds.after_world(state, at)
+        case Phase.STOPPING:
+            order = EndAttempt(attempt=state.attempt, why=state.reason)
+            state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (order,)
+        case _:
+            return Decision(state=state)
+    return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
+
+
+def _checkpoint(
+    state: State,
+    event: e.CheckpointCommitted | e.CheckpointVerified | e.CheckpointRefused | e.CheckpointDeleted,
+) -> Decision:
+    match event:
+        case e.CheckpointCommitted():
+            return _committed(state, event)
+        case e.CheckpointVerified():
+            return Decision(state=checkpoints.verified(state, event.checkpoint))
+        case e.CheckpointRefused():
+            return Decision(
+                state=checkpoints.corrupt(state, event.checkpoint), reason=f"{event.checkpoint}: {event.why}"
+            )
+        case e.CheckpointDeleted():
+            return Decision(state=checkpoints.deleted(state, event.checkpoint))
+
+
+def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
+    save = Checkpoint(
+        name=event.checkpoint,
+        step=event.step,
+        world=event.world,
+        saved_at=event.saved_at,
+        bytes=event.bytes,
+        path=event.path,
+    )
+    state = checkpoints.add(state, save)
+    healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
+    state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
+    return Decision(state=state, actions=(VerifyCheckpoint(checkpoint=save.name),), closed=healed)
+
+
+def _time_passed(state: State, at: float) -> Decision:
+    if state.deadline is None or at < state.deadline:
+        return Decision(state=state)
+    match state.phase:
+        case Phase.LAUNCHING:
+            missing = [n for n in worlds.all_nodes(state) if n not in state.joined]
+            why = f"the agents of nodes {missing} did not dial within {state.plan.launch_timeout_s:.0f} s"
+            return on_incident(state, _launch_failed(state, at, why), at)
+        case Phase.STARTING | Phase.TRAINING:
+            return _world_silent(state, at)
+        case Phase.BACKING_OFF:
+            state, actions = worlds.after_back_off(state, at)
+            return Decision(state=state, actions=actions, reason=f"waited long enough: {state.reason}")
+        case Phase.STOPPING:
+            return _stop_harder(state, at)
+        case _:
+            return _again(state, at)
+
+
+def _world_silent(state: State, at: float) -> Decision:
+    if state.stopped == worlds.all_nodes(state):
+        why = "every worker is gone and none said why"
+        return on_incident(state, _stalled(state, at, Kind.WORKER_EXCEPTION, why), at)
+    if state.phase is Phase.STARTING:
+        why = f"world {state.world} did not take a step within {state.plan.start_timeout_s:.0f} s"
+        return on_incident(state, _stalled(state, at, Kind.START_STALLED, why), at)
+    return _nag(state, at, f"no progress heard for {at - state.heard:.0f} s; what cannot be seen is not ended")
+
+
+def _stalled(state: State, at: float, kind: Kind, why: str) -> Incident:
+    return Incident(
+        kind=kind,
+        at=at,
+        onset=min(at, max(state.since, state.heard)),
+        world=state.world,
+        step=state.step,
+        confidence=0.5,
+        evidence=(why,),
+    )
+
+
+def _again(state: State, at: float) -> Decision:
+    """The wait for something under way ran out: order it again, then more strongly."""
+    if state.phase is Phase.STOPPING_WORLD and state.nagged + 1 >= TRIES_MAX:
+        recovery = state.recovery or Recovery(rung=Rung.RESTART)
+        state = replace(state, recovery=replace(recovery, rung=Rung.RELAUNCH))
+        reason = f"{state.reason}; the world did not end, so the whole attempt is"
+        state, actions = worlds.end_attempt(state, at, Phase.RELAUNCHING, reason)
+        return Decision(state=state, actions=actions, reason=reason)
+    wait_s = worlds.wait_s(state, state.phase)
+    assert wait_s is not None, f"{state.phase} has no wait"
+    if state.nagged + 1 == TRIES_MAX:
+        return _nag(state, at, f"{state.phase} does not come to an end", also=worlds.outstanding(state))
+    again = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
+    return Decision(state=again, actions=worlds.outstanding(state), reason=f"{state.phase}: ordered again")
+
+
+def _nag(state: State, at: float, text: str, also: tuple[Action, ...] = ()) -> Decision:
+    wait_s = worlds.wait_s(state, state.phase)
+    assert wait_s is not None, f"{state.phase} has no wait"
+    told = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
+    page = Alert(severity=Severity.CRITICAL, title=f"{state.run} needs a look", text=text, page=True)
+    return Decision(state=told, actions=(*also, page), reason=text)
+
+
+def _stop_harder(state: State, at: float) -> Decision:
+    if state.nagged == 0 and state.stopped != worlds.all_nodes(state):
+        order: Action = StopWorld(attempt=state.attempt, world=state.world, grace_s=5.0)
+        reason = "the ranks did not save and end in time: ending them"
+    else:
+        order = EndAttempt(attempt=state.attempt, why=state.reason)
+        reason = "ending the attempt"
+    state = replace(state, nagged=state.nagged + 1, deadline=at + state.plan.stop_timeout_s)
+    return Decision(state=state, actions=(order,), reason=reason)
+
+
+def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested) -> Decision:
+    match event:
+        case e.StopRequested():
+            return _stop(state, event)
+        case e.ResumeRequested():
+            return _resume(state, event)
+        case e.DrillRequested():
+            return _drill(state, event)
+
+
+def _stop(state: State, event: e.StopRequested) -> Decision:
+    if state.phase in ENDED:
+        if state.phase is not Phase.HELD:
+            return Decision(state=state, reason=f"{event.by} asked to stop a run that is {state.phase}")
+        return _end(state, Phase.STOPPED, event.at, f"stopped by {event.by} while held")
+    if state.phase in (Phase.STOPPING, Phase.FINISHING) and not event.now:
+        return Decision(state=state, reason=f"{event.by} asked to stop: already {state.phase}")
+    reason = f"stopped by {event.by}"
+    gentle = state.phase is Phase.TRAINING and state.entered and not event.now
+    if gentle:
+        state = worlds.enter(state, Phase.STOPPING, event.at, reason)
+        actions: tuple[Action, ...] = (StopAfterStep(attempt=state.attempt, world=state.world),)
+    else:
+        grace_s = 5.0 if state.phase in LIVE and not event.now else 0.0
+        state, actions = worlds.end_attempt(state, event.at, Phase.STOPPING, reason, grace_s=grace_s)
+        state = replace(state, nagged=1)
+    return Decision(state=state, actions=actions, reason=f"{reason}{', saving first' if gentle else ''}")
+
+
+def _resume(state: State, event: e.ResumeRequested) -> Decision:
+    if state.phase not in (Phase.HELD, Phase.STOPPED):
+        return Decision(state=state, reason=f"{event.by} asked to resume a run that is {state.phase}")
+    below = None if event.from_step is None else event.from_step + 1
+    reason = f"resumed by {event.by}"
+    closed = tuple(o.id for o in state.open)
+    state = replace(
+        state,
+        strikes=(),  # a person looked: the ladders begin anew
+        open=(),
+        hold_kind=None,
+        recovery=Recovery(rung=Rung.RELAUNCH, below_step=below),
+    )
+    state, actions = worlds.launch(state, event.at, reason)
+    return Decision(state=state, actions=actions, reason=reason, closed=closed)
+
+
+def _drill(state: State, event: e.DrillRequested) -> Decision:
+    if state.phase not in LIVE or event.rank is None:
+        return Decision(state=state, reason=f"drill {event.drill} by {event.by}: nothing to inject into")
+    order = InjectFault(
+        attempt=state.attempt, world=state.world, drill=event.drill, rank=event.rank, number=event.number
+    )
+    return Decision(state=state, actions=(order,), reason=f"drill {event.drill} on rank {event.rank} by {event.by}")
+
+
+def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
+    if event.last_alive is None or state.phase in ENDED:
+        return Decision(state=state)
+    incident = Incident(
+        kind=Kind.SUPERVISOR_RESTARTED,
+        at=event.at,
+        onset=min(event.at, event.last_alive),
+        world=state.world,
+        step=state.step,
+        evidence=(f"no supervisor for {event.at - event.last_alive:.1f} s; training is not paused by that",),
+    )
+    decision = on_incident(state, incident, event.at)
+    return replace(decision, actions=(*decision.actions, *worlds.outstanding(decision.state)))
+
+

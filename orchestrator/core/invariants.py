@@ -1,0 +1,94 @@
+"""What must never be true? Checked after every decision, in production too; a breach is our bug, never the world's."""
+
+from __future__ import annotations
+
+from orchestrator.core import checkpoints, events, worlds
+from orchestrator.core.actions import DeleteCheckpoint, EndAttempt, Launch, StartWorld, StopWorld
+from orchestrator.core.policy import Rung
+from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
+
+ANSWERED = frozenset({Phase.HELD, Phase.HOLDING})
+
+
+class InvariantBroken(AssertionError):
+    """The core decided something it must never decide. Stop, keep the journal, report it."""
+
+
+def check(before: State | None, event: events.Event, decision: Decision) -> None:
+    """Raise InvariantBroken when the decision breaks one of the invariants (their numbers are in ARCHITECTURE.md)."""
+    after = decision.state
+    _one_world(before, event, decision)
+    _trusted_resume(after, decision)
+    _budgets(after)
+    _nothing_unseen_is_killed(event, decision)
+    _never_stuck(after)
+    if before is not None:
+        _last_good_kept(before, decision)
+
+
+def _require(holds: bool, text: str, *facts: object) -> None:
+    if not holds:
+        raise InvariantBroken(f"{text}: {facts}")
+
+
+def _one_world(before: State | None, event: events.Event, decision: Decision) -> None:
+    """1: a world starts only when no worker of the one before is left; an attempt only when the one before is gone."""
+    if before is None:
+        return
+    for action in decision.actions:
+        if isinstance(action, StartWorld) and action.world != before.world:
+            stopped = {*before.stopped, *((event.node,) if isinstance(event, events.NodeStopped) else ())}
+            gone = before.world == 0 or before.phase is Phase.LAUNCHING or stopped == set(worlds.all_nodes(before))
+            _require(gone and action.world == before.world + 1, "1: two worlds", before.phase, stopped, action)
+        if isinstance(action, Launch) and action.attempt != before.attempt:
+            ended = before.phase in ENDED or isinstance(event, events.AttemptEnded)
+            ended = ended or (before.phase is Phase.BACKING_OFF and not before.joined)
+            _require(ended and action.attempt == before.attempt + 1, "1: two attempts", before.phase, action)
+
+
+def _trusted_resume(after: State, decision: Decision) -> None:
+    """2: never from a checkpoint that is uncommitted, unverified, or was saved inside a tainted interval."""
+    known = {c.name: c for c in after.checkpoints}
+    for action in decision.actions:
+        if not isinstance(action, StartWorld):
+            continue
+        for name in action.candidates:
+            save = known.get(name)
+            _require(save is not None, "2: unknown checkpoint", name)
+            assert save is not None
+            _require(save.state in checkpoints.RESTORABLE, "2: untrusted checkpoint", save)
+            _require(not checkpoints.tainted(save, after.taints), "2: saved inside a fault", save, after.taints)
+
+
+def _budgets(after: State) -> None:
+    """3: no kind strikes more often than its runbook allows without the run being held."""
+    if after.phase in ANSWERED or not after.strikes:
+        return
+    newest = after.strikes[-1]
+    response = after.policy.responses[newest.kind]
+    recent = sum(1 for s in after.strikes if s.kind is newest.kind and s.at > newest.at - response.window_s)
+    _require(recent <= response.strikes_max, "3: budget exceeded", newest.kind, recent)
+
+
+def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
+    """5: what is merely not seen is observed; a death needs two witnesses."""
+    destructive = [a for a in decision.actions if isinstance(a, StopWorld | EndAttempt)]
+    if isinstance(event, events.AgentGone):
+        _require(len(set(event.witnesses)) >= 2, "5: one witness", event)
+    if isinstance(event, events.IncidentDetected):
+        response = decision.state.policy.responses[event.incident.kind]
+        if response.witnesses > len(event.incident.evidence) or response.ladder == (Rung.OBSERVE,):
+            _require(not destructive, "5: killed without witnesses", event, destructive)
+
+
+def _never_stuck(after: State) -> None:
+    """7: every phase but the last ones has a deadline."""
+    _require((after.deadline is None) == (after.phase in ENDED), "7: no deadline", after.phase, after.deadline)
+
+
+def _last_good_kept(before: State, decision: Decision) -> None:
+    """Retention never takes the last good checkpoint."""
+    good = {c.name for c in before.checkpoints if c.state is CheckpointState.GOOD}
+    good |= {c.name for c in decision.state.checkpoints if c.state is CheckpointState.GOOD}
+    gone = {a.checkpoint for a in decision.actions if isinstance(a, DeleteCheckpoint)}
+    _require(not good or bool(good - gone), "the last good checkpoint would be deleted", good, gone)

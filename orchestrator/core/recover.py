@@ -1,0 +1,194 @@
+"""What is done about an incident? The ladder of its runbook, bent by what the run can still do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from monitors.incidents import Incident, Kind
+from orchestrator.core import budget, checkpoints, worlds
+from orchestrator.core.actions import Action, Alert
+from orchestrator.core.policy import Paging, Response, Rung, Severity
+from orchestrator.core.state import ENDED, Decision, Opened, Phase, Recovery, State, Taint
+
+RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING})
+ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
+WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
+"""kinds that no new world inside the same attempt can answer"""
+
+
+def on_incident(state: State, incident: Incident, at: float) -> Decision:
+    """Open the incident and answer it; a victim of a fault already being answered is folded into it."""
+    if state.phase in ENDED:
+        return Decision(state=state, reason=f"{incident.kind} noted: the run has ended")
+    if budget.loops(state, incident):
+        incident = replace(incident, kind=Kind.CRASH_LOOP)
+    response = state.policy.responses[incident.kind]
+    if _is_victim(state, incident, response):
+        return Decision(state=state, reason=f"{incident.kind} folded into the fault being answered")
+    state = _tainted(state, incident, response)
+    if incident.world == state.world:
+        # Progress is heard about once a second; the incident knows the last step better.
+        state = replace(state, best_step=max(state.best_step, incident.step))
+    rung, backoff_s = _rung(state, incident, at)
+    opened = _opened(state, incident, rung, response)
+    state = replace(state, incidents=state.incidents + 1, open=(*state.open, opened))
+    if rung is Rung.OBSERVE or state.phase in ENDING:
+        return _noted(state, opened, response)
+    return _answered(state, budget.struck(state, incident, at), opened, backoff_s, at)
+
+
+def _is_victim(state: State, incident: Incident, response: Response) -> bool:
+    """A fault of a world that is already being ended is its consequence, unless it says more than the cause did."""
+    if response.ladder == (Rung.OBSERVE,):
+        return False
+    if incident.kind in WHOLE_ATTEMPT:
+        return state.phase is Phase.RELAUNCHING
+    if incident.world < state.world:
+        return True
+    if state.phase not in RECOVERING:
+        return False
+    known = state.recovery
+    return not (response.taints and known is not None and known.rung is Rung.RESTART)
+
+
+def _tainted(state: State, incident: Incident, response: Response) -> State:
+    if not response.taints:
+        return state
+    mark = Taint(world=incident.world, onset=incident.onset, step=incident.onset_step)
+    return checkpoints.taint(state, mark)
+
+
+def _rung(state: State, incident: Incident, at: float) -> tuple[Rung, float]:
+    rung, backoff_s = budget.rung(state, incident.kind)
+    unproved = state.policy.responses[incident.kind].witnesses > len(set(incident.evidence))
+    if rung is Rung.OBSERVE or unproved:
+        return Rung.OBSERVE, 0.0
+    if budget.spent(state, incident.kind, at):
+        return Rung.HOLD, 0.0
+    return rung, backoff_s
+
+
+def _opened(state: State, incident: Incident, rung: Rung, response: Response) -> Opened:
+    until = 0 if rung is Rung.OBSERVE else budget.settled_step(state, response)
+    return Opened(id=f"i{state.incidents + 1}", incident=incident, rung=rung, until_step=until)
+
+
+def _noted(state: State, opened: Opened, response: Response) -> Decision:
+    """Nothing is changed; a kind that stays wrong stays open until its own end is seen."""
+    kind = opened.incident.kind
+    lasting = kind in (Kind.SAVE_FAILED, Kind.NODE_UNSEEN)
+    closed = () if lasting else (opened.id,)
+    if not lasting:
+        state = replace(state, open=tuple(o for o in state.open if o.id != opened.id))
+    alerts = (_alert(state, opened, response),) if response.page is Paging.ALWAYS or lasting else ()
+    reason = f"{kind}: noted, training goes on"
+    return Decision(state=state, actions=alerts, reason=reason, opened=(opened,), closed=closed)
+
+
+def _answered(before: State, state: State, opened: Opened, backoff_s: float, at: float) -> Decision:
+    incident, rung = opened.incident, opened.rung
+    response = state.policy.responses[incident.kind]
+    reason = _sentence(state, opened)
+    if rung is Rung.HOLD:
+        spent = budget.spent(before, incident.kind, at)
+        return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
+    if rung is Rung.RELAUNCH or incident.kind in WHOLE_ATTEMPT:
+        state, actions = _relaunch(state, at, backoff_s, reason)
+    else:
+        state, recovery = _rewound(before, state, opened, backoff_s)
+        if why := _unrestorable(state, recovery):
+            return hold(state, at, f"{reason}; {why}", opened=opened)
+        state, actions = _restarted(state, at, recovery, reason)
+    paged = (_alert(state, opened, response),) if response.page is Paging.ALWAYS else ()
+    return Decision(state=state, actions=(*actions, *paged), reason=reason, opened=(opened,))
+
+
+def _restarted(state: State, at: float, recovery: Recovery, reason: str) -> worlds.Move:
+    if state.phase in RECOVERING:  # the world is being ended already: only what follows changes
+        return replace(state, recovery=recovery, reason=reason), ()
+    return worlds.stop_world(state, at, recovery, reason)
+
+
+def _relaunch(state: State, at: float, backoff_s: float, reason: str) -> worlds.Move:
+    kept = state.recovery or Recovery(rung=Rung.RELAUNCH)
+    recovery = replace(kept, rung=Rung.RELAUNCH, backoff_s=backoff_s)
+    return worlds.end_attempt(replace(state, recovery=recovery), at, Phase.RELAUNCHING, reason)
+
+
+def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> tuple[State, Recovery]:
+    """The recovery of a restart or a rewind; a rewind that did not help goes further back and skips more."""
+    incident, rung = opened.incident, opened.rung
+    if rung is Rung.RESTART:
+        return state, Recovery(rung=rung, backoff_s=backoff_s)
+    returns = len(budget.unforgiven(before, incident.kind))
+    onset = incident.onset_step if incident.onset_step is not None else incident.step + 1
+    if rung is Rung.REWIND_SKIP:
+        margin = state.plan.skip_margin_steps * 2**returns
+        state = worlds.skip_from(state, onset, incident.step, margin)
+    recovery = Recovery(
+        rung=rung, backoff_s=backoff_s, good_only=True, below_step=onset, further_back=returns
+    )
+    # The steps from the onset on are a line of data that is given up: progress is counted anew on the next one.
+    return replace(state, best_step=min(state.best_step, onset - 1)), recovery
+
+
+def _unrestorable(state: State, recovery: Recovery) -> str:
+    """Why no new world can be started from what there is; empty when one can."""
+    if not state.entered or checkpoints.candidates(state, recovery):
+        return ""
+    if state.best_step <= state.plan.fresh_steps_max:
+        return ""
+    return (
+        f"no usable checkpoint, and starting from scratch would throw {state.best_step} steps away "
+        f"(allowed: {state.plan.fresh_steps_max})"
+    )
+
+
+def _sentence(state: State, opened: Opened) -> str:
+    incident = opened.incident
+    where = "".join(
+        f" {name} {value}"
+        for name, value in (("rank", incident.subject.rank), ("node", incident.subject.node))
+        if value is not None
+    )
+    why = f": {incident.evidence[0]}" if incident.evidence else ""
+    what = {
+        Rung.RESTART: "restarting from the newest verified checkpoint",
+        Rung.REWIND: "rewinding to a good checkpoint before it began",
+        Rung.REWIND_SKIP: "rewinding to a good checkpoint before it began and skipping the data since",
+        Rung.RELAUNCH: "launching a new attempt",
+        Rung.HOLD: "holding the run for a person",
+    }[opened.rung]
+    step = f" at step {incident.step}" if incident.step else ""
+    return f"{incident.kind}{where}{step}{why}; {what}"
+
+
+def _budget_sentence(response: Response) -> str:
+    return f" (budget spent: {response.strikes_max} in {response.window_s:.0f} s)"
+
+
+def hold(
+    state: State, at: float, reason: str, *, opened: Opened | None = None, spent: bool = False
+) -> Decision:
+    """Give up for now: end the attempt, keep everything, wake a person."""
+    state = replace(state, hold_kind=None if opened is None or spent else opened.incident.kind)
+    state, actions = worlds.end_attempt(state, at, Phase.HOLDING, reason)
+    page = Alert(
+        severity=Severity.CRITICAL,
+        title=f"{state.run} is held",
+        text=reason,
+        incident=opened.id if opened else None,
+        page=True,
+    )
+    return Decision(state=state, actions=(*actions, page), reason=reason, opened=(opened,) if opened else ())
+
+
+def _alert(state: State, opened: Opened, response: Response) -> Action:
+    incident = opened.incident
+    return Alert(
+        severity=response.severity,
+        title=f"{state.run}: {incident.kind}",
+        text=incident.evidence[0] if incident.evidence else str(incident.kind),
+        incident=opened.id,
+        page=response.page is Paging.ALWAYS,
+    )

@@ -1,0 +1,160 @@
+"""How does a world begin and end? The moves between phases that every decision is made of.
+
+Each function takes the state and the time and gives back the state and the actions of one move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lastgood.skips import data_index
+from orchestrator.core import checkpoints
+from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
+from orchestrator.core.policy import Rung
+from orchestrator.core.state import Phase, Recovery, State
+
+Move = tuple[State, tuple[Action, ...]]
+
+END_ATTEMPT_S = 60.0
+"""time for ending an attempt before it is tried again: TERM, KILL, the sweep, and a slow scheduler"""
+
+
+def wait_s(state: State, phase: Phase) -> float | None:
+    """How long a phase may last in silence; None for the phases that wait for a person."""
+    plan = state.plan
+    match phase:
+        case Phase.LAUNCHING:
+            return plan.launch_timeout_s
+        case Phase.STARTING:
+            return plan.start_timeout_s
+        case Phase.TRAINING:
+            return plan.unheard_s
+        case Phase.STOPPING_WORLD:
+            return plan.stop_timeout_s
+        case Phase.STOPPING:
+            return plan.stop_grace_s
+        case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
+            return END_ATTEMPT_S
+        case Phase.BACKING_OFF | Phase.HELD | Phase.SUCCEEDED | Phase.STOPPED:
+            return None
+
+
+def enter(state: State, phase: Phase, at: float, reason: str) -> State:
+    """Go to a phase and set its deadline."""
+    wait = wait_s(state, phase)
+    return replace(
+        state,
+        phase=phase,
+        reason=reason,
+        since=at,
+        nagged=0,
+        deadline=None if wait is None else at + wait,
+    )
+
+
+def all_nodes(state: State) -> tuple[int, ...]:
+    """Indices of the nodes of an attempt."""
+    return tuple(range(state.plan.nodes))
+
+
+def launch(state: State, at: float, reason: str) -> Move:
+    """Submit the next attempt."""
+    fresh = replace(state, attempt=state.attempt + 1, joined=(), stopped=())
+    return enter(fresh, Phase.LAUNCHING, at, reason), (Launch(attempt=fresh.attempt),)
+
+
+def start_world(state: State, at: float, reason: str) -> Move:
+    """Start the next world from what the recovery allows."""
+    fresh = replace(
+        state,
+        world=state.world + 1,
+        stopped=(),
+        finished=(),
+        step=0,
+        restarts=state.restarts + (1 if state.recovery else 0),
+    )
+    return enter(fresh, Phase.STARTING, at, reason), (start_order(fresh),)
+
+
+def start_order(state: State) -> StartWorld:
+    """The order that starts the newest world; the same state always gives the same order."""
+    names = tuple(c.name for c in checkpoints.candidates(state, state.recovery))
+    return StartWorld(attempt=state.attempt, world=state.world, candidates=names, skips=state.skips)
+
+
+def stop_world(state: State, at: float, recovery: Recovery, reason: str) -> Move:
+    """End the world at once; what comes next is remembered."""
+    order = StopWorld(attempt=state.attempt, world=state.world)
+    return enter(replace(state, recovery=recovery), Phase.STOPPING_WORLD, at, reason), (order,)
+
+
+def end_attempt(state: State, at: float, phase: Phase, reason: str, *, grace_s: float = 0.0) -> Move:
+    """End everything of the attempt; `phase` says what for."""
+    order = EndAttempt(attempt=state.attempt, why=reason, grace_s=grace_s)
+    return enter(state, phase, at, reason), (order,)
+
+
+def after_world(state: State, at: float) -> Move:
+    """The world is gone: wait out the back-off, then start the next."""
+    recovery = state.recovery
+    assert recovery is not None, "a world was stopped for nothing"
+    if recovery.rung is Rung.RELAUNCH:
+        return end_attempt(state, at, Phase.RELAUNCHING, state.reason)
+    if recovery.backoff_s > 0:
+        return _back_off(state, at, recovery.backoff_s), ()
+    return start_world(state, at, state.reason)
+
+
+def after_attempt(state: State, at: float) -> Move:
+    """No process is left: wait out the back-off, then launch the next attempt."""
+    recovery = state.recovery
+    gone = replace(state, joined=(), stopped=all_nodes(state))
+    if recovery is not None and recovery.backoff_s > 0:
+        return _back_off(gone, at, recovery.backoff_s), ()
+    return launch(gone, at, state.reason)
+
+
+def after_back_off(state: State, at: float) -> Move:
+    """The wait is over."""
+    move = start_world if state.joined else launch
+    return move(state, at, state.reason)
+
+
+def _back_off(state: State, at: float, wait_s: float) -> State:
+    return replace(enter(state, Phase.BACKING_OFF, at, state.reason), deadline=at + wait_s)
+
+
+def skip_from(state: State, onset_step: int, last_step: int, margin_steps: int) -> State:
+    """Never feed again what was fed from the onset to the last step, and a margin beyond."""
+    first = data_index(onset_step, state.skips)
+    end = data_index(max(last_step, onset_step) + margin_steps, state.skips) + 1
+    return replace(state, skips=_merged((*state.skips, (first, end))))
+
+
+def _merged(windows: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    merged: list[tuple[int, int]] = []
+    for first, end in sorted(windows):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((first, end))
+    return tuple(merged)
+
+
+def outstanding(state: State) -> tuple[Action, ...]:
+    """What must be under way in this phase: performed again after a crash, and when a wait runs out."""
+    match state.phase:
+        case Phase.LAUNCHING:
+            return (Launch(attempt=state.attempt),)
+        case Phase.STARTING:
+            return (start_order(state),)
+        case Phase.STOPPING_WORLD:
+            return (StopWorld(attempt=state.attempt, world=state.world),)
+        case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
+            return (EndAttempt(attempt=state.attempt, why=state.reason),)
+        case Phase.STOPPING:
+            if state.nagged == 0 and state.stopped != all_nodes(state):
+                return (StopAfterStep(attempt=state.attempt, world=state.world),)
+            return (EndAttempt(attempt=state.attempt, why=state.reason),)
+        case _:
+            return ()
