@@ -1,0 +1,32 @@
+"""Who is told where this rank stands? An agent, through the progress file; or nobody, when the script runs alone."""
+
+from __future__ import annotations
+
+from lastgood.place import Place
+from lastgood.progress import Writer
+
+
+class Nobody:
+    """Listens to nothing and orders nothing."""
+
+    def phase(self, phase: str) -> None: ...
+
+    def row(self, *row: float | None) -> None: ...
+
+    def stands_at(self, step: int) -> None: ...
+
+    def stop_after(self) -> int:
+        """Never."""
+        return -1
+
+    def drill(self) -> int:
+        """None was ordered."""
+        return 0
+
+
+Audience = Writer | Nobody
+
+
+def listening(place: Place) -> Audience:
+    """The audience of this place. Raises OSError or ValueError when a progress file is named and is none."""
+    return Nobody() if place.progress is None else Writer(place.progress)

@@ -1,0 +1,117 @@
+"""Which fault was ordered into this rank, and how does it bite? Drills that only the training process can do.
+
+The agent writes `drill.json` and then its number into the progress file. A number is done once: those that stand
+there when the rank starts belong to an earlier life of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lastgood.audience import Audience
+from lastgood.notes import Note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EXIT_STATUS = 3
+"""of the drill `exit`"""
+
+
+class Drill(Exception):
+    """A fault injected on purpose; nothing is wrong with the training code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One drill, as the agent wrote it."""
+
+    number: int
+    drill: str
+    step: int = 0
+    """bites at the first step boundary where this many steps are finished"""
+
+
+class Faults:
+    """Watches for orders and carries them out at step boundaries."""
+
+    def __init__(self, folder: str, audience: Audience, note: Note) -> None:
+        self._file = Path(folder) / "drill.json"
+        self._audience = audience
+        self._note = note
+        self._done = audience.drill()
+
+    def bite(self, step: int, state: Mapping[str, Any]) -> None:
+        """Do what was ordered since; `step` steps are finished. One memory read when nothing was."""
+        if self._audience.drill() <= self._done:
+            return
+        order = _read(self._file)
+        if step < order.step:
+            return
+        self._done = order.number
+        # The note goes first: after the fault nobody may be left to write it.
+        self._note("drilled", drill=order.drill, number=order.number)
+        _carry_out(order, step, state)
+
+
+def _read(file: Path) -> Order:
+    body = json.loads(file.read_text())
+    return Order(number=int(body["number"]), drill=str(body["drill"]), step=int(body.get("step") or 0))
+
+
+def _carry_out(order: Order, step: int, state: Mapping[str, Any]) -> None:
+    match order.drill:
+        case "exception":
+            raise Drill(f"drill {order.number}: an exception was ordered after step {step}")
+        case "spin":
+            _spin()
+        case "nan":
+            _poison(state)
+        case "exit":
+            _exit()
+        case other:
+            raise ValueError(f"drill {order.number}: no fault is called {other!r}")
+
+
+def _spin() -> NoReturn:
+    """Busy, alive, and deaf to every collective: the hang that no exit and no timeout of the scheduler shows."""
+    while True:
+        pass
+
+
+def _exit() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_STATUS)
+
+
+def _poison(state: Mapping[str, Any]) -> None:
+    """Write NaN into one element of the first floating-point parameter that has an element on this rank."""
+    import torch
+
+    for parameter in _parameters(state):
+        # A DTensor's local shard shares memory with it; on another rank it may be empty.
+        local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        if local.is_floating_point() and local.numel():
+            with torch.no_grad():
+                local[(0,) * local.ndim] = float("nan")
+            return
+    raise ValueError("the state has no floating-point parameter on this rank to write NaN into")
+
+
+def _parameters(state: Mapping[str, Any]) -> Iterator[Tensor]:
+    """Modules first: an optimizer's moments would spread NaN too, but a step later."""
+    import torch
+
+    for value in state.values():
+        if isinstance(value, torch.nn.Module):
+            yield from value.parameters()
+    for value in state.values():
+        if isinstance(value, torch.Tensor):
+            yield value

@@ -1,0 +1,244 @@
+"""What does training code hold on to? `main` gives it a `Run`, and the run gives it the steps still to be done.
+
+One step is: the loop body, a row in the progress file, a save when one is due, and then the orders that came
+meanwhile (a drill, the wish to stop).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
+
+from lastgood import group, local, place
+from lastgood.audience import Audience, listening
+from lastgood.faults import Faults
+from lastgood.notes import Note, Spoken, Written
+from lastgood.place import Place
+from lastgood.progress import Writer
+from lastgood.skips import Skips
+
+if TYPE_CHECKING:
+    import torch
+
+    from lastgood.saving import Saver
+
+
+def main(train: Callable[[Run], object]) -> None:
+    """Train: join the other ranks, call `train(run)`, part.
+
+    The place comes from the environment: a supervised run, torchrun (RANK, WORLD_SIZE, ...), or plain `python`, which
+    is one rank. A process group is made (NCCL where there are GPUs, else gloo) unless one is up already. What `train`
+    raises is raised.
+    """
+    with group.joined(place.from_environment(os.environ)) as here:
+        run = open_run(here)
+        train(run)
+        run.close()
+
+
+def open_run(here: Place) -> Run:
+    """The run as seen from this place."""
+    audience = listening(here)
+    note: Note = Spoken(here.rank)
+    if isinstance(audience, Writer):
+        assert here.rank_dir is not None, "LASTGOOD_PROGRESS is set, LASTGOOD_RANK_DIR is not"
+        note = Written(here.rank_dir, audience)
+    elif here.rank == 0:
+        note = local.Retention(here.checkpoints, note)
+    return Run(here, audience, note)
+
+
+class Run:
+    """One rank's view of the run. `lastgood.main` makes it."""
+
+    def __init__(self, here: Place, audience: Audience, note: Note) -> None:
+        self._here = here
+        self._audience = audience
+        self._note = note
+        self._faults = Faults(here.rank_dir or "", audience, note)
+        self._skips = Skips(here.skips)
+        self._saver: Saver | None = None
+        self._phase = "starting"
+        self._stopped = False
+        self._loss: float | None = None
+        self._grad_norm: float | None = None
+        self._lr: float | None = None
+        self._tokens: float | None = None
+
+    @property
+    def rank(self) -> int:
+        """Position of this process in the world, from 0."""
+        return self._here.rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self._here.world_size
+
+    @property
+    def local_rank(self) -> int:
+        """Position of this process on its node, from 0."""
+        return self._here.local_rank
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's GPU, or the CPU where there is none."""
+        return group.device(self._here)
+
+    @property
+    def supervised(self) -> bool:
+        """lastgood watches this run; False under plain `python` and `torchrun`."""
+        return self._here.supervised
+
+    @property
+    def stopped(self) -> bool:
+        """A person ended `steps` before its last one: the state is saved, the run is not complete."""
+        return self._stopped
+
+    def data_index(self, step: int) -> int:
+        """0-based index of the batch that `step` is to be fed; skipped windows of data are never returned.
+
+        Raises ValueError for a step below 1.
+        """
+        return self._skips.data_index(step)
+
+    def report(
+        self,
+        *,
+        loss: SupportsFloat | None = None,
+        grad_norm: SupportsFloat | None = None,
+        lr: SupportsFloat | None = None,
+        tokens: SupportsFloat | None = None,
+    ) -> None:
+        """Say how the present step goes; may be called more than once in a step, and need not be called at all.
+
+        Numbers, or tensors of one element. A tensor is read with `.item()`, which for a GPU waits until the step's
+        kernels are done, so report at the end of the step. The values are published when the step ends.
+        """
+        if loss is not None:
+            self._loss = _number(loss)
+        if grad_norm is not None:
+            self._grad_norm = _number(grad_norm)
+        if lr is not None:
+            self._lr = _number(lr)
+        if tokens is not None:
+            self._tokens = _number(tokens)
+
+    @contextmanager
+    def phase(self, phase: Literal["eval", "data"]) -> Iterator[None]:
+        """Mark the enclosed time as an evaluation, or as waiting for data, so that it is judged by its own measure.
+
+        Raises ValueError for another phase: the rest are entered by `steps` itself.
+        """
+        if phase not in ("eval", "data"):
+            raise ValueError(f"no phase is called {phase!r}: 'eval' and 'data' can be marked")
+        before = self._phase
+        self._enter(phase)
+        try:
+            yield
+        finally:
+            self._enter(before)
+
+    def steps(self, state: Mapping[str, Any], *, until: int) -> Iterator[int]:
+        """Restore `state`, then yield the steps still to be done, 1-based, up to and including `until`.
+
+        `state` is what a checkpoint holds: names to modules, optimizers, anything with `state_dict` and
+        `load_state_dict`. It is restored in place from the newest checkpoint that may be used, if there is one. A step
+        is finished when the loop asks for the next one; it is saved when a save is due, after the last step, and
+        when a person stops the run. The loop ends when everything is on durable storage.
+
+        Raises RuntimeError when checkpoints may be used but all of them are damaged: starting from scratch is not
+        this rank's to decide.
+        """
+        if self._saver is not None:
+            raise RuntimeError("steps() was called before: one run has one loop of steps")
+        from lastgood.saving import Saver
+
+        here = self._here
+        self._saver = Saver(
+            here.checkpoints,
+            run=here.run,
+            attempt=here.attempt,
+            world=here.world,
+            rank=here.rank,
+            world_size=here.world_size,
+            note=self._note,
+        )
+        return self._train(state, until)
+
+    def close(self) -> None:
+        """Wait for the last save: the loop does at its end, but it may have been left by `break`."""
+        if self._saver is not None:
+            self._enter("save")
+            self._saver.wait()
+        self._enter("done")
+
+    def _train(self, state: Mapping[str, Any], until: int) -> Iterator[int]:
+        step = self._restore(state)
+        self._enter("step")
+        self._stopped = step < until and self._ordered_to_stop(step)
+        while step < until and not self._stopped:
+            self._faults.bite(step, state)
+            step += 1
+            self._forget()
+            began = time.monotonic()
+            yield step
+            self._publish(step, time.monotonic() - began)
+            self._stopped = step < until and self._ordered_to_stop(step)
+            if step % self._here.save_every == 0 or step == until or self._stopped:
+                self._save(step, state)
+        self.close()
+
+    def _restore(self, state: Mapping[str, Any]) -> int:
+        from lastgood.restoring import restore
+
+        here = self._here
+        self._note("entered")
+        self._enter("restoring")
+        candidates = here.resume if here.resume is not None else local.candidates(here)
+        found = restore(
+            here.checkpoints,
+            candidates,
+            state,
+            rank=here.rank,
+            world_size=here.world_size,
+            note=self._note,
+        )
+        if found is None and candidates:
+            names = ", ".join(name for name, _ in candidates)
+            raise RuntimeError(f"no checkpoint in {here.checkpoints} could be restored; tried {names}")
+        step = 0 if found is None else found.step
+        self._audience.stands_at(step)
+        self._note("restored", checkpoint=None if found is None else found.checkpoint, step=step)
+        return step
+
+    def _save(self, step: int, state: Mapping[str, Any]) -> None:
+        assert self._saver is not None
+        self._enter("save")
+        self._saver.save(step, state, self.data_index(step))
+        self._enter("step")
+
+    def _publish(self, step: int, step_s: float) -> None:
+        self._audience.row(step, self.data_index(step), self._loss, self._grad_norm, self._lr, self._tokens, step_s)
+
+    def _forget(self) -> None:
+        self._loss = self._grad_norm = self._lr = self._tokens = None
+
+    def _ordered_to_stop(self, step: int) -> bool:
+        # Not ==: an order that comes late is obeyed at the next boundary.
+        return 0 <= self._audience.stop_after() <= step
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._audience.phase(phase)
+
+
+def _number(value: SupportsFloat) -> float:
+    if type(value) is float:
+        return value
+    # float() of a tensor that needs a gradient warns, .item() does not.
+    item = getattr(value, "item", None)
+    return float(value if item is None else item())
