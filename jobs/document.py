@@ -220,7 +220,7 @@ class _Reading:
             case "str" | "merge" if _is_text(text):
                 return text
             case "str" | "merge":
-                raise SpecError(f"{where}: {dotted(key)}: holds half a character (a lone surrogate)")
+                raise SpecError(f"{where}: {dotted(key)}: holds a NUL or half a character, which cannot be stored")
         raise SpecError(f"{where}: {dotted(key)}: the tag {node.tag} is not supported: write the plain value")
 
     def _mapping(self, node: yaml.MappingNode, key: Key, depth: int) -> dict[str, Any]:
@@ -261,8 +261,8 @@ class _Reading:
 
 
 def _is_text(text: str) -> bool:
-    """No lone surrogate, which an escape can write and nothing can store."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    """No lone surrogate and no NUL: an escape can write them, and neither a file nor an environment holds them."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _number(text: str, kind: str, where: str, key: Key) -> int | float:

@@ -67,6 +67,9 @@ def _unrunnable(spec: Spec, workdir: Path) -> str | None:
     """Why the command cannot be started."""
     if not workdir.is_dir():
         return f"workdir: {workdir} is not a folder"
+    wrong = [name for name in spec.env if not name or "=" in name]
+    if wrong:
+        return f"env: {wrong[0]!r} cannot be the name of an environment variable"
     try:
         first = next(iter(spec.argv), "")
     except ValueError as error:

@@ -1,0 +1,169 @@
+"""How does an attempt get to the scheduler? One short-lived process per submission: `python -P -m jobs.launch REQUEST`.
+
+TorchX runs local apps inside the process that submits them: it replaces that process's signal handlers, kills every app
+when it is collected, and forgets them when it ends. So the submission has a process of its own, which ends in
+`os._exit` before TorchX can clean up, and what was started is written down by us.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import registry
+from monitors.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from jobs.spec import Spec
+
+SESSION = "lastgood"
+"""TorchX's name for who submitted: a folder of its logs and a part of the handle."""
+SWEEP_S = 5.0
+_UNCOLLECTED: list[Any] = []
+
+
+class Refused(Exception):
+    """The attempt must not be submitted."""
+
+
+def main(argv: list[str]) -> None:
+    """Submit the attempt of a request file, print one line of JSON, and end without TorchX's clean-up."""
+    request = json.loads(Path(argv[0]).read_text())
+    home, run, attempt = Path(request["home"]), str(request["run"]), int(request["attempt"])
+    _wear_the_mark(registry.mark(run, attempt), argv)
+    try:
+        answer: dict[str, Any] = {"ok": True, **registry.as_json(submit(home, run, attempt, SystemClock()))}
+    except Exception as error:
+        # The boundary of the port: whatever TorchX or the file system raised is a reason why the launch failed.
+        answer = {"ok": False, "why": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
+    os._exit(0 if answer["ok"] else 1)
+
+
+def _wear_the_mark(mark: str, argv: list[str]) -> None:
+    """Begin anew with the mark in the environment, so that ending the attempt also ends a launcher at work."""
+    if os.environ.get(registry.MARK) != mark:
+        words = [sys.executable, "-P", "-m", "jobs.launch", *argv]
+        os.execve(sys.executable, words, {**os.environ, registry.MARK: mark})
+
+
+def submit(home: Path, run: str, attempt: int, clock: Clock) -> registry.Record:
+    """Submit an attempt unless it was submitted before. Raises Refused, or whatever TorchX raises."""
+    folder = registry.attempt_folder(home, run, attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _claim(folder):
+        known = registry.read(home, run, attempt)
+        if known is not None:
+            return known
+        if registry.ended(home, run, attempt):
+            raise Refused(f"attempt {attempt} of {run} was ended: it is not started again")
+        from jobs.spec import Spec
+
+        spec = Spec.model_validate_json((home / "runs" / run / "spec.json").read_text())
+        record = _adopt(spec, run, attempt, clock) or _launch(spec, home, run, attempt, clock)
+        registry.write(home, record)
+        return record
+
+
+@contextmanager
+def _claim(folder: Path) -> Iterator[None]:
+    """One submission of an attempt at a time; the kernel gives the claim back whatever happens to its holder."""
+    with (folder / "claim").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _adopt(spec: Spec, run: str, attempt: int, clock: Clock) -> registry.Record | None:
+    """The record of agents that a launcher started and could not write down; half a set of them is ended."""
+    found = registry.agents(run, attempt)
+    if [agent.node for agent in found] == list(range(spec.nodes)):
+        return _record(spec, run, attempt, clock, handle="", agents=found, adopted=True)
+    left = registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock)
+    if left:
+        raise Refused(f"processes {left} of an earlier submission of this attempt do not end")
+    return None
+
+
+def _launch(spec: Spec, home: Path, run: str, attempt: int, clock: Clock) -> registry.Record:
+    from torchx.runner import Runner
+
+    from jobs.app import app
+
+    # It advises about GPUs and logs what we log; what is wrong it raises.
+    logging.getLogger("torchx").setLevel(logging.ERROR)
+    folder = registry.attempt_folder(home, run, attempt)
+    # TorchX's local scheduler starts agents in its own working directory and reads .torchxconfig there.
+    os.chdir(folder)
+    runner = Runner(SESSION, {spec.scheduler: _local_scheduler()})
+    config = {
+        # Without it TorchX logs to a temporary folder, and may delete a folder of ours instead of it when it closes.
+        "log_dir": str(folder / "torchx"),
+        # One agent sees every GPU of its host; several on one host must share them out.
+        "auto_set_cuda_visible_devices": spec.nodes > 1 and shutil.which("nvidia-smi") is not None,
+    }
+    # When the runner is collected it kills what it started: it must live until `os._exit`.
+    _UNCOLLECTED.append(runner)
+    try:
+        handle = runner.run(app(spec, run=run, attempt=attempt, home=home), spec.scheduler, cfg=config)
+        agents = _started(spec, run, attempt, folder)
+    except BaseException:
+        registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock)
+        raise
+    return _record(spec, run, attempt, clock, handle=str(handle), agents=agents)
+
+
+def _local_scheduler() -> Any:
+    from torchx.schedulers.local_scheduler import create_scheduler
+
+    return create_scheduler
+
+
+def _started(spec: Spec, run: str, attempt: int, folder: Path) -> tuple[registry.Process, ...]:
+    """The agents that run now, by the process table: TorchX has no public way to tell their numbers."""
+    found = registry.agents(run, attempt)
+    missing = set(range(spec.nodes)) - {agent.node for agent in found}
+    if missing:
+        raise RuntimeError(f"the agent of node {min(missing)} ended at once: {_last_words(folder, min(missing))}")
+    return found
+
+
+def _last_words(folder: Path, node: int) -> str:
+    """The last line an agent wrote before it ended."""
+    for path in (folder / "torchx").glob(f"*/*/agent/{node}/stderr.log"):
+        lines = path.read_text(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    return "it has no log"
+
+
+def _record(
+    spec: Spec,
+    run: str,
+    attempt: int,
+    clock: Clock,
+    *,
+    handle: str,
+    agents: tuple[registry.Process, ...],
+    adopted: bool = False,
+) -> registry.Record:
+    return registry.Record(
+        run=run,
+        attempt=attempt,
+        handle=handle,
+        scheduler=spec.scheduler,
+        host=os.uname().nodename,
+        at=clock.now(),
+        agents=agents,
+        adopted=adopted,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
