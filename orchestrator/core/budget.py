@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.detect.crash_loop import repeats
+
 from monitors.incidents import Incident, Kind
 from orchestrator.core.policy import Response, Rung
 from orchestrator.core.state import State, Strike
 
 
 def settled_step(state: State, response: Response) -> int:
-    """The step that proves a fault striking now to be over: past the best one, and for doubts about the numbers far past."""
+    """The step that proves a fault striking now to be over: past the best one, and far past for doubts about numbers."""
     return state.best_step + (state.plan.probation_steps if response.taints else 1)
 
 

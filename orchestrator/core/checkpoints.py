@@ -48,9 +48,7 @@ def taint(state: State, mark: Taint) -> State:
 
 
 def _with_state(state: State, name: str, new: CheckpointState, *, only_from: tuple[CheckpointState, ...]) -> State:
-    saves = tuple(
-        replace(c, state=new) if c.name == name and c.state in only_from else c for c in state.checkpoints
-    )
+    saves = tuple(replace(c, state=new) if c.name == name and c.state in only_from else c for c in state.checkpoints)
     return replace(state, checkpoints=saves)
 
 
@@ -91,9 +89,7 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
     """What the next world may restore, newest first; the ranks take the first that is whole when they read it."""
     trusted = (CheckpointState.GOOD,) if recovery and recovery.good_only else RESTORABLE
     below = recovery.below_step if recovery else None
-    fit = [
-        c for c in reversed(state.checkpoints) if c.state in trusted and (below is None or c.step < below)
-    ]
+    fit = [c for c in reversed(state.checkpoints) if c.state in trusted and (below is None or c.step < below)]
     back = min(recovery.further_back if recovery else 0, max(0, len(fit) - 1))
     return tuple(fit[back : back + CANDIDATES_MAX])
 

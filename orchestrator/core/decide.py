@@ -10,7 +10,15 @@ from dataclasses import replace
 from monitors.incidents import Blame, Incident, Kind, Subject
 from orchestrator.core import checkpoints, worlds
 from orchestrator.core import events as e
-from orchestrator.core.actions import Action, Alert, EndAttempt, InjectFault, StopAfterStep, StopWorld, VerifyCheckpoint
+from orchestrator.core.actions import (
+    Action,
+    Alert,
+    EndAttempt,
+    InjectFault,
+    StopAfterStep,
+    StopWorld,
+    VerifyCheckpoint,
+)
 from orchestrator.core.policy import Rung, Severity
 from orchestrator.core.recover import on_incident
 from orchestrator.core.state import ENDED, Checkpoint, Decision, Phase, Recovery, State
@@ -164,7 +172,10 @@ def _attempt_ended(state: State, at: float) -> Decision:
         case _:
             # Somebody else ended it (scancel, a reboot): the scheduler's word for an agent that is gone.
             lost = e.AgentGone(
-                at=at, attempt=state.attempt, node=0, witnesses=("the attempt ended", "no process of it is left")
+                at=at,
+                attempt=state.attempt,
+                node=0,
+                witnesses=("the attempt ended", "no process of it is left"),
             )
             return on_incident(state, _agent_lost(state, lost), at)
 
@@ -176,9 +187,7 @@ def _end(state: State, phase: Phase, at: float, reason: str) -> Decision:
     return Decision(state=state, reason=reason, closed=closed)
 
 
-def _world(
-    state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinished | e.NodeStopped
-) -> Decision:
+def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinished | e.NodeStopped) -> Decision:
     if event.world != state.world or state.phase in ENDED:
         return Decision(state=state)
     match event:
@@ -398,5 +407,3 @@ def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
     )
     decision = on_incident(state, incident, event.at)
     return replace(decision, actions=(*decision.actions, *worlds.outstanding(decision.state)))
-
-

@@ -88,7 +88,7 @@ def _noted(state: State, opened: Opened, response: Response) -> Decision:
 def _answered(before: State, state: State, opened: Opened, backoff_s: float, at: float) -> Decision:
     incident, rung = opened.incident, opened.rung
     response = state.policy.responses[incident.kind]
-    reason = _sentence(state, opened)
+    reason = _sentence(opened)
     if rung is Rung.HOLD:
         spent = budget.spent(before, incident.kind, at)
         return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
@@ -125,9 +125,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     if rung is Rung.REWIND_SKIP:
         margin = state.plan.skip_margin_steps * 2**returns
         state = worlds.skip_from(state, onset, incident.step, margin)
-    recovery = Recovery(
-        rung=rung, backoff_s=backoff_s, good_only=True, below_step=onset, further_back=returns
-    )
+    recovery = Recovery(rung=rung, backoff_s=backoff_s, good_only=True, below_step=onset, further_back=returns)
     # The steps from the onset on are a line of data that is given up: progress is counted anew on the next one.
     return replace(state, best_step=min(state.best_step, onset - 1)), recovery
 
@@ -144,7 +142,7 @@ def _unrestorable(state: State, recovery: Recovery) -> str:
     )
 
 
-def _sentence(state: State, opened: Opened) -> str:
+def _sentence(opened: Opened) -> str:
     incident = opened.incident
     where = "".join(
         f" {name} {value}"
@@ -167,9 +165,7 @@ def _budget_sentence(response: Response) -> str:
     return f" (budget spent: {response.strikes_max} in {response.window_s:.0f} s)"
 
 
-def hold(
-    state: State, at: float, reason: str, *, opened: Opened | None = None, spent: bool = False
-) -> Decision:
+def hold(state: State, at: float, reason: str, *, opened: Opened | None = None, spent: bool = False) -> Decision:
     """Give up for now: end the attempt, keep everything, wake a person."""
     state = replace(state, hold_kind=None if opened is None or spent else opened.incident.kind)
     state, actions = worlds.end_attempt(state, at, Phase.HOLDING, reason)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lastgood.skips import data_index
+from lastgood.skips import Skips
+
 from orchestrator.core import checkpoints
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
@@ -126,19 +127,9 @@ def _back_off(state: State, at: float, wait_s: float) -> State:
 
 def skip_from(state: State, onset_step: int, last_step: int, margin_steps: int) -> State:
     """Never feed again what was fed from the onset to the last step, and a margin beyond."""
-    first = data_index(onset_step, state.skips)
-    end = data_index(max(last_step, onset_step) + margin_steps, state.skips) + 1
-    return replace(state, skips=_merged((*state.skips, (first, end))))
-
-
-def _merged(windows: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    merged: list[tuple[int, int]] = []
-    for first, end in sorted(windows):
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((first, end))
-    return tuple(merged)
+    fed = Skips(state.skips)
+    window = (fed.data_index(onset_step), fed.data_index(max(last_step, onset_step) + margin_steps) + 1)
+    return replace(state, skips=tuple(sorted({*state.skips, window})))
 
 
 def outstanding(state: State) -> tuple[Action, ...]:

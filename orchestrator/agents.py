@@ -1,0 +1,120 @@
+"""Who is on the other end? The agents of one run: their connections, and the orders they are given."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.agent import orders as o
+from orchestrator.core import actions
+
+Send = Callable[[bytes], None]
+
+SOON_S = 1.5
+"""how far ahead the last step of a gentle stop lies: every agent must have told its ranks before any of them is there"""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One connected agent."""
+
+    hello: o.Hello
+    send: Send
+
+
+class ConnectedAgents:
+    """The `Agents` port of one run."""
+
+    def __init__(self, attempts: Path, checkpoints: str, pace: Callable[[], tuple[int, float | None]]) -> None:
+        """`pace` tells the newest step and the seconds of one."""
+        self._attempts = attempts
+        self._checkpoints = checkpoints
+        self._pace = pace
+        self._peers: dict[int, Peer] = {}
+        self._offer: o.Store | None = None
+        self.steps_of: dict[str, int] = {}
+        """step of every checkpoint that may be ordered restored"""
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Nodes that are connected now."""
+        return tuple(sorted(self._peers))
+
+    def connect(self, hello: o.Hello, send: Send) -> None:
+        """An agent dialled; an older connection of the same node is forgotten."""
+        self._peers[hello.node] = Peer(hello=hello, send=send)
+        if hello.store is not None:
+            self._offer = hello.store
+
+    def disconnect(self, node: int, send: Send) -> bool:
+        """A connection ended; False when a newer one has taken its place."""
+        peer = self._peers.get(node)
+        if peer is None or peer.send is not send:
+            return False
+        del self._peers[node]
+        return True
+
+    def offered(self, store: o.Store) -> None:
+        """Node 0 has a fresh store for the next world."""
+        self._offer = store
+
+    def heard(self, node: int, seq: int) -> None:
+        """Everything up to seq is in the journal."""
+        if node in self._peers:
+            self._peers[node].send(o.encode(o.Heard(seq=seq)))
+
+    def leave(self, grace_s: float) -> None:
+        """The attempt is over."""
+        self._tell(o.Leave(grace_s=grace_s))
+
+    def look(self, world: int, ranks: tuple[int, ...]) -> None:
+        """Have the kernel asked about ranks."""
+        self._tell(o.LookAt(world=world, ranks=ranks))
+
+    def start_world(self, order: actions.StartWorld) -> None:
+        """Start the ranks on every node that is connected; the others are told when they dial."""
+        store = self._store_of(order)
+        if store is None:
+            return  # node 0 is not connected: its hello brings the offer and the order again
+        candidates = tuple(
+            o.Candidate(checkpoint=name, step=self.steps_of[name], path=f"{self._checkpoints}/{name}")
+            for name in order.candidates
+        )
+        self._tell(o.StartWorld(world=order.world, store=store, candidates=candidates, skips=order.skips))
+
+    def _store_of(self, order: actions.StartWorld) -> o.Store | None:
+        """The store of a world is chosen once, before anybody hears of it, and survives the supervisor."""
+        path = self._attempts / f"{order.attempt:03d}" / f"store-w{order.world}.json"
+        if path.exists():
+            return o.Store(**json.loads(path.read_text()))
+        if self._offer is None or 0 not in self._peers:
+            return None
+        store, self._offer = self._offer, None
+        draft = path.with_suffix(".writing")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps({"host": store.host, "port": store.port}))
+        os.replace(draft, path)
+        return store
+
+    def stop_world(self, order: actions.StopWorld) -> None:
+        """End the ranks."""
+        self._tell(o.StopWorld(world=order.world, grace_s=order.grace_s))
+
+    def stop_after_step(self, order: actions.StopAfterStep) -> None:
+        """Let the ranks save and end soon."""
+        step, step_s = self._pace()
+        ahead = 2 + math.ceil(SOON_S / step_s) if step_s else 2
+        self._tell(o.StopAfter(world=order.world, step=step + ahead))
+
+    def inject(self, order: actions.InjectFault) -> None:
+        """A drill."""
+        self._tell(o.Inject(world=order.world, drill=order.drill, rank=order.rank, number=order.number))
+
+    def _tell(self, order: o.Order) -> None:
+        line = o.encode(order)
+        for peer in self._peers.values():
+            peer.send(line)

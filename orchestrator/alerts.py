@@ -1,0 +1,41 @@
+"""Who is told? The `Notifier` port: the log always, and the hook of this home where there is one.
+
+`$LASTGOOD_HOME/on-alert` (any executable) gets the alert as one JSON object on its standard input. It is started and
+not waited for: a notification service that hangs must never delay a recovery.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import threading
+from dataclasses import asdict
+
+from orchestrator.core.actions import Alert
+from orchestrator.home import Home
+
+log = logging.getLogger(__name__)
+
+HOOK_S = 60.0
+
+
+class HookNotifier:
+    """Log, and the hook."""
+
+    def __init__(self, home: Home) -> None:
+        self._hook = home.root / "on-alert"
+
+    def alert(self, run: str, order: Alert) -> None:
+        """Tell them."""
+        log.log(logging.ERROR if order.page else logging.WARNING, "%s %s: %s", run, order.title, order.text)
+        if os.access(self._hook, os.X_OK):
+            body = json.dumps({"run": run, **asdict(order)})
+            threading.Thread(target=self._run_hook, args=(body,), daemon=True).start()
+
+    def _run_hook(self, body: str) -> None:
+        try:
+            subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("the alert hook failed: %s", error)

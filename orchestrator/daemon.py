@@ -1,0 +1,339 @@
+"""Which runs live here? Puts a run's parts together, wakes them at their deadlines, answers what people ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import registry
+from jobs.agent import orders as o
+from jobs.spec import Spec
+from monitors.clock import Clock
+from monitors.watch import Watch, WatchConfig
+from orchestrator import runbooks
+from orchestrator.agents import ConnectedAgents
+from orchestrator.alerts import HookNotifier
+from orchestrator.core import events
+from orchestrator.core.policy import Policy
+from orchestrator.core.state import ENDED, State
+from orchestrator.home import Home
+from orchestrator.inbox import Inbox
+from orchestrator.journal import Journal
+from orchestrator.scheduler import TorchXScheduler
+from orchestrator.storage import CheckpointFolder
+from orchestrator.supervisor import RunLoop
+
+log = logging.getLogger(__name__)
+
+ROWS_RECALLED = 1000
+"""loss rows that the detectors are given back after a restart of the supervisor"""
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+"""for run ids that are typed at 3 a.m.: no i, l, o, 0, 1"""
+
+
+class AskError(Exception):
+    """A person asked for something that cannot be; the text says what and why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Ports:
+    scheduler: TorchXScheduler
+    agents: ConnectedAgents
+    storage: CheckpointFolder
+    notifier: HookNotifier
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run that is not over, and its parts."""
+
+    loop: RunLoop
+    agents: ConnectedAgents
+    unseen_since: dict[int, float]
+    drills: int = 0
+
+
+def plan_of(spec: Spec) -> events.Plan:
+    """What the core must know of a spec."""
+    return events.Plan(
+        nodes=spec.nodes,
+        ranks_per_node=spec.ranks_per_node,
+        skips=spec.data.skip,
+        keep=spec.checkpoint.keep,
+        probation_steps=spec.checkpoint.probation_steps,
+        skip_margin_steps=spec.recovery.skip_margin_steps,
+        fresh_steps_max=spec.recovery.fresh_steps_max,
+        launch_timeout_s=spec.recovery.launch_timeout_s,
+        start_timeout_s=spec.detect.hang.start_s,
+        stop_grace_s=spec.recovery.stop_grace_s,
+    )
+
+
+def watch_of(spec: Spec) -> Watch:
+    """The detectors that a spec asks for."""
+    hang, loss = spec.detect.hang, spec.detect.loss
+    config = WatchConfig(
+        floor_s=hang.floor_s,
+        factor=hang.factor,
+        unlearned_s=hang.unlearned_s,
+        start_s=hang.start_s,
+        loss_enabled=loss.enabled,
+        persist_rows=loss.persist_rows,
+    )
+    return Watch(config, nodes=spec.nodes, ranks_per_node=spec.ranks_per_node)
+
+
+class Daemon:
+    """All runs of one home."""
+
+    def __init__(self, home: Home, journal: Journal, clock: Clock) -> None:
+        self._home = home
+        self._journal = journal
+        self._clock = clock
+        self._notifier = HookNotifier(home)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.runs: dict[str, LiveRun] = {}
+        self.changed = asyncio.Event()
+        """set when a deadline may have moved"""
+
+    def adopt(self, last_alive: float | None) -> None:
+        """Take over every run that is not over."""
+        for run in (submission.run for submission in self._journal.runs()):
+            state = replayed(*self._journal.load(run))
+            if state is not None and state.phase not in ENDED:
+                started = events.SupervisorStarted(at=self._clock.now(), pid=os.getpid(), last_alive=last_alive)
+                self._revive(run, state, started)
+
+    def _revive(self, run: str, state: State, started: events.SupervisorStarted) -> None:
+        live = self._assemble(run, self._spec(run), state)
+        policy = self._policy(self._spec(run))
+        live.loop.resume(started)
+        if policy.version != state.policy.version:
+            live.loop.take(events.PolicyChanged(at=self._clock.now(), policy=policy))
+
+    def _spec(self, run: str) -> Spec:
+        return Spec.model_validate_json((self._home.run(run) / "spec.json").read_text())
+
+    def _policy(self, spec: Spec) -> Policy:
+        return runbooks.load(Path(spec.recovery.runbooks) if spec.recovery.runbooks else None)
+
+    def _assemble(self, run: str, spec: Spec, state: State | None) -> LiveRun:
+        folder = Path(spec.checkpoint.folder) if spec.checkpoint.folder else self._home.run(run) / "checkpoints"
+        watch = watch_of(spec)
+        watch.recall(self._journal.rows(run, limit=ROWS_RECALLED))
+        inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
+        agents = ConnectedAgents(self._home.run(run) / "attempts", str(folder), lambda: (inbox.step, inbox.step_s))
+        ports = _Ports(
+            scheduler=TorchXScheduler(self._home, run, self._clock, self.spawn, agents.leave),
+            agents=agents,
+            storage=CheckpointFolder(folder, self._clock, self.spawn),
+            notifier=self._notifier,
+        )
+        loop = RunLoop(
+            run=run, state=state, inbox=inbox, journal=self._journal, ports=ports, clock=self._clock, look=agents.look
+        )
+        now = self._clock.now()
+        self.runs[run] = LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), now))
+        return self.runs[run]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the background; what it raises is our bug and ends the supervisor."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a background task failed", exc_info=error)
+            os._exit(70)  # replay is the recovery: the agents start the supervisor anew
+
+    # Agents
+
+    def hello(self, hello: o.Hello, send: Callable[[bytes], None]) -> str:
+        """An agent dials; returns why it is not wanted, or nothing."""
+        live = self.runs.get(hello.run)
+        if live is None or live.loop.state is None:
+            return f"run {hello.run} is over or unknown"
+        if hello.attempt != live.loop.state.attempt:
+            return f"attempt {hello.attempt} of {hello.run} is over"
+        live.agents.connect(hello, send)
+        live.unseen_since.pop(hello.node, None)
+        send(o.encode(o.Welcome()))
+        live.loop.take(
+            events.AgentJoined(
+                at=self._clock.now(),
+                attempt=hello.attempt,
+                node=hello.node,
+                host=hello.host,
+                world=hello.world,
+                alive=hello.alive,
+            )
+        )
+        self._publish(live)
+        live.loop.repeat_orders()
+        self.changed.set()
+        return ""
+
+    def message(self, run: str, message: o.FromAgent) -> None:
+        """A connected agent says something."""
+        live = self.runs.get(run)
+        if live is None:
+            return
+        match message:
+            case o.Report():
+                live.loop.see(message.signal)
+                self._publish(live)
+            case o.StoreOffered():
+                live.agents.offered(message.store)
+                live.loop.repeat_orders()
+            case o.Hello():
+                pass
+        self.changed.set()
+
+    def goodbye(self, run: str, node: int, send: Callable[[bytes], None]) -> None:
+        """A connection ended: the node is unseen, which proves nothing."""
+        live = self.runs.get(run)
+        if live is not None and live.agents.disconnect(node, send):
+            live.unseen_since[node] = self._clock.now()
+
+    def save_rows(self) -> None:
+        """Give the steps heard to the journal; what was reported until now may be acknowledged then."""
+        for live in self.runs.values():
+            live.loop.save_rows()
+
+    def _publish(self, live: LiveRun) -> None:
+        state = live.loop.state
+        if state is not None:
+            live.agents.steps_of = {c.name: c.step for c in state.checkpoints}
+
+    # Time
+
+    def wake(self) -> None:
+        """Wake the runs whose deadline has come, let go of those that are over."""
+        now = self._clock.now()
+        for live in list(self.runs.values()):
+            deadline = live.loop.deadline
+            if deadline is not None and deadline <= now:
+                live.loop.wake()
+            self._publish(live)
+        for run in [run for run, live in self.runs.items() if live.loop.ended]:
+            self.runs[run].loop.save_rows()
+            del self.runs[run]
+
+    def wait_s(self, most_s: float) -> float:
+        """Until the next deadline, at most `most_s`."""
+        deadlines = [live.loop.deadline for live in self.runs.values() if live.loop.deadline is not None]
+        return max(0.0, min([most_s, *(d - self._clock.now() for d in deadlines)]))
+
+    def find_dead_agents(self) -> None:
+        """Of the agents that are not connected: which are dead on a second witness?"""
+        for run, live in list(self.runs.items()):
+            state = live.loop.state
+            if state is None:
+                continue
+            for node, since in list(live.unseen_since.items()):
+                if node not in state.joined:
+                    continue
+                gone = registry.witnesses(self._home.root, run, state.attempt, node)
+                if gone:
+                    unseen_s = self._clock.now() - since
+                    words = (f"its connection has been closed for {unseen_s:.1f} s", *gone)
+                    live.loop.take(
+                        events.AgentGone(at=self._clock.now(), attempt=state.attempt, node=node, witnesses=words)
+                    )
+
+    # People
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a person asks. Raises AskError."""
+        match request.get("ask"):
+            case "ping":
+                return {"pid": os.getpid(), "runs": sorted(self.runs)}
+            case "submit":
+                return {"run": self._submit(Spec.model_validate(request["spec"]), str(request.get("yaml", "")))}
+            case "stop":
+                return self._stop(
+                    str(request["run"]), now=bool(request.get("now")), by=str(request.get("by", "a person"))
+                )
+            case "resume":
+                return self._resume(str(request["run"]), request.get("from_step"), str(request.get("by", "a person")))
+            case "drill":
+                return self._drill(str(request["run"]), str(request["drill"]), request.get("rank"))
+            case verb:
+                raise AskError("usage", f"unknown request {verb!r}")
+
+    def _submit(self, spec: Spec, yaml: str) -> str:
+        run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
+        policy = self._policy(spec)
+        folder = self._home.run(run)
+        folder.mkdir(parents=True)
+        resolved = spec.model_dump(mode="json")
+        (folder / "spec.yaml").write_text(yaml)
+        (folder / "spec.json").write_text(json.dumps(resolved, indent=2))
+        now = self._clock.now()
+        self._journal.submit(run, spec.name, resolved, yaml, now)
+        live = self._assemble(run, spec, None)
+        live.loop.take(events.RunSubmitted(at=now, run=run, plan=plan_of(spec), policy=policy))
+        self.changed.set()
+        return run
+
+    def _live(self, run: str) -> LiveRun:
+        if run in self.runs:
+            return self.runs[run]
+        raise AskError("not_running", f"run {run} has ended or does not exist: see `lastgood ls -a`")
+
+    def _stop(self, run: str, *, now: bool, by: str) -> dict[str, Any]:
+        live = self.runs.get(run) or self._ended(run)
+        live.loop.take(events.StopRequested(at=self._clock.now(), by=by, now=now))
+        self.changed.set()
+        return {"run": run}
+
+    def _resume(self, run: str, from_step: int | None, by: str) -> dict[str, Any]:
+        if run in self.runs:
+            raise AskError("running", f"run {run} is running: nothing to resume")
+        live = self._ended(run)
+        live.loop.take(events.ResumeRequested(at=self._clock.now(), by=by, from_step=from_step))
+        self.changed.set()
+        return {"run": run}
+
+    def _ended(self, run: str) -> LiveRun:
+        if all(known.run != run for known in self._journal.runs()):
+            raise AskError("not_found", f"no run {run}: see `lastgood ls -a`")
+        state = replayed(*self._journal.load(run))
+        live = self._assemble(run, self._spec(run), state)
+        self._publish(live)
+        return live
+
+    def _drill(self, run: str, drill: str, rank: int | None) -> dict[str, Any]:
+        live = self._live(run)
+        number = int(self._clock.now() * 1000)  # unique in the run, also across supervisors
+        live.loop.take(
+            events.DrillRequested(at=self._clock.now(), by="a person", drill=drill, rank=rank, number=number)
+        )
+        return {"run": run, "number": number}
+
+
+def replayed(state: State | None, later: list[events.Event]) -> State | None:
+    """The state after a snapshot and the events since."""
+    from orchestrator.core.decide import begin, decide
+
+    for event in later:
+        if state is None:
+            if isinstance(event, events.RunSubmitted):
+                state = begin(event).state
+        else:
+            state = decide(state, event).state
+    return state

@@ -1,0 +1,216 @@
+"""What do the signals of a run mean for the core? Signals of many ranks in, events of one run out.
+
+Pure: time comes with the calls. The detectors live in `monitors.watch`; this file adds up what ranks and nodes report
+until it is true of the whole world.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+
+from monitors import signals as s
+from monitors.incidents import Incident, Kind
+from monitors.watch import Watch
+from orchestrator.core import events as e
+
+PROGRESS_EVERY_S = 1.0
+"""how often progress becomes an event: often enough for a ledger to the second, too rare to fill a journal"""
+QUIET_START_S = 30.0
+"""a script that moves for this long without a step or the SDK speaks of no steps: its movement is its progress"""
+ROWS_KEPT = 64
+"""step times for the median"""
+
+
+@dataclass(slots=True)
+class _World:
+    number: int = 0
+    began: float = 0.0
+    progress: dict[int, s.RankProgress] = field(default_factory=dict)
+    entered: set[int] = field(default_factory=set)
+    restored: dict[int, s.RankRestored] = field(default_factory=dict)
+    told_step: int = -1
+    told_at: float = 0.0
+
+
+class Inbox:
+    """Everything heard about one run, added up."""
+
+    def __init__(self, *, nodes: int, ranks_per_node: int, watch: Watch, folder: str) -> None:
+        self._nodes = nodes
+        self._ranks = nodes * ranks_per_node
+        self._watch = watch
+        self._folder = folder
+        self._world = _World()
+        self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
+        self.rows: list[s.StepReported] = []
+        """steps heard and not yet taken by the journal"""
+
+    def began(self, world: int, at: float) -> None:
+        """A world was ordered; what older ones still say is history."""
+        if world > self._world.number:
+            self._world = _World(number=world, began=at)
+            self._watch.world_began(world, at)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `silent` should be called next."""
+        return self._watch.deadline
+
+    @property
+    def step(self) -> int:
+        """The step furthest ahead, from the freshest looks."""
+        return max((p.step for p in self._world.progress.values()), default=0)
+
+    @property
+    def step_s(self) -> float | None:
+        """Median seconds of a step lately."""
+        return median(self._step_s) if self._step_s else None
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Ranks that a detector would like to be looked at."""
+        return self._watch.looks
+
+    def see(self, signal: s.Signal) -> list[e.Event]:
+        """What the signal makes known, oldest first."""
+        return self._facts(signal) + self._concluded(self._watch.see(signal))
+
+    def silent(self, now: float) -> list[e.Event]:
+        """What it means that nothing was heard until now."""
+        return self._concluded(self._watch.silent(now))
+
+    def _concluded(self, incidents: list[Incident]) -> list[e.Event]:
+        return [
+            e.IncidentDetected(at=incident.at, incident=incident)
+            for incident in incidents
+            if incident.kind is not Kind.START_STALLED or self._speaks_of_steps()
+        ]
+
+    def _speaks_of_steps(self) -> bool:
+        return bool(self._world.entered) or self._world.told_step != 0
+
+    def _facts(self, signal: s.Signal) -> list[e.Event]:
+        match signal:
+            case s.RankProgress():
+                return self._progress(signal)
+            case s.StepReported():
+                return self._row(signal)
+            case s.RankEntered():
+                return self._entered(signal)
+            case s.RankRestored():
+                return self._restored(signal)
+            case s.RankExited(code=0, ordered=False):
+                return [e.RankFinished(at=signal.at, world=signal.world, rank=signal.rank)]
+            case s.WorldStopped():
+                return [
+                    *self._last_progress(signal),
+                    e.NodeStopped(at=signal.at, world=signal.world, node=signal.node),
+                ]
+            case s.SaveCommitted() | s.CheckpointVerified() | s.CheckpointRefused() | s.CheckpointDeleted():
+                return [self._checkpoint(signal)]
+            case _:
+                return []
+
+    def _row(self, signal: s.StepReported) -> list[e.Event]:
+        self.rows.append(signal)
+        if signal.world == self._world.number and signal.step_s is not None:
+            self._step_s.append(signal.step_s)
+        return []
+
+    def _entered(self, signal: s.RankEntered) -> list[e.Event]:
+        world = self._world
+        if signal.world != world.number or signal.rank in world.entered:
+            return []
+        world.entered.add(signal.rank)
+        whole = len(world.entered) == self._ranks
+        return [e.WorldEntered(at=signal.at, world=world.number)] if whole else []
+
+    def _restored(self, signal: s.RankRestored) -> list[e.Event]:
+        world = self._world
+        if signal.world != world.number or signal.rank in world.restored:
+            return []
+        world.restored[signal.rank] = signal
+        if len(world.restored) != self._ranks:
+            return []
+        self._watch.rewound(signal.step)
+        return [e.WorldRestored(at=signal.at, world=world.number, checkpoint=signal.checkpoint, step=signal.step)]
+
+    def _progress(self, signal: s.RankProgress) -> list[e.Event]:
+        world = self._world
+        if signal.world != world.number:
+            return []
+        world.progress[signal.rank] = signal
+        step = self._common_step(signal.at)
+        if step is None:
+            return []
+        first = world.told_step < 0
+        if not first and (signal.at - world.told_at < PROGRESS_EVERY_S or not self._moved()):
+            return []
+        return [self._tell(step, signal.at)]
+
+    def _common_step(self, at: float) -> int | None:
+        """The last step that every rank finished in this world; None while there is none."""
+        world = self._world
+        if world.entered:
+            return self._common_sdk_step()
+        steps = [p.step for p in world.progress.values()]
+        if max(steps) > 0:  # read from logs: often only one rank writes any
+            return max(steps)
+        silent = at - world.began < QUIET_START_S or len(steps) < self._ranks
+        return None if silent else 0
+
+    def _common_sdk_step(self) -> int | None:
+        world = self._world
+        if len(world.progress) < self._ranks or len(world.restored) < self._ranks:
+            return None
+        step = min(p.step for p in world.progress.values())
+        return step if step > world.restored[0].step else None
+
+    def _moved(self) -> bool:
+        return any(p.moved_at > self._world.told_at for p in self._world.progress.values())
+
+    def _tell(self, step: int, at: float) -> e.Progressed:
+        world = self._world
+        world.told_step, world.told_at = step, at
+        spent: dict[str, float] = {}
+        for progress in world.progress.values():
+            for phase, seconds in zip(s.PHASES, progress.spent_s, strict=False):
+                spent[phase] = max(spent.get(phase, 0.0), seconds)
+        return e.Progressed(
+            at=at,
+            world=world.number,
+            step=step,
+            spent_s=spent or None,
+            step_s=self.step_s,
+            suspect_since=self._watch.suspicious_since_step,
+        )
+
+    def _last_progress(self, signal: s.WorldStopped) -> list[e.Event]:
+        if signal.world != self._world.number or not self._world.progress:
+            return []
+        step = self._common_step(signal.at)
+        return [] if step is None or step <= self._world.told_step else [self._tell(step, signal.at)]
+
+    def _checkpoint(
+        self, signal: s.SaveCommitted | s.CheckpointVerified | s.CheckpointRefused | s.CheckpointDeleted
+    ) -> e.Event:
+        match signal:
+            case s.SaveCommitted():
+                return e.CheckpointCommitted(
+                    at=signal.at,
+                    checkpoint=signal.checkpoint,
+                    step=signal.step,
+                    world=signal.world,
+                    saved_at=signal.saved_at,
+                    bytes=signal.bytes,
+                    path=f"{self._folder}/{signal.checkpoint}",
+                    stall_s=signal.stall_s,
+                )
+            case s.CheckpointVerified():
+                return e.CheckpointVerified(at=signal.at, checkpoint=signal.checkpoint)
+            case s.CheckpointRefused():
+                return e.CheckpointRefused(at=signal.at, checkpoint=signal.checkpoint, why=signal.why)
+            case s.CheckpointDeleted():
+                return e.CheckpointDeleted(at=signal.at, checkpoint=signal.checkpoint)

@@ -1,0 +1,129 @@
+"""What runs behind `lastgood serve`? One supervisor per home: lock, adopt, listen, wake, until told to end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from monitors.clock import SystemClock
+from orchestrator.daemon import Daemon
+from orchestrator.door import Door
+from orchestrator.home import Home
+from orchestrator.journal import Journal
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+ACKNOWLEDGE_S = 0.25
+"""how long an agent keeps a report at most while the supervisor is well"""
+HEARTBEAT_S = 1.0
+AGENT_CHECK_S = 0.1
+IDLE_S = 900.0
+"""a supervisor without a run goes away by itself; the next submission starts one"""
+
+
+def lock(home: Home) -> int | None:
+    """Hold the home for the life of this process; None when another supervisor does."""
+    fd = os.open(home.root / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _publish(home: Home, port: int, started_at: float) -> None:
+    from importlib.metadata import version
+
+    body = {"host": HOST, "port": port, "pid": os.getpid(), "started_at": started_at, "version": version("lastgood")}
+    draft = home.root / f".supervisor.{os.getpid()}"
+    draft.write_text(json.dumps(body))
+    os.replace(draft, home.root / "supervisor.json")
+
+
+async def _every(seconds: float, work: object) -> None:
+    assert callable(work)
+    while True:
+        await asyncio.sleep(seconds)
+        work()
+
+
+async def serve(home: Home) -> None:
+    """Supervise until told to end; training goes on without us."""
+    clock = SystemClock()
+    journal = Journal(home.journal)
+    last_alive = journal.last_heartbeat()
+    daemon = Daemon(home, journal, clock)
+    door = Door(daemon, home.token())
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    journal.heartbeat(clock.now())
+    daemon.adopt(last_alive)
+    port = await door.open(HOST, 0)
+    _publish(home, port, clock.now())
+    log.info("supervising %d runs on port %d", len(daemon.runs), port)
+    tasks = [
+        asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
+        asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
+        asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
+        asyncio.create_task(_wake(daemon)),
+        asyncio.create_task(_idle(daemon, end)),
+        asyncio.create_task(end.wait()),
+    ]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()  # a loop that failed is our bug: raise it
+    door.acknowledge()
+
+
+async def _wake(daemon: Daemon) -> None:
+    while True:
+        daemon.changed.clear()
+        daemon.wake()
+        try:
+            await asyncio.wait_for(daemon.changed.wait(), daemon.wait_s(1.0))
+        except TimeoutError:
+            continue
+
+
+async def _idle(daemon: Daemon, end: asyncio.Event) -> None:
+    quiet_s = 0.0
+    while quiet_s < IDLE_S:
+        await asyncio.sleep(5.0)
+        quiet_s = 0.0 if daemon.runs else quiet_s + 5.0
+    log.info("no run for %.0f s: leaving", IDLE_S)
+    end.set()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -P -m orchestrator.serve --home HOME`."""
+    parser = argparse.ArgumentParser(prog="lastgood serve")
+    parser.add_argument("--home", type=Path, required=True)
+    home = Home(parser.parse_args(argv).home)
+    home.create()
+    held = lock(home)
+    if held is None:
+        print(f"another supervisor holds {home.root}: nothing to do", file=sys.stderr)
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    (home.root / "supervisor.off").unlink(missing_ok=True)
+    try:
+        asyncio.run(serve(home))
+    except BaseException:
+        log.critical("the supervisor failed", exc_info=True)
+        # No teardown: nothing here may be in a state worth tearing down, and replay starts from the journal.
+        os._exit(70)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

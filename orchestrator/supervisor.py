@@ -1,0 +1,154 @@
+"""How does one run live? The loop: event → journal → decide → check → perform.
+
+One thread decides; everything else only feels (signals) and acts (ports), and what comes of an action is the next
+event. An event that a handler produces is queued, never handled inside the handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitors import signals as s
+from monitors.clock import Clock
+from orchestrator.core import actions, decide, events, invariants, worlds
+from orchestrator.core.state import ENDED, CheckpointState, State
+from orchestrator.inbox import Inbox
+from orchestrator.journal import Journal
+from orchestrator.ports import Ports, perform
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY = 50
+"""decisions between snapshots: a replay of 50 takes milliseconds"""
+LOOK_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Looks:
+    asked_at: float = 0.0
+
+
+class RunLoop:
+    """One run: its state, and the only place that changes it."""
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        state: State | None,
+        inbox: Inbox,
+        journal: Journal,
+        ports: Ports,
+        clock: Clock,
+        look: Callable[[int, tuple[int, ...]], None],
+    ) -> None:
+        self.run = run
+        self.state = state
+        self._inbox = inbox
+        self._journal = journal
+        self._ports = ports
+        self._clock = clock
+        self._look = look
+        self._looks = _Looks()
+        self._queue: deque[events.Event] = deque()
+        self._busy = False
+        self._decided = 0
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to be done for this run."""
+        return self.state is not None and self.state.phase in ENDED
+
+    @property
+    def deadline(self) -> float | None:
+        """When silence becomes an event."""
+        waits = [d for d in (self.state.deadline if self.state else None, self._inbox.deadline) if d is not None]
+        return min(waits, default=None)
+
+    def take(self, event: events.Event) -> None:
+        """Handle an event, and all that follow from it."""
+        self._queue.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                self._handle(self._queue.popleft())
+        finally:
+            self._busy = False
+
+    def see(self, signal: s.Signal) -> None:
+        """Handle a signal of an agent."""
+        for event in self._inbox.see(signal):
+            self.take(event)
+        self._ask_for_looks()
+
+    def wake(self) -> None:
+        """Silence lasted until a deadline: say so to whoever set it."""
+        now = self._clock.now()
+        for event in self._inbox.silent(now):
+            self.take(event)
+        if self.state is not None and self.state.deadline is not None and now >= self.state.deadline:
+            self.take(events.TimePassed(at=now))
+        self._ask_for_looks()
+
+    def save_rows(self) -> None:
+        """Give the steps heard to the journal."""
+        if self._inbox.rows:
+            self._journal.add_rows(self.run, self._inbox.rows)
+            self._inbox.rows = []
+
+    def resume(self, event: events.SupervisorStarted) -> None:
+        """Take the run over: order again what may not have been carried out, then go on."""
+        assert self.state is not None
+        self._inbox.began(self.state.world, event.at)
+        for event_id, index, action in self._journal.unmarked(self.run):
+            self._perform(event_id, index, action)
+        for save in self.state.checkpoints:
+            if save.state is CheckpointState.COMMITTED:
+                perform(self.run, actions.VerifyCheckpoint(checkpoint=save.name), self._ports, self.take)
+        self.take(event)
+
+    def repeat_orders(self) -> None:
+        """An agent dialled: whatever it should be doing is ordered again."""
+        if self.state is None:
+            return
+        for action in worlds.outstanding(self.state):
+            if isinstance(action, actions.StartWorld | actions.StopWorld | actions.StopAfterStep):
+                perform(self.run, action, self._ports, self.take)
+
+    def _handle(self, event: events.Event) -> None:
+        before = self.state
+        if before is None:
+            assert isinstance(event, events.RunSubmitted), event
+            decision = decide.begin(event)
+        else:
+            decision = decide.decide(before, event)
+        invariants.check(before, event, decision)
+        self._decided += 1
+        snapshot = self._decided % SNAPSHOT_EVERY == 1 or decision.state.phase in ENDED
+        event_id = self._journal.record(self.run, event, decision, snapshot=snapshot)
+        self.state = decision.state
+        if decision.reason:
+            log.info("%s %s: %s", self.run, type(event).__name__, decision.reason)
+        self._follow(before, decision.state, event.at)
+        for index, action in enumerate(decision.actions):
+            self._perform(event_id, index, action)
+
+    def _follow(self, before: State | None, after: State, at: float) -> None:
+        if before is None or after.world != before.world:
+            self._inbox.began(after.world, at)
+
+    def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
+        perform(self.run, action, self._ports, self.take)
+        self._journal.mark(event_id, index, self._clock.now())
+
+    def _ask_for_looks(self) -> None:
+        ranks = self._inbox.looks
+        now = self._clock.now()
+        if ranks and self.state is not None and now - self._looks.asked_at >= LOOK_EVERY_S:
+            self._looks.asked_at = now
+            self._look(self.state.world, ranks)
