@@ -15,7 +15,7 @@ from orchestrator.core import actions
 Send = Callable[[bytes], None]
 
 SOON_S = 1.5
-"""how far ahead the last step of a gentle stop lies: every agent must have told its ranks before any of them is there"""
+"""how far ahead the last step of a gentle stop lies: all agents must have told their ranks before one is there"""
 
 
 @dataclass(slots=True)
@@ -29,15 +29,21 @@ class Peer:
 class ConnectedAgents:
     """The `Agents` port of one run."""
 
-    def __init__(self, attempts: Path, checkpoints: str, pace: Callable[[], tuple[int, float | None]]) -> None:
-        """`pace` tells the newest step and the seconds of one."""
+    def __init__(
+        self,
+        attempts: Path,
+        checkpoints: str,
+        *,
+        pace: Callable[[], tuple[int, float | None]],
+        step_of: Callable[[str], int],
+    ) -> None:
+        """`pace` tells the newest step and the seconds of one, `step_of` the step of a checkpoint."""
         self._attempts = attempts
         self._checkpoints = checkpoints
         self._pace = pace
+        self._step_of = step_of
         self._peers: dict[int, Peer] = {}
         self._offer: o.Store | None = None
-        self.steps_of: dict[str, int] = {}
-        """step of every checkpoint that may be ordered restored"""
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -81,7 +87,7 @@ class ConnectedAgents:
         if store is None:
             return  # node 0 is not connected: its hello brings the offer and the order again
         candidates = tuple(
-            o.Candidate(checkpoint=name, step=self.steps_of[name], path=f"{self._checkpoints}/{name}")
+            o.Candidate(checkpoint=name, step=self._step_of(name), path=f"{self._checkpoints}/{name}")
             for name in order.candidates
         )
         self._tell(o.StartWorld(world=order.world, store=store, candidates=candidates, skips=order.skips))

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monitors.watch import Watch, WatchConfig
+
 from jobs import registry
 from jobs.agent import orders as o
 from jobs.spec import Spec
 from monitors.clock import Clock
-from monitors.watch import Watch, WatchConfig
 from orchestrator import runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
@@ -106,6 +107,8 @@ class Daemon:
         self.runs: dict[str, LiveRun] = {}
         self.changed = asyncio.Event()
         """set when a deadline may have moved"""
+        self.leaving = asyncio.Event()
+        """set when a person wants no supervisor here"""
 
     def adopt(self, last_alive: float | None) -> None:
         """Take over every run that is not over."""
@@ -133,7 +136,12 @@ class Daemon:
         watch = watch_of(spec)
         watch.recall(self._journal.rows(run, limit=ROWS_RECALLED))
         inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
-        agents = ConnectedAgents(self._home.run(run) / "attempts", str(folder), lambda: (inbox.step, inbox.step_s))
+        agents = ConnectedAgents(
+            self._home.run(run) / "attempts",
+            str(folder),
+            pace=lambda: (inbox.step, inbox.step_s),
+            step_of=lambda name: next(c.step for c in _known(loop.state).checkpoints if c.name == name),
+        )
         ports = _Ports(
             scheduler=TorchXScheduler(self._home, run, self._clock, self.spawn, agents.leave),
             agents=agents,
@@ -182,7 +190,6 @@ class Daemon:
                 alive=hello.alive,
             )
         )
-        self._publish(live)
         live.loop.repeat_orders()
         self.changed.set()
         return ""
@@ -195,7 +202,6 @@ class Daemon:
         match message:
             case o.Report():
                 live.loop.see(message.signal)
-                self._publish(live)
             case o.StoreOffered():
                 live.agents.offered(message.store)
                 live.loop.repeat_orders()
@@ -214,11 +220,6 @@ class Daemon:
         for live in self.runs.values():
             live.loop.save_rows()
 
-    def _publish(self, live: LiveRun) -> None:
-        state = live.loop.state
-        if state is not None:
-            live.agents.steps_of = {c.name: c.step for c in state.checkpoints}
-
     # Time
 
     def wake(self) -> None:
@@ -228,7 +229,6 @@ class Daemon:
             deadline = live.loop.deadline
             if deadline is not None and deadline <= now:
                 live.loop.wake()
-            self._publish(live)
         for run in [run for run, live in self.runs.items() if live.loop.ended]:
             self.runs[run].loop.save_rows()
             del self.runs[run]
@@ -272,8 +272,16 @@ class Daemon:
                 return self._resume(str(request["run"]), request.get("from_step"), str(request.get("by", "a person")))
             case "drill":
                 return self._drill(str(request["run"]), str(request["drill"]), request.get("rank"))
+            case "shutdown":
+                return self._shutdown()
             case verb:
                 raise AskError("usage", f"unknown request {verb!r}")
+
+    def _shutdown(self) -> dict[str, Any]:
+        """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
+        (self._home.root / "supervisor.off").touch()
+        self.leaving.set()
+        return {"runs": sorted(self.runs)}
 
     def _submit(self, spec: Spec, yaml: str) -> str:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
@@ -314,7 +322,6 @@ class Daemon:
             raise AskError("not_found", f"no run {run}: see `lastgood ls -a`")
         state = replayed(*self._journal.load(run))
         live = self._assemble(run, self._spec(run), state)
-        self._publish(live)
         return live
 
     def _drill(self, run: str, drill: str, rank: int | None) -> dict[str, Any]:
@@ -336,4 +343,9 @@ def replayed(state: State | None, later: list[events.Event]) -> State | None:
                 state = begin(event).state
         else:
             state = decide(state, event).state
+    return state
+
+
+def _known(state: State | None) -> State:
+    assert state is not None, "a world was ordered before the run was submitted"
     return state

@@ -10,9 +10,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
+from monitors.watch import Watch
+
 from monitors import signals as s
 from monitors.incidents import Incident, Kind
-from monitors.watch import Watch
 from orchestrator.core import events as e
 
 PROGRESS_EVERY_S = 1.0

@@ -63,7 +63,7 @@ async def serve(home: Home) -> None:
     last_alive = journal.last_heartbeat()
     daemon = Daemon(home, journal, clock)
     door = Door(daemon, home.token())
-    end = asyncio.Event()
+    end = daemon.leaving
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     journal.heartbeat(clock.now())

@@ -16,7 +16,7 @@ from orchestrator.core.state import State, Strike
 
 
 def settled_step(state: State, response: Response) -> int:
-    """The step that proves a fault striking now to be over: past the best one, and far past for doubts about numbers."""
+    """The step that proves a fault striking now to be over: past the best one, far past for doubts about numbers."""
     return state.best_step + (state.plan.probation_steps if response.taints else 1)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lastgood.skips import Skips
-
 from orchestrator.core import checkpoints
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung

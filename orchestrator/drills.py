@@ -1,0 +1,81 @@
+"""How is a fault injected on purpose? The table of drills, and the two that no agent can do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitors.incidents import Kind
+from orchestrator.client import ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """One fault, and what should be concluded from it."""
+
+    name: str
+    does: str
+    expects: Kind
+    by_agent: bool = True
+
+
+DRILLS = {
+    drill.name: drill
+    for drill in (
+        Drill(name="kill", does="SIGKILL of a rank", expects=Kind.WORKER_KILLED),
+        Drill(name="exception", does="an exception in a rank", expects=Kind.WORKER_EXCEPTION),
+        Drill(name="exit", does="a rank exits with status 3", expects=Kind.WORKER_EXCEPTION),
+        Drill(name="stop", does="SIGSTOP of a rank", expects=Kind.HANG),
+        Drill(name="spin", does="a rank spins and calls no collective", expects=Kind.HANG),
+        Drill(name="nan", does="NaN in one weight of a rank", expects=Kind.NONFINITE_LOSS),
+        Drill(
+            name="flip",
+            does="one flipped bit in the newest checkpoint",
+            expects=Kind.CHECKPOINT_CORRUPT,
+            by_agent=False,
+        ),
+        Drill(name="supervisor", does="SIGKILL of the supervisor", expects=Kind.SUPERVISOR_RESTARTED, by_agent=False),
+        Drill(name="agent", does="SIGKILL of the agent of node 0", expects=Kind.AGENT_LOST, by_agent=False),
+    )
+}
+
+
+def inject(home: Path, run: str, name: str, rank: int = 0) -> str:
+    """Inject the fault; returns a sentence saying what was done. Raises KeyError for an unknown drill."""
+    drill = DRILLS[name]
+    request: dict[str, Any] = {"ask": "drill", "run": run, "drill": name, "rank": rank if drill.by_agent else None}
+    ask(home, request, start=False)
+    match name:
+        case "flip":
+            return _flip(home, run)
+        case "supervisor":
+            return _kill(int(json.loads((home / "supervisor.json").read_text())["pid"]), "the supervisor")
+        case "agent":
+            return _kill(_agent_pid(home, run), "the agent of node 0")
+        case _:
+            return f"{drill.does}: rank {rank}"
+
+
+def _kill(pid: int, who: str) -> str:
+    os.kill(pid, signal.SIGKILL)
+    return f"SIGKILL of {who}, process {pid}"
+
+
+def _agent_pid(home: Path, run: str) -> int:
+    newest = max((home / "runs" / run / "attempts").glob("[0-9]*/node0/agent.json"))
+    return int(json.loads(newest.read_text())["pid"])
+
+
+def _flip(home: Path, run: str) -> str:
+    from jobs.checkpoint import damage
+    from orchestrator.contract import checkpoints
+
+    restorable = [c for c in checkpoints(home, run) if c["state"] in ("verified", "good")]
+    if not restorable:
+        raise LookupError(f"{run} has no verified checkpoint yet: see `lastgood ckpt ls {run}`")
+    newest = max(restorable, key=lambda c: (c["step"], c["world"]))
+    return str(damage.flip(Path(newest["path"]), seed=newest["step"]))
