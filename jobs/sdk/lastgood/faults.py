@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lastgood.audience import Audience
-from lastgood.notes import Note
+from lastgood.notes import Note, made
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Faults:
             return
         self._done = order.number
         # The note goes first: after the fault nobody may be left to write it.
-        self._note("drilled", drill=order.drill, number=order.number)
+        self._note(made("drilled", drill=order.drill, number=order.number))
         _carry_out(order, step, state)
 
 

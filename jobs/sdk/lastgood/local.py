@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from lastgood import manifest
 from lastgood.notes import Note
 from lastgood.place import Place
 
 KEEP = 2
 """Checkpoints kept: the newest may turn out damaged. The default of the spec's `checkpoint.keep`."""
+DAMAGED = ".damaged"
 
 
 def candidates(here: Place) -> tuple[tuple[str, int], ...]:
@@ -16,37 +22,41 @@ def candidates(here: Place) -> tuple[tuple[str, int], ...]:
 
     Rank 0 looks and tells the others: on shared storage they might not all see the newest one yet.
     """
-    found = _newest_first(here.checkpoints) if here.rank == 0 else ()
-    if here.world_size == 1:
-        return found
-    import torch.distributed as dist
+    from lastgood.peers import Peers
 
-    told = [found]
-    dist.broadcast_object_list(told, src=0)
-    return told[0]
+    with Peers(here.rank, here.world_size) as peers:
+        looks = peers.all(lambda: _newest_first(here.checkpoints) if here.rank == 0 else ())
+        return looks[0]
+
+
+def set_aside(here: Place, refused: Sequence[str]) -> None:
+    """Rename damaged checkpoints: their names are needed when their steps are saved again. Rank 0 does it."""
+    for name in refused if here.rank == 0 else ():
+        path = Path(here.checkpoints, name)
+        with suppress(FileNotFoundError):
+            path.replace(path.with_name(name + DAMAGED))
 
 
 class Retention:
     """Passes notes on, and deletes the older checkpoints when a new one is committed."""
 
     def __init__(self, folder: str, note: Note) -> None:
-        self._folder = folder
+        self._folder = Path(folder)
         self._note = note
 
-    def __call__(self, note: str, /, **fields: Any) -> None:
+    def __call__(self, note: dict[str, Any]) -> None:
         """Take one note."""
-        self._note(note, **fields)
-        if note == "committed":
-            self._delete_old()
+        self._note(note)
+        if note["note"] == "committed":
+            with suppress(OSError):  # tried again after the next save; training is worth more than a tidy folder
+                self._delete_old()
 
     def _delete_old(self) -> None:
-        from lastgood import manifest
-
-        for name, _ in _newest_first(self._folder)[KEEP:]:
-            manifest.delete(self._folder, name)
+        for name, _ in _newest_first(str(self._folder))[KEEP:]:
+            (self._folder / name).rename(self._folder / (name + manifest.DELETING))
+        for leftover in self._folder.glob(f"step-*{manifest.DELETING}"):
+            shutil.rmtree(leftover)
 
 
 def _newest_first(folder: str) -> tuple[tuple[str, int], ...]:
-    from lastgood import manifest
-
-    return tuple(manifest.whole(folder))
+    return tuple((str(name), name.step) for name in reversed(manifest.names(folder)))

@@ -1,7 +1,7 @@
 """What does a rank tell besides its steps? Facts that must not be lost, one line of JSON each.
 
 In a supervised run they go to `notes.jsonl` (O_APPEND) and the progress file then says how long it is, so the agent
-never reads half a line. Outside of one, rank 0 tells the person at the terminal what matters to them.
+never reads half a line. Outside of one, a person at the terminal is told what matters to them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lastgood.progress import Writer
 
+Note = Callable[[dict[str, Any]], None]
+"""Takes one note as `ARCHITECTURE.md` lists them; may be called from any thread."""
 
-class Note(Protocol):
-    """`note("committed", checkpoint="step-00000040.a1w3", ...)`; callable from any thread."""
 
-    def __call__(self, note: str, /, **fields: Any) -> None: ...
+def made(note: str, **fields: Any) -> dict[str, Any]:
+    """A note of now."""
+    return {"note": note, "at": time.time(), **fields}
 
 
 class Written:
@@ -32,9 +35,9 @@ class Written:
         self._writer = writer
         self._lock = threading.Lock()  # saves are noted from the saving thread
 
-    def __call__(self, note: str, /, **fields: Any) -> None:
+    def __call__(self, note: dict[str, Any]) -> None:
         """Append one note; the agent sees it at its next look."""
-        line = json.dumps({"note": note, "at": time.time(), **fields}, separators=(",", ":")) + "\n"
+        line = json.dumps(note, separators=(",", ":")) + "\n"
         with self._lock:
             os.write(self._fd, line.encode())
             self._writer.noted(os.fstat(self._fd).st_size)
@@ -46,20 +49,20 @@ class Spoken:
     def __init__(self, rank: int) -> None:
         self._rank = rank
 
-    def __call__(self, note: str, /, **fields: Any) -> None:
+    def __call__(self, note: dict[str, Any]) -> None:
         """Say it when a person would want to know."""
-        text = _sentence(note, fields)
-        if text and (self._rank == 0 or note == "save_failed"):
+        text = _sentence(note)
+        if text and (self._rank == 0 or note["note"] == "save_failed"):
             print(f"lastgood: {text}", file=sys.stderr, flush=True)
 
 
-def _sentence(note: str, fields: dict[str, Any]) -> str:
+def _sentence(note: dict[str, Any]) -> str:
     match note:
-        case "restored" if fields["checkpoint"] is not None:
-            return f"resumed from {fields['checkpoint']} (step {fields['step']})"
-        case "refused":
-            return f"{fields['checkpoint']} is damaged and was not used: {fields['why']}"
-        case "save_failed":
-            return f"the save of step {fields['step']} failed, training goes on: {fields['why']}"
+        case {"note": "restored", "checkpoint": str(name), "step": step}:
+            return f"resumed from {name} (step {step})"
+        case {"note": "refused", "checkpoint": name, "why": why}:
+            return f"{name} is damaged and was not used: {why}"
+        case {"note": "save_failed", "step": step, "why": why}:
+            return f"the save of step {step} failed, training goes on: {why}"
         case _:
             return ""

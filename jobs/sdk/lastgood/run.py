@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 from lastgood import group, local, place
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
-from lastgood.notes import Note, Spoken, Written
+from lastgood.notes import Note, Spoken, Written, made
 from lastgood.place import Place
 from lastgood.progress import Writer
 from lastgood.skips import Skips
@@ -23,6 +23,7 @@ from lastgood.skips import Skips
 if TYPE_CHECKING:
     import torch
 
+    from lastgood.restoring import Restored
     from lastgood.saving import Saver
 
 
@@ -142,13 +143,13 @@ class Run:
         finally:
             self._enter(before)
 
-    def steps(self, state: Mapping[str, Any], *, until: int) -> Iterator[int]:
+    def steps(self, state: MutableMapping[str, Any], *, until: int) -> Iterator[int]:
         """Restore `state`, then yield the steps still to be done, 1-based, up to and including `until`.
 
         `state` is what a checkpoint holds: names to modules, optimizers, anything with `state_dict` and
-        `load_state_dict`. It is restored in place from the newest checkpoint that may be used, if there is one. A step
-        is finished when the loop asks for the next one; it is saved when a save is due, after the last step, and
-        when a person stops the run. The loop ends when everything is on durable storage.
+        `load_state_dict`, tensors, plain values. It is restored in place from the newest checkpoint that may be used,
+        if there is one. A step is finished when the loop asks for the next one; it is saved when a save is due, after
+        the last step, and when a person stops the run. The loop ends when all of that is on durable storage.
 
         Raises RuntimeError when checkpoints may be used but all of them are damaged: starting from scratch is not
         this rank's to decide.
@@ -173,10 +174,10 @@ class Run:
         """Wait for the last save: the loop does at its end, but it may have been left by `break`."""
         if self._saver is not None:
             self._enter("save")
-            self._saver.wait()
+            self._saver.close()
         self._enter("done")
 
-    def _train(self, state: Mapping[str, Any], until: int) -> Iterator[int]:
+    def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
         step = self._restore(state)
         self._enter("step")
         self._stopped = step < until and self._ordered_to_stop(step)
@@ -192,33 +193,35 @@ class Run:
                 self._save(step, state)
         self.close()
 
-    def _restore(self, state: Mapping[str, Any]) -> int:
+    def _restore(self, state: MutableMapping[str, Any]) -> int:
+        here = self._here
+        self._note(made("entered"))
+        self._enter("restoring")
+        candidates = here.resume if here.resume is not None else local.candidates(here)
+        found = self._restored(state, candidates) if candidates else None
+        step = 0 if found is None else found.step
+        self._audience.stands_at(step)
+        self._note(made("restored", checkpoint=None if found is None else found.checkpoint, step=step))
+        return step
+
+    def _restored(self, state: MutableMapping[str, Any], candidates: Sequence[tuple[str, int]]) -> Restored:
         from lastgood.restoring import restore
 
         here = self._here
-        self._note("entered")
-        self._enter("restoring")
-        candidates = here.resume if here.resume is not None else local.candidates(here)
         found = restore(
-            here.checkpoints,
-            candidates,
-            state,
-            rank=here.rank,
-            world_size=here.world_size,
-            note=self._note,
+            here.checkpoints, candidates, state, rank=here.rank, world_size=here.world_size, note=self._note
         )
-        if found is None and candidates:
-            names = ", ".join(name for name, _ in candidates)
-            raise RuntimeError(f"no checkpoint in {here.checkpoints} could be restored; tried {names}")
-        step = 0 if found is None else found.step
-        self._audience.stands_at(step)
-        self._note("restored", checkpoint=None if found is None else found.checkpoint, step=step)
-        return step
+        tried = [name for name, _ in candidates]
+        if found is None:
+            raise RuntimeError(f"none of the checkpoints in {here.checkpoints} could be restored: {', '.join(tried)}")
+        if here.resume is None:
+            local.set_aside(here, tried[: tried.index(found.checkpoint)])
+        return found
 
-    def _save(self, step: int, state: Mapping[str, Any]) -> None:
+    def _save(self, step: int, state: MutableMapping[str, Any]) -> None:
         assert self._saver is not None
         self._enter("save")
-        self._saver.save(step, state, self.data_index(step))
+        self._saver.save(step, state, self.data_index(step + 1))
         self._enter("step")
 
     def _publish(self, step: int, step_s: float) -> None:
