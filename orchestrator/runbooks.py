@@ -122,8 +122,6 @@ def _parsed(
     at = f"{where[key]}: " + (f"{document.dotted(key)}: " if key else "")
     if not isinstance(data, dict):
         raise SpecError(f"{at}must be a mapping of {', '.join(fields)}")
-    if missing := [name for name in fields if name not in data and name not in _OPTIONAL]:
-        raise SpecError(f"{at}lacks {', '.join(missing)}")
     values = {}
     for name, value in data.items():
         below = (*key, name)
@@ -131,6 +129,9 @@ def _parsed(
             values[name] = fields[_spelt(name, fields, "key")](value)
         except ValueError as error:
             raise SpecError(f"{where[below]}: {document.dotted(below)}: {error}") from None
+    # Last, because a key that is missing is most often there, misspelt.
+    if missing := [name for name in fields if name not in data and name not in _OPTIONAL]:
+        raise SpecError(f"{at}lacks {', '.join(missing)}")
     return values
 
 
