@@ -25,7 +25,7 @@ SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
 def load(path: str | Path, *, sets: Sequence[str] = (), env: Sequence[str] = ()) -> Spec:
     """The spec of a YAML file, with `a.b=c` of --set and `K=V` of --env put over it. Raises SpecError."""
-    return parse(str(path), _bytes(Path(path)), sets=sets, env=env)
+    return parse(str(path), read_file(Path(path)), sets=sets, env=env)
 
 
 def parse(name: str, body: bytes, *, sets: Sequence[str] = (), env: Sequence[str] = ()) -> Spec:
@@ -88,7 +88,8 @@ def schema() -> dict[str, Any]:
     return {"$schema": SCHEMA_ID, **Spec.model_json_schema(), "title": "lastgood run"}
 
 
-def _bytes(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a spec. Raises SpecError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

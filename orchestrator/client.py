@@ -26,11 +26,13 @@ class NoSupervisor(Exception):
     """Nobody answers. The text says why and what to do."""
 
 
-def ask(home: Home, request: dict[str, Any], *, start: bool) -> dict[str, Any]:
+def ask(root: Path, request: dict[str, Any], *, start: bool) -> dict[str, Any]:
     """The supervisor's answer: `{"ok": true, ...}` or `{"ok": false, "error": sentence, "code": word}`.
 
-    `start`: start a supervisor when none runs. Raises NoSupervisor, and HomeError when the home cannot be used.
+    `root` is the state folder. `start`: start a supervisor when none runs. Raises NoSupervisor, and HomeError when the
+    folder cannot be used.
     """
+    home = Home(root)
     if start:
         home.create()
     else:
@@ -96,6 +98,7 @@ def _start(home: Home, clock: Clock) -> socket.socket:
     while clock.now() < deadline:
         connection = _connect(home)
         if connection is not None:
+            child.returncode = 0  # it outlives us: there is nothing to wait for
             return connection
         gone = child.poll()
         if gone not in (None, 0):

@@ -1,0 +1,98 @@
+"""How does a person take the wheel? Stop, resume, and faults on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.runs import find, json_option, run_argument
+
+CODES = {"not_found": Exit.NOT_FOUND, "usage": Exit.USAGE, "not_running": Exit.TOOL, "running": Exit.TOOL}
+
+
+@click.command()
+@run_argument
+@click.option("--now", is_flag=True, help="End the ranks at once, without a last checkpoint.")
+@click.option("--wait", is_flag=True, help="Return only when the run has ended.")
+@json_option
+def stop(run: str, now: bool, wait: bool, as_json: bool) -> int:
+    """End a run: the ranks finish their step, save, and end. `lastgood resume` lets it go on."""
+    root, found = find(run)
+    ordered(root, {"ask": "stop", "run": found, "now": now})
+    if wait:
+        return _wait(root, found, as_json)
+    how = "at once" if now else "after a last checkpoint"
+    click.echo(json.dumps({"run": found}) if as_json else f"{found}: ends {how}; see `lastgood status {found}`")
+    return Exit.SUCCEEDED
+
+
+def _wait(root: Path, run: str, as_json: bool) -> int:
+    from orchestrator.cli.following import until_over
+
+    status = until_over(root, run)
+    click.echo(json.dumps(status) if as_json else f"{run}: {status['state']}: {status['reason']}")
+    return Exit.SUCCEEDED if status["state"] == "STOPPED" else int(status["exit_code"])
+
+
+@click.command()
+@run_argument
+@click.option("--from-step", type=click.IntRange(min=0), help="Resume from a checkpoint of this step or an older one.")
+@json_option
+def resume(run: str, from_step: int | None, as_json: bool) -> None:
+    """Let a stopped or held run go on, from its last good checkpoint."""
+    root, found = find(run)
+    ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
+    click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood logs {found} -f")
+
+
+@click.command()
+@click.argument("run", metavar="RUN", required=False)
+@click.argument("drill", metavar="DRILL", required=False)
+@click.option("--rank", type=click.IntRange(min=0), default=0, show_default=True, help="The rank it happens to.")
+@click.option("--list", "listing", is_flag=True, help="List the drills, and what each should be recognised as.")
+@json_option
+def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json: bool) -> None:
+    """Inject a fault on purpose, and see the run survive it. It is noted as a drill in story and ledger."""
+    from orchestrator.drills import DRILLS, inject
+
+    if listing:
+        return _list_drills(as_json)
+    if run is None or drill is None:
+        raise click.UsageError("needs RUN and DRILL; `lastgood drill --list` shows the drills")
+    if drill not in DRILLS:
+        raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
+    root, found = find(run)
+    done = _injected(lambda: inject(root, found, drill, rank))
+    text = f"{done}; expected: {DRILLS[drill].expects}; follow it: lastgood incident ls {found}"
+    return click.echo(json.dumps({"run": found, "drill": drill, "done": done}) if as_json else text)
+
+
+def _injected(inject: Any) -> str:
+    try:
+        return str(inject())
+    except LookupError as error:
+        raise Refusal(str(error.args[0])) from None
+
+
+def _list_drills(as_json: bool) -> None:
+    from orchestrator.drills import DRILLS
+
+    if as_json:
+        rows = [{"drill": d.name, "does": d.does, "expects": d.expects} for d in DRILLS.values()]
+        return click.echo(json.dumps(rows))
+    return click.echo("\n".join(f"{d.name:12} {d.does:42} {d.expects}" for d in DRILLS.values()))
+
+
+def ordered(root: Path, request: dict[str, Any], *, start: bool = True) -> dict[str, Any]:
+    """The supervisor's answer to a request that it did not refuse. Raises Refusal with its words."""
+    from orchestrator.client import ask
+
+    answer = ask(root, {**request, "by": os.environ.get("USER") or f"user {os.geteuid()}"}, start=start)
+    if not answer["ok"]:
+        raise Refusal(str(answer["error"]), CODES.get(str(answer.get("code")), Exit.TOOL))
+    return answer

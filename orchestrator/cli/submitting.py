@@ -1,0 +1,144 @@
+"""How does a run begin? A spec, or a command alone, becomes a request to the supervisor."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from orchestrator.cli.outcome import Exit
+from orchestrator.cli.runs import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobs.spec import Spec
+
+    Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
+
+COMMAND = "lastgood.command"
+
+
+class WithCommand(click.Command):
+    """Everything after `--` is a command to run, whatever it looks like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[COMMAND] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+def _options(function: Wrapped) -> Wrapped:
+    for option in (
+        click.argument("spec", metavar="[SPEC.yaml | -- COMMAND...]", required=False, type=click.Path(path_type=Path)),
+        click.option("-n", "--name", help="Name of the run, instead of the spec's."),
+        click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change the spec: checkpoint.keep=5."),
+        click.option("--env", metavar="NAME=VALUE", multiple=True, help="Set a variable of the ranks."),
+        click.option("--dry-run", is_flag=True, help="Check everything and print the resolved spec; start nothing."),
+        json_option,
+        click.pass_context,
+    )[::-1]:
+        function = option(function)
+    return function
+
+
+@click.command(cls=WithCommand)
+@_options
+def submit(
+    ctx: click.Context,
+    spec: Path | None,
+    name: str | None,
+    sets: tuple[str, ...],
+    env: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Hand a run over to the supervisor, which is started when it does not run; print the id of the run."""
+    resolved, yaml = _resolved(ctx, spec, name, sets, env)
+    if dry_run:
+        return click.echo(resolved.model_dump_json(indent=2))
+    run = _submit(resolved, yaml)
+    click.echo(f"submitted; follow it: lastgood logs {run} -f, or lastgood status {run}", err=True)
+    return click.echo(json.dumps({"run": run}) if as_json else run)
+
+
+@click.command(cls=WithCommand)
+@_options
+@click.option("-d", "--detach", is_flag=True, help="Submit only: the same as `lastgood submit`.")
+def run(
+    ctx: click.Context,
+    spec: Path | None,
+    name: str | None,
+    sets: tuple[str, ...],
+    env: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    detach: bool,
+) -> int:
+    """Submit a run and follow it to its end. Ctrl-C leaves it running and stops following.
+
+    \b
+    lastgood run gpt.yaml --set ranks_per_node=8
+    lastgood run -- train.py --lr 3e-4
+
+    Ends with 0 when the run succeeded, 100 when its code failed for good, 103 when a person stopped it, 104 when its
+    restarts are exhausted, 105 for infrastructure, 106 when it waits for a person, 130 after Ctrl-C.
+    """
+    resolved, yaml = _resolved(ctx, spec, name, sets, env)
+    if dry_run:
+        click.echo(resolved.model_dump_json(indent=2))
+        return Exit.SUCCEEDED
+    found = _submit(resolved, yaml)
+    if detach:
+        click.echo(json.dumps({"run": found}) if as_json else found)
+        return Exit.SUCCEEDED
+    from orchestrator.cli.following import follow
+    from orchestrator.home import default
+
+    return follow(default().root, found, as_json=as_json)
+
+
+def _submit(spec: Spec, yaml: str) -> str:
+    from orchestrator.cli.steering import ordered
+    from orchestrator.home import default
+
+    request = {"ask": "submit", "spec": spec.model_dump(mode="json"), "yaml": yaml}
+    return str(ordered(default().root, request)["run"])
+
+
+def _resolved(
+    ctx: click.Context, path: Path | None, name: str | None, sets: tuple[str, ...], env: tuple[str, ...]
+) -> tuple[Spec, str]:
+    """The spec with every folder absolute, and its text as written."""
+    from jobs.load import parse, resolve
+
+    words: list[str] | None = ctx.meta.get(COMMAND)
+    if (path is None) == (words is None):
+        raise click.UsageError("needs a spec's file, or `-- COMMAND`: one of them", ctx)
+    named = [f"name={name}"] if name else []
+    if words is not None:
+        path = Path("command line")
+        body = _spec_of(words).encode()
+    else:
+        assert path is not None
+        from jobs.load import read_file
+
+        body = read_file(path)
+    found = parse(str(path), body, sets=[*named, *sets], env=env)
+    return resolve(found, path), body.decode("utf-8-sig")
+
+
+def _spec_of(words: list[str]) -> str:
+    """The YAML that says the same as a bare command line."""
+    python = bool(words) and re.fullmatch(r"(.*/)?python[0-9.]*", words[0]) is not None
+    command = words[1:] if python else words
+    script = python or (bool(command) and (command[0] == "-m" or command[0].endswith(".py")))
+    subject = next((word for word in command if not word.startswith("-")), "run")
+    name = re.sub(r"[^a-z0-9]+", "-", Path(subject).stem.lower()).strip("-")[:40].strip("-") or "run"
+    # JSON is YAML, and quotes every word.
+    return f"name: {name}\ncommand: {json.dumps(command)}\npython: {json.dumps(script)}\n"
