@@ -242,10 +242,8 @@ class _Walk:
             case e.Progressed() if self._stands_in(event.world, Bucket.PRODUCTIVE):
                 self._train(event)
             case e.Progressed() if self._stands_in(event.world, Bucket.STARTUP, Bucket.RESTORE):
-                # It resumed by its own means: its first step says where.
                 self._turn(Bucket.PRODUCTIVE, event.at)
-                self._roll_back(max(0, event.step - 1))
-                self._train(event)
+                self._began(event)
             case e.RankFinished() if self._stands_in(event.world, *LIVE):
                 self._turn(Bucket.STARTUP, event.at)
             case _:
@@ -253,6 +251,12 @@ class _Walk:
 
     def _stands_in(self, world: int, *buckets: Bucket) -> bool:
         return world == self._world and self._bucket in buckets
+
+    def _began(self, event: e.Progressed) -> None:
+        """A world that resumed by its own means: its first step says where; a script without steps does not say."""
+        if event.step > 0:
+            self._roll_back(event.step - 1)
+            self._train(event)
 
     def _train(self, event: e.Progressed) -> None:
         if event.step <= self._step:

@@ -31,6 +31,7 @@ EVENTS = wire.by_name(*events.Event.__args__)
 ACTIONS = wire.by_name(*actions.Action.__args__)
 OPENED = wire.by_name(Opened)
 STATES = wire.by_name(State)
+_VALUES = ("loss", "grad_norm", "lr", "tokens", "step_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +123,18 @@ class Journal:
             )
 
     def add_rows(self, run: str, rows: Iterable[StepReported]) -> None:
-        """Keep the progress of steps, one row for each step of a world; a row reported again replaces the first.
+        """Keep the progress of steps, one row for each step of a world: that of the lowest rank that reported it.
 
-        Rows of steps that were rolled back stay: their world tells them from those that count.
+        Safe to do twice. Rows of steps that were rolled back stay: their world tells them from those that count.
         """
         values = [_to_columns(run, row) for row in rows]
+        updates = ", ".join(f"{name} = excluded.{name}" for name in ("at", "node", "rank", *_VALUES, "data_index"))
         with self._file.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", values)
+            db.executemany(
+                "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (run, world, step)"
+                f" DO UPDATE SET {updates} WHERE excluded.rank <= steps.rank",
+                values,
+            )
 
     def heartbeat(self, at: float) -> None:
         """The supervisor is alive."""
@@ -179,10 +185,17 @@ class Journal:
             )
         return event
 
-    def events(self, run: str, since: int = 0) -> list[tuple[int, Event]]:
-        """(id, event) after entry `since`, in the order they were decided. Kinds unknown to this code are left out."""
+    def events(self, run: str, since: int = 0, *, kind: type[Event] | None = None) -> list[tuple[int, Event]]:
+        """(id, event) after entry `since`, in the order they were decided; of one kind when given.
+
+        Kinds unknown to this code are left out.
+        """
         sql = "SELECT id, event FROM entries WHERE run = ? AND id > ? ORDER BY id"
-        read = ((entry, _event(body)) for entry, body in self._file.select(sql, run, since))
+        values: tuple[object, ...] = (run, since)
+        if kind is not None:
+            sql = "SELECT id, event FROM entries WHERE run = ? AND id > ? AND kind = ? ORDER BY id"
+            values = (run, since, kind.__name__)
+        read = ((entry, _event(body)) for entry, body in self._file.select(sql, *values))
         return [(entry, event) for entry, event in read if event is not None]
 
     def entries(self, run: str, since: int = 0) -> list[Entry]:
@@ -245,9 +258,6 @@ def _entry(row: tuple[Any, ...], acts: tuple[Action, ...]) -> Entry | None:
         opened=tuple(wire.decode(o, OPENED) for o in json.loads(opened)) if opened != "[]" else (),
         closed=tuple(json.loads(closed)) if closed != "[]" else (),
     )
-
-
-_VALUES = ("loss", "grad_norm", "lr", "tokens", "step_s")
 
 
 def _to_columns(run: str, row: StepReported) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             event TEXT NOT NULL, reason TEXT NOT NULL, phase TEXT NOT NULL, opened TEXT NOT NULL,
             closed TEXT NOT NULL) STRICT""",
         "CREATE INDEX entries_by_run ON entries (run, id)",
+        "CREATE INDEX entries_by_kind ON entries (run, kind, id)",
         """CREATE TABLE actions (
             entry INTEGER NOT NULL REFERENCES entries, position INTEGER NOT NULL, run TEXT NOT NULL,
             body TEXT NOT NULL, done_at REAL, PRIMARY KEY (entry, position)) STRICT, WITHOUT ROWID""",

@@ -1,0 +1,358 @@
+"""What may other programs rely on? The JSON of `status`, `incident`, `ckpt`, `ledger`, `events` and `story`.
+
+Read from the journal alone, so that every answer is there with the supervisor dead. Fields, types and units are in
+docs/contract.md (a test compares); within a schema version fields are only added. Times are seconds since the epoch;
+a number that is not finite is the string "nan", "inf" or "-inf", which JSON has no number for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from monitors import wire
+from monitors.clock import SystemClock
+from monitors.incidents import Kind
+from monitors.signals import StepReported
+from orchestrator import ledger as books
+from orchestrator import phases, timeline
+from orchestrator import story as telling
+from orchestrator.core.events import AgentGone, AgentJoined
+from orchestrator.core.policy import Rung
+from orchestrator.core.state import Checkpoint, CheckpointState, Phase, State
+from orchestrator.home import Home
+from orchestrator.journal import Entry, Journal, Submission
+from orchestrator.timeline import Case, Timeline
+
+SCHEMA = "lastgood/1"
+NEWEST = "-"
+ALIVE_S = 5.0
+"""The supervisor says every second that it lives; a dying disk may hold it up for a few."""
+RECENT_ROWS = 20
+"""steps over which speed is measured"""
+
+STATES: dict[Phase, tuple[str, str | None]] = {
+    Phase.LAUNCHING: ("PENDING", "the scheduler to start the agents"),
+    Phase.STARTING: ("STARTING", "the first step"),
+    Phase.TRAINING: ("RUNNING", "more steps"),
+    Phase.STOPPING_WORLD: ("RECOVERING", "the failed world to end"),
+    Phase.BACKING_OFF: ("RECOVERING", "the back-off before the next world"),
+    Phase.RELAUNCHING: ("RECOVERING", "the failed attempt to end"),
+    Phase.FINISHING: ("STOPPING", "the last processes to end"),
+    Phase.STOPPING: ("STOPPING", "the last save, and the processes to end"),
+    Phase.HOLDING: ("STOPPING", "the processes to end, to be held"),
+    Phase.HELD: ("HELD", "a person"),
+    Phase.SUCCEEDED: ("SUCCEEDED", None),
+    Phase.STOPPED: ("STOPPED", None),
+}
+"""The state that people see, and what the run waits for."""
+
+NOT_FINISHED = 101
+EXIT_CODES = {Phase.SUCCEEDED: 0, Phase.STOPPED: 103}
+HELD_CODES = {
+    Kind.WORKER_EXCEPTION: 100,
+    Kind.CRASH_LOOP: 100,
+    None: 104,
+    Kind.LAUNCH_FAILED: 105,
+    Kind.AGENT_LOST: 105,
+}
+"""SkyPilot's numbers where it has them; None: a budget was spent."""
+OTHER_HELD = 106
+
+
+def find(home: str | Path, text: str) -> str:
+    """The id of the run that `text` begins, or of the newest for `-`.
+
+    Raises LookupError, naming the candidates, when there is none or more than one.
+    """
+    known = [submission.run for submission in _submissions(home)]
+    if not known:
+        raise LookupError(f"no run was ever submitted in {home}")
+    if text == NEWEST:
+        return known[-1]
+    if text in known:
+        return text
+    found = [run for run in known if run.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise LookupError(f"'{text}' may be {_listed(found)}: give more of the id")
+    raise LookupError(f"no run begins with '{text}'; there is {_listed(known)}")
+
+
+def runs(home: str | Path, *, now: float | None = None) -> dict[str, Any]:
+    """Every run, oldest first, each as in `status`."""
+    if not _journal(home).exists():
+        return _answer(runs=[])
+    with _opened(home) as journal:
+        found = [_status(journal, submission, _now(now)) for submission in journal.runs()]
+    return _answer(runs=found)
+
+
+def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
+    """Where a run stands. Raises LookupError for an id that is not there, here and below."""
+    with _opened(home) as journal:
+        return _answer(**_status(journal, _submission(journal, run), _now(now)))
+
+
+def incidents(home: str | Path, run: str) -> dict[str, Any]:
+    """Every incident of a run, oldest first."""
+    with _opened(home, run) as journal:
+        course, state = timeline.walk(journal.entries(run)), journal.load(run)[0]
+    return _answer(run=run, incidents=[_incident(case, course, state) for case in course.cases])
+
+
+def incident(home: str | Path, run: str, id: str) -> dict[str, Any]:  # noqa: A002 - the word of the contract
+    """One incident."""
+    found = incidents(home, run)
+    for one in found["incidents"]:
+        if one["id"] == id:
+            return _answer(run=run, incident=one)
+    known = [one["id"] for one in found["incidents"]]
+    raise LookupError(f"{run} has no incident '{id}'; there is {_listed(known)}")
+
+
+def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
+    """The checkpoints that exist, oldest first."""
+    with _opened(home, run) as journal:
+        state = journal.load(run)[0]
+    saved = state.checkpoints if state else ()
+    return _answer(run=run, checkpoints=[_checkpoint(save) for save in saved])
+
+
+def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
+    """Where the wall clock of a run went."""
+    with _opened(home, run) as journal:
+        balance = books.balance(journal.entries(run), _now(now))
+    return _answer(run=run, **asdict(balance))
+
+
+def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
+    """What happened and what was decided, after event `since_id`."""
+    with _opened(home, run) as journal:
+        entries = journal.entries(run, since_id)
+    return _answer(run=run, events=[_event(entry) for entry in entries])
+
+
+def story(home: str | Path, run: str) -> dict[str, Any]:
+    """The whole course of a run: attempts, worlds, incidents, and sentences for a person."""
+    with _opened(home, run) as journal:
+        entries, state = journal.entries(run), journal.load(run)[0]
+    course = timeline.walk(entries)
+    return _answer(
+        run=run,
+        attempts=[asdict(attempt) for attempt in course.attempts],
+        worlds=[asdict(world) for world in course.worlds.values()],
+        incidents=[_incident(case, course, state) for case in course.cases],
+        sentences=[asdict(sentence) for sentence in telling.sentences(entries)],
+    )
+
+
+def exit_code(state: State | None) -> int:
+    """What a command that waited for the run ends with."""
+    if state is None:
+        return NOT_FINISHED
+    if state.phase is Phase.HELD:
+        return HELD_CODES.get(state.hold_kind, OTHER_HELD)
+    return EXIT_CODES.get(state.phase, NOT_FINISHED)
+
+
+# The journal
+
+
+def _journal(home: str | Path) -> Path:
+    return Home(Path(home)).journal
+
+
+@contextmanager
+def _opened(home: str | Path, run: str | None = None) -> Iterator[Journal]:
+    if not _journal(home).exists():
+        raise LookupError(f"no run was ever submitted in {home}")
+    with Journal(_journal(home), read_only=True) as journal:
+        if run is not None:
+            _submission(journal, run)
+        yield journal
+
+
+def _submissions(home: str | Path) -> list[Submission]:
+    if not _journal(home).exists():
+        return []
+    with _opened(home) as journal:
+        return journal.runs()
+
+
+def _submission(journal: Journal, run: str) -> Submission:
+    known = journal.runs()
+    for submission in known:
+        if submission.run == run:
+            return submission
+    raise LookupError(f"no run '{run}'; there is {_listed([submission.run for submission in known])}")
+
+
+def _now(now: float | None) -> float:
+    return SystemClock().now() if now is None else now
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[-most:]) or "none") + more
+
+
+# The parts
+
+
+def _answer(**parts: Any) -> dict[str, Any]:
+    return {"schema": SCHEMA, **{name: _plain(part) for name, part in parts.items()}}
+
+
+def _status(journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
+    state = journal.load(submission.run)[0]
+    phase = state.phase if state else Phase.LAUNCHING
+    word, waits_for = STATES[phase]
+    rows = journal.rows(submission.run, limit=RECENT_ROWS, world=state.world if state else 0)
+    seen_at = journal.last_heartbeat()
+    ended = phase in (Phase.SUCCEEDED, Phase.STOPPED, Phase.HELD)
+    return {
+        "run": submission.run,
+        "name": submission.name,
+        "state": word,
+        "reason": state.reason if state else "submitted",
+        "since": state.since if state else submission.submitted_at,
+        "waits_for": waits_for,
+        "deadline": state.deadline if state else None,
+        "cause": _cause(state),
+        "exit_code": exit_code(state),
+        "attempt": state.attempt if state else 0,
+        "world": state.world if state else 0,
+        "step": state.step if state else 0,
+        "best_step": state.best_step if state else 0,
+        "last_good_step": _last_good_step(state),
+        "restarts": state.restarts if state else 0,
+        "open_incidents": [opened.id for opened in state.open] if state else [],
+        **_speed(rows),
+        "nodes": _nodes(journal, submission.run, state),
+        "ranks": state.plan.nodes * state.plan.ranks_per_node if state else 0,
+        "submitted_at": submission.submitted_at,
+        "ended_at": state.since if state and ended else None,
+        "supervisor": {"alive": seen_at is not None and now - seen_at < ALIVE_S, "seen_at": seen_at},
+    }
+
+
+def _cause(state: State | None) -> str | None:
+    if state is None:
+        return None
+    if state.hold_kind is not None:
+        return state.hold_kind.value
+    answered = [opened.incident.kind for opened in state.open if opened.rung is not Rung.OBSERVE]
+    return answered[-1].value if answered else None
+
+
+def _last_good_step(state: State | None) -> int | None:
+    saved: Iterable[Checkpoint] = state.checkpoints if state else ()
+    return max((save.step for save in saved if save.state is CheckpointState.GOOD), default=None)
+
+
+def _speed(rows: Sequence[StepReported]) -> dict[str, float | None]:
+    timed = [row for row in rows if row.step_s is not None]
+    spent_s = sum(row.step_s or 0.0 for row in timed)
+    counted = [row.tokens for row in timed if row.tokens is not None]
+    return {
+        "loss": rows[-1].loss if rows else None,
+        "step_s": median(row.step_s or 0.0 for row in timed) if timed else None,
+        "tokens_per_s": sum(counted) / spent_s if counted and spent_s else None,
+    }
+
+
+def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, Any]]:
+    if state is None:
+        return []
+    found: list[dict[str, Any]] = [
+        {"node": node, "host": None, "joined_at": None, "gone_at": None} for node in range(state.plan.nodes)
+    ]
+    for _, event in journal.events(run, kind=AgentJoined):
+        if isinstance(event, AgentJoined) and event.attempt == state.attempt and event.node < len(found):
+            found[event.node] |= {"host": event.host, "joined_at": event.at}
+    for _, event in journal.events(run, kind=AgentGone):
+        if isinstance(event, AgentGone) and event.attempt == state.attempt and event.node < len(found):
+            found[event.node] |= {"gone_at": event.at}
+    return found
+
+
+def _incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:
+    incident = case.incident
+    world = course.worlds.get(case.world) if case.world is not None else None
+    blame = incident.blame or (state.policy.responses[incident.kind].blame if state else None)
+    spent = phases.of(case, course)
+    return {
+        "id": case.id,
+        "kind": incident.kind,
+        "blame": blame,
+        "subject": asdict(incident.subject),
+        "confidence": incident.confidence,
+        "onset": incident.onset,
+        "detected": incident.at,
+        "resolved": case.resolved_at,
+        "response": case.rung,
+        "evidence": list(incident.evidence),
+        "actions": [text for _, action in case.actions if (text := telling.describe(action)) is not None],
+        "world": incident.world,
+        "step": incident.step,
+        "onset_step": incident.onset_step,
+        "checkpoint": incident.checkpoint,
+        "resumed_world": case.world,
+        "resumed_from_step": world.from_step if world else None,
+        "steps_lost": case.steps_lost,
+        "phases_s": {field.name: _rounded(getattr(spent, field.name)) for field in fields(spent)},
+        "drill": case.drill,
+    }
+
+
+def _rounded(value_s: float | None) -> float | None:
+    return None if value_s is None else round(value_s, 3)
+
+
+def _checkpoint(save: Checkpoint) -> dict[str, Any]:
+    return {
+        "name": save.name,
+        "step": save.step,
+        "state": save.state,
+        "bytes": save.bytes,
+        "tier": "disk",
+        "path": save.path,
+        "world": save.world,
+        "saved_at": save.saved_at,
+    }
+
+
+def _event(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": entry.event.at,
+        "kind": type(entry.event).__name__,
+        "body": wire.encode(entry.event),
+        "state": STATES[entry.phase][0],
+        "reason": entry.reason,
+        "actions": [wire.encode(action) for action in entry.actions],
+        "opened": [opened.id for opened in entry.opened],
+        "closed": list(entry.closed),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON has: enums as their words, tuples as lists, numbers that are not finite as words."""
+    match value:
+        case dict():
+            return {str(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case str():
+            return str(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
