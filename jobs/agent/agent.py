@@ -1,0 +1,274 @@
+"""What does the agent of a node do with its orders? One world at a time, the older one gone before the next begins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import psutil
+
+from jobs.agent import address, guard, orders, sweep
+from jobs.agent.drills import Drills
+from jobs.agent.link import Link
+from jobs.agent.outbox import Outbox
+from jobs.agent.place import Place
+from jobs.agent.storage import Storage
+from jobs.agent.stores import Stores
+from jobs.agent.world import World
+from jobs.spec import Spec
+from monitors.clock import SystemClock
+from monitors.signals import SEEN_EVERY_S, Blind, NodeSeen, WorldStopped
+
+TICK_S = 0.02
+TERM_GRACE_S = 5.0
+"""TorchX gives the agent 10 s between TERM and KILL"""
+FLUSH_S = 2.0
+"""for the last reports to be heard before the agent ends"""
+CRASHED = 70
+"""exit status of a failure of ours; the workers die with their parent"""
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """Owns the workers of one node."""
+
+    def __init__(self, place: Place, spec: Spec) -> None:
+        self._place = place
+        self._spec = spec
+        self._clock = SystemClock()
+        self._started_at = psutil.Process().create_time()
+        self._outbox = Outbox()
+        self._link = Link(place.home, self._outbox, hello=self._hello, obey=self._obey, refused=self._leave_refused)
+        folder = spec.checkpoint.folder or str(place.run_folder / "checkpoints")
+        self._storage = Storage(place.run_folder / folder, place.node, self._clock, self._outbox)
+        self._drills = Drills(place.folder / "drills")
+        self._stores: Stores | None = None
+        self._world: World | None = None
+        self._next: orders.StartWorld | None = None
+        """waits until the world before it is gone"""
+        self._unbegun: list[int] = []
+        """worlds ordered away before they began: they have stopped as soon as no older world is left"""
+        self._newest = 0
+        """of the worlds ordered to start, or ordered to stop"""
+        self._leaving: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._world_changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Obey until told to leave."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_crash)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave, TERM_GRACE_S)
+        await self._clear_place()
+        self._introduce()
+        if self._place.node == 0:
+            host = address.reachable_host(self._place.home)
+            self._stores = Stores(host, self._place.folder / "store.log", self._store_lost)
+        watchdog = guard.Guard(
+            self._place.home,
+            self._clock,
+            is_linked=lambda: self._link.up,
+            argv=guard.command(self._place.home),
+        )
+        for work in (self._link.run(), watchdog.run(), self._storage.run(), self._tick()):
+            self._spawn(work)
+        while self._leaving is None:
+            self._world_changed.clear()
+            await self._world_changed.wait()
+        await self._leaving
+        await self._end()
+
+    async def _clear_place(self) -> None:
+        """An agent that was killed before us may have left workers' children, and progress files."""
+        marks = sweep.Marks(mark=self._place.mark, node=self._place.node)
+        while sweep.kill(marks):
+            await asyncio.sleep(TICK_S)
+        for path in self._place.left_in_memory():
+            path.unlink(missing_ok=True)
+
+    def _introduce(self) -> None:
+        body = {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "host": socket.gethostname(),
+            "home": str(self._place.home),
+        }
+        draft = self._place.folder / "agent.json.writing"
+        draft.write_text(json.dumps(body) + "\n")
+        draft.replace(self._place.folder / "agent.json")
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._stores is not None:
+            self._stores.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()  # raises into the loop's handler: a task that failed is a failure of ours
+
+    def _hello(self, token: str) -> orders.Hello:
+        return orders.Hello(
+            token=token,
+            run=self._place.run,
+            attempt=self._place.attempt,
+            node=self._place.node,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            world=self._newest,
+            alive=self._world is not None and self._world.number == self._newest and self._world.alive,
+            store=self._stores.offer if self._stores is not None else None,
+        )
+
+    def _obey(self, order: orders.Order) -> None:
+        log.info("ordered: %s", order)
+        match order:
+            case orders.StartWorld():
+                self._start_world(order)
+            case orders.StopWorld(world=number, grace_s=grace_s):
+                self._stop_world(number, grace_s)
+            case orders.StopAfter(world=number, step=step):
+                if world := self._current(number):
+                    world.stop_after(step)
+            case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
+                self._storage.obey(order)
+            case orders.LookAt(world=number, ranks=ranks):
+                if world := self._current(number):
+                    self._spawn(world.look_at(ranks))
+            case orders.Inject(world=number):
+                if world := self._current(number):
+                    world.inject(order, self._drills.use_up)
+            case orders.Leave(grace_s=grace_s):
+                self._leave(grace_s)
+
+    def _current(self, number: int) -> World | None:
+        return self._world if self._world is not None and self._world.number == number else None
+
+    def _start_world(self, order: orders.StartWorld) -> None:
+        if self._leaving is not None:
+            return
+        if order.world <= self._newest:
+            world = self._current(order.world)
+            if world is not None and world.alive:
+                world.tell_started()
+            return
+        self._drop_next()
+        self._newest = order.world
+        self._next = order
+        if self._world is not None:
+            self._world.stop()
+        self._go_on()
+
+    def _stop_world(self, number: int, grace_s: float) -> None:
+        if self._next is not None and self._next.world <= number:
+            self._drop_next()
+        if number > self._newest:
+            self._newest = number
+            self._unbegun.append(number)
+        if self._world is not None and self._world.number <= number:
+            self._world.stop(grace_s)
+        self._go_on()
+
+    def _drop_next(self) -> None:
+        if self._next is not None:
+            self._unbegun.append(self._next.world)
+            self._next = None
+
+    def _world_over(self) -> None:
+        self._world = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """With no world left, the ones that never began are over and the next may begin."""
+        self._world_changed.set()
+        if self._world is not None:
+            return
+        for number in self._unbegun:
+            self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=number))
+        self._unbegun.clear()
+        if self._next is not None:
+            order, self._next = self._next, None
+            self._begin(order)
+
+    def _begin(self, order: orders.StartWorld) -> None:
+        self._world = World(
+            order,
+            place=self._place,
+            spec=self._spec,
+            clock=self._clock,
+            outbox=self._outbox,
+            over=self._world_over,
+        )
+        if self._stores is not None:
+            if not self._stores.take(order.store):
+                self._world.refuse(f"the store at port {order.store.port} is not the one that was offered")
+                return
+            self._link.offer(self._stores.offer)
+        self._world.start()
+
+    def _store_lost(self, why: str) -> None:
+        log.error("%s", why)
+        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="store", why=why))
+        if self._world is not None:
+            self._world.fail("lastgood.StoreLost", why)
+
+    async def _tick(self) -> None:
+        seen_at = float("-inf")
+        while True:
+            if self._world is not None:
+                self._world.look()
+            now = self._clock.now()
+            if now - seen_at >= SEEN_EVERY_S:
+                seen_at = now
+                self._outbox.put(NodeSeen(at=now, node=self._place.node, world=self._newest))
+            alive = self._world is not None and self._world.alive
+            await asyncio.sleep(TICK_S if alive else TICK_S * 2)
+
+    def _leave_refused(self, why: str) -> None:
+        log.warning("the supervisor does not want this agent: %s", why)
+        self._leave(0.0)
+
+    def _leave(self, grace_s: float) -> None:
+        self._drop_next()
+        if self._world is not None:
+            self._world.stop(grace_s)
+        if self._leaving is None:
+            log.info("leaving")
+            self._leaving = asyncio.create_task(self._finish())
+        self._go_on()
+
+    async def _finish(self) -> None:
+        while self._world is not None:
+            self._world_changed.clear()
+            await self._world_changed.wait()
+        await self._clear_place()
+        with_deadline = self._clock.now() + FLUSH_S
+        while self._link.up and len(self._outbox) and self._clock.now() < with_deadline:
+            await asyncio.sleep(TICK_S)
+
+
+def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nothing caught is ours: end at once, and let the supervisor bring the node back."""
+    error = context.get("exception")
+    log.critical("%s", context.get("message"), exc_info=error)
+    if error is not None:
+        logging.shutdown()
+        os._exit(CRASHED)
+    loop.default_exception_handler(context)

@@ -1,0 +1,80 @@
+"""What does a worker find in its environment? The table in ARCHITECTURE.md, as code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from jobs.agent.orders import StartWorld
+from jobs.agent.place import Place
+from jobs.spec import Spec
+
+
+def of_worker(
+    base: Mapping[str, str], spec: Spec, place: Place, order: StartWorld, *, local_rank: int, progress: Path
+) -> dict[str, str]:
+    """The environment of one rank: the agent's own, then the user's, then ours."""
+    return {
+        **base,
+        **_defaults(base, spec),
+        **spec.env,
+        **_torch(spec, place, order, local_rank),
+        **_ours(spec, place, order, local_rank),
+        "LASTGOOD_PROGRESS": str(progress),
+    }
+
+
+def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
+    defaults = {
+        # As torchrun does.
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        # Output is a sign of life and carries the step of an unmodified script: a full buffer would hide both.
+        "PYTHONUNBUFFERED": "1",
+    }
+    if spec.ranks_per_node > 1:
+        # As torchrun does: ranks that share cores must not each take all of them.
+        defaults["OMP_NUM_THREADS"] = "1"
+    return {name: value for name, value in defaults.items() if name not in base}
+
+
+def _torch(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
+    rank = str(place.node * spec.ranks_per_node + local_rank)
+    size = str(spec.nodes * spec.ranks_per_node)
+    restarts = str(order.world - 1)
+    return {
+        "RANK": rank,
+        "LOCAL_RANK": str(local_rank),
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": str(spec.ranks_per_node),
+        "GROUP_RANK": str(place.node),
+        "GROUP_WORLD_SIZE": str(spec.nodes),
+        "ROLE_RANK": rank,
+        "ROLE_WORLD_SIZE": size,
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": order.store.host,
+        "MASTER_PORT": str(order.store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": restarts,
+        # Budgets are per cause and the supervisor's: the only number an agent knows to be allowed is this one.
+        "TORCHELASTIC_MAX_RESTARTS": restarts,
+        "TORCHELASTIC_RUN_ID": place.run,
+    }
+
+
+def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
+    rank = place.node * spec.ranks_per_node + local_rank
+    return {
+        "LASTGOOD_RUN": place.run,
+        "LASTGOOD_ATTEMPT": str(place.attempt),
+        "LASTGOOD_WORLD": str(order.world),
+        "LASTGOOD_NODE": str(place.node),
+        "LASTGOOD_MARK": place.mark,
+        "LASTGOOD_RANK_DIR": str(place.rank_folder(order.world, rank)),
+        "LASTGOOD_CHECKPOINTS": spec.checkpoint.folder or str(place.run_folder / "checkpoints"),
+        "LASTGOOD_RESUME": json.dumps([[c.checkpoint, c.step] for c in order.candidates]),
+        "LASTGOOD_SKIPS": json.dumps(order.skips),
+        "LASTGOOD_SAVE_EVERY": str(spec.checkpoint.every_steps),
+        "LASTGOOD_AGENT_PID": str(os.getpid()),
+    }

@@ -1,0 +1,72 @@
+"""Which reports does the supervisor not have yet? Facts are kept until heard, what is overtaken is thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from jobs.agent.orders import Report
+from monitors.signals import NodeSeen, RankProgress, Signal, StepReported
+
+STEPS_KEPT = 20_000
+"""finished steps kept for a supervisor that is away: the newest, about 30 MB and half an hour at 10 steps a second"""
+
+
+class Outbox:
+    """Reports in the order of their numbers. Numbers only grow, and have gaps where a report was overtaken."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._taken = 0
+        self._kept: dict[int, Signal] = {}
+        self._unsent: deque[int] = deque()
+        self._newest: dict[tuple[int, ...], int] = {}
+        self._steps: deque[int] = deque()
+        self.changed = asyncio.Event()
+        """set when there is something to send"""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, signal: Signal) -> None:
+        """Keep a signal until it is heard."""
+        self._seq += 1
+        match signal:
+            case RankProgress():
+                self._overtake((signal.world, signal.rank))
+            case NodeSeen():
+                self._overtake(())
+            case StepReported():
+                self._steps.append(self._seq)
+                if len(self._steps) > STEPS_KEPT:
+                    self._kept.pop(self._steps.popleft(), None)
+        self._kept[self._seq] = signal
+        self._unsent.append(self._seq)
+        self.changed.set()
+
+    def _overtake(self, what: tuple[int, ...]) -> None:
+        self._kept.pop(self._newest.get(what, 0), None)
+        self._newest[what] = self._seq
+
+    def take(self, limit: int) -> list[Report]:
+        """The next reports to send, at most `limit`."""
+        reports: list[Report] = []
+        while self._unsent and len(reports) < limit:
+            seq = self._unsent.popleft()
+            if seq in self._kept:
+                reports.append(Report(seq=seq, signal=self._kept[seq]))
+                self._taken = seq if seq > self._taken else self._taken
+        if not self._unsent:
+            self.changed.clear()
+        return reports
+
+    def heard(self, seq: int) -> None:
+        """Forget everything up to `seq`; a number that was never sent means another agent's reports."""
+        if seq <= self._taken:
+            for old in [old for old in self._kept if old <= seq]:
+                del self._kept[old]
+
+    def rewind(self) -> None:
+        """A new connection: everything that was not heard goes out again."""
+        self._unsent = deque(self._kept)
+        self.changed.set()

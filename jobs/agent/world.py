@@ -1,0 +1,312 @@
+"""Who holds the ranks of one world on this node? Its workers, from their start until no process of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from jobs.agent import drills, environment, sweep
+from jobs.agent.child import Child, Exit
+from jobs.agent.orders import Inject, StartWorld
+from jobs.agent.outbox import Outbox
+from jobs.agent.place import Place
+from jobs.spec import Spec
+from lastgood import progress
+from monitors.clock import Clock
+from monitors.sense import processes
+from monitors.sense.progress import RankSense, Where
+from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldStarted, WorldStopped
+
+LEFTOVER_GRACE_S = 5.0
+"""for what the workers of a world that ended well left running: a logger that uploads its last lines"""
+NOT_STARTED = 127
+"""exit status of a rank that could not be started, as of a command that a shell cannot start"""
+
+log = logging.getLogger(__name__)
+
+_FAILURE = TypeAdapter(Failure)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    rank: int
+    child: Child
+    sense: RankSense
+    folder: Path
+    ordered: bool = False
+    """its end was ordered"""
+    failure: Failure | None = None
+    """why the agent itself ended it"""
+
+
+class World:
+    """One world on one node. `over` is called once, when none of its processes is left."""
+
+    def __init__(
+        self,
+        order: StartWorld,
+        *,
+        place: Place,
+        spec: Spec,
+        clock: Clock,
+        outbox: Outbox,
+        over: Callable[[], None],
+    ) -> None:
+        self.number = order.world
+        self._order = order
+        self._place = place
+        self._spec = spec
+        self._clock = clock
+        self._outbox = outbox
+        self._over = over
+        self._workers: dict[int, _Worker] = {}
+        self._cpu = processes.CpuUse()
+        self._starting = True
+        self._hurry = False
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._clearing: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """A worker of it runs."""
+        return any(self._living())
+
+    def start(self) -> None:
+        """Start every rank of this node. One that cannot start has exited, and says why."""
+        started = [self._start(local) for local in range(self._spec.ranks_per_node)]
+        self._starting = False
+        if all(started):
+            self.tell_started()
+        self._clear_when_empty()
+
+    def refuse(self, why: str) -> None:
+        """Start nothing: every rank of this node has exited before it began."""
+        for local in range(self._spec.ranks_per_node):
+            self._not_started(self._rank(local), "lastgood.Refused", why)
+        self._starting = False
+        self._clear_when_empty()
+
+    def tell_started(self) -> None:
+        """Say that every rank of this node was started."""
+        self._outbox.put(WorldStarted(at=self._clock.now(), node=self._place.node, world=self.number))
+
+    def look(self) -> None:
+        """Report what the living ranks tell."""
+        now = self._clock.now()
+        blind = [worker.child.pid for worker in self._living() if not worker.sense.uses_sdk]
+        busy = self._cpu.busy(now, blind) if blind else frozenset()
+        for worker in self._living():
+            for seen in worker.sense.look(now, busy=worker.child.pid in busy):
+                self._outbox.put(seen)
+
+    def stop(self, grace_s: float = 0.0) -> None:
+        """End it on an order; a later call may shorten the grace, not lengthen it."""
+        self._hurry = True
+        for worker in self._living():
+            worker.child.reap()  # one that ended a moment ago ended by itself
+        for worker in self._living():
+            worker.ordered = True
+        if grace_s <= 0:
+            self._kill()
+            return
+        for worker in self._living():
+            worker.child.send(signal.SIGTERM)
+            worker.child.send_group(signal.SIGCONT)  # a stopped one could not act on it
+        loop = asyncio.get_running_loop()
+        if self._kill_timer is None or self._kill_timer.when() > loop.time() + grace_s:
+            self._cancel_timer()
+            self._kill_timer = loop.call_later(grace_s, self._kill)
+
+    def fail(self, kind: str, why: str) -> None:
+        """End it because it cannot go on: not an order, so the way of every failed world is taken."""
+        self._hurry = True
+        for worker in self._living():
+            worker.failure = self._failure(kind, why)
+        self._kill()
+
+    def stop_after(self, step: int) -> None:
+        """Ask the ranks to finish `step`, save and end."""
+        for worker in self._living():
+            worker.sense.order_stop_after(step)
+
+    def inject(self, order: Inject, use_up: Callable[[int], bool]) -> None:
+        """Injure a rank, if it is here and lives; `use_up` says whether the number is still good."""
+        worker = self._workers.get(order.rank)
+        if worker is None or worker.child.exit is not None or not use_up(order.number):
+            return
+        log.warning("drill %d: %s of rank %d", order.number, order.drill, order.rank)
+        match order.drill:
+            case "kill" | "stop":
+                self._outbox.put(
+                    DrillDone(
+                        at=self._clock.now(),
+                        node=self._place.node,
+                        world=self.number,
+                        drill=order.drill,
+                        rank=order.rank,
+                    )
+                )
+                worker.child.send(signal.SIGKILL if order.drill == "kill" else signal.SIGSTOP)
+            case _:
+                drills.put(worker.folder, order)
+                worker.sense.order_drill(order.number)
+
+    async def look_at(self, ranks: tuple[int, ...]) -> None:
+        """Ask the kernel, and the processes themselves, about ranks; about all when none is named."""
+        at = self._clock.now()
+        asked = [worker for worker in self._living() if not ranks or worker.rank in ranks]
+        looks = [
+            processes.look(
+                at,
+                node=self._place.node,
+                world=self.number,
+                rank=worker.rank,
+                pid=worker.child.pid,
+                stack_file=worker.folder / "stack.txt",
+            )
+            for worker in asked
+        ]
+        for seen in await asyncio.gather(*looks):
+            self._outbox.put(seen)
+
+    def _living(self) -> Iterator[_Worker]:
+        return (worker for worker in self._workers.values() if worker.child.exit is None)
+
+    def _rank(self, local: int) -> int:
+        return self._place.node * self._spec.ranks_per_node + local
+
+    def _start(self, local: int) -> bool:
+        rank = self._rank(local)
+        folder = self._place.rank_folder(self.number, rank)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            memory = self._create_progress(rank, folder)
+            child = self._spawn(local, folder, memory)
+        except (OSError, ValueError) as error:  # ValueError: an environment that no process can have
+            self._not_started(rank, type(error).__qualname__, str(error))
+            return False
+        now = self._clock.now()
+        where = Where(node=self._place.node, world=self.number, rank=rank)
+        sense = RankSense(where, progress=memory, folder=folder, pattern=self._spec.progress.pattern, at=now)
+        self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder)
+        log.info("world %d: rank %d is process %d", self.number, rank, child.pid)
+        self._outbox.put(RankStarted(at=now, node=self._place.node, world=self.number, rank=rank, pid=child.pid))
+        return True
+
+    def _create_progress(self, rank: int, folder: Path) -> Path:
+        memory = self._place.progress_file(self.number, rank)
+        try:
+            progress.create(str(memory))
+        except OSError:  # containers give /dev/shm 64 MiB, which data loaders fill
+            memory.unlink(missing_ok=True)
+            memory = folder / "progress"
+            progress.create(str(memory))
+        return memory
+
+    def _spawn(self, local: int, folder: Path, memory: Path) -> Child:
+        program = () if self._spec.python else ("--program",)
+        env = environment.of_worker(os.environ, self._spec, self._place, self._order, local_rank=local, progress=memory)
+        with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
+            return Child(
+                (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv),
+                partial(self._ended, self._rank(local)),
+                env=env,
+                cwd=Path(self._spec.workdir),
+                stdout=out,
+                stderr=err,
+            )
+
+    def _not_started(self, rank: int, kind: str, why: str) -> None:
+        log.error("world %d: rank %d was not started: %s", self.number, rank, why)
+        self._outbox.put(
+            RankExited(
+                at=self._clock.now(),
+                node=self._place.node,
+                world=self.number,
+                rank=rank,
+                code=NOT_STARTED,
+                signal=None,
+                step=0,
+                failure=self._failure(kind, why),
+            )
+        )
+
+    def _failure(self, kind: str, why: str) -> Failure:
+        fingerprint = hashlib.blake2b(f"{kind}\n{why}".encode(), digest_size=8).hexdigest()
+        return Failure(kind=kind, message=why, traceback="", raised_at=self._clock.now(), fingerprint=fingerprint)
+
+    def _ended(self, rank: int, end: Exit) -> None:
+        worker = self._workers[rank]
+        now = self._clock.now()
+        for seen in worker.sense.look(now, final=True):
+            self._outbox.put(seen)
+        log.info("world %d: rank %d ended: status %s, signal %s", self.number, rank, end.code, end.signal)
+        self._outbox.put(
+            RankExited(
+                at=now,
+                node=self._place.node,
+                world=self.number,
+                rank=rank,
+                code=end.code,
+                signal=end.signal,
+                step=worker.sense.step,
+                failure=worker.failure or _read_failure(worker.folder),
+                ordered=worker.ordered,
+            )
+        )
+        self._clear_when_empty()
+
+    def _kill(self) -> None:
+        self._cancel_timer()
+        living = list(self._living())
+        for worker in living:
+            worker.child.send_group(signal.SIGKILL)
+            worker.child.send(signal.SIGKILL)
+        sweep.kill_sessions({worker.child.pid for worker in living})
+
+    def _cancel_timer(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+            self._kill_timer = None
+
+    def _clear_when_empty(self) -> None:
+        if not self._starting and not self.alive and self._clearing is None:
+            self._cancel_timer()
+            self._clearing = asyncio.create_task(self._clear())
+
+    async def _clear(self) -> None:
+        """End what the workers left, in whatever session, then say that the world is no more."""
+        ends = [worker.child.exit for worker in self._workers.values()]
+        well = all(end is not None and end.code == 0 for end in ends)
+        grace_until = self._clock.now() + (LEFTOVER_GRACE_S if well else 0.0)
+        marks = sweep.Marks(mark=self._place.mark, node=self._place.node, world=self.number)
+        wait_s = 0.005
+        while sweep.find(marks):
+            if self._hurry or self._clock.now() >= grace_until:
+                log.warning("world %d: swept %d processes", self.number, sweep.kill(marks))
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 0.2)
+        for worker in self._workers.values():
+            worker.sense.close()
+        for local in range(self._spec.ranks_per_node):
+            self._place.progress_file(self.number, self._rank(local)).unlink(missing_ok=True)
+        self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=self.number))
+        self._over()
+
+
+def _read_failure(folder: Path) -> Failure | None:
+    try:
+        return _FAILURE.validate_python(json.loads((folder / "error.json").read_text()))
+    except (OSError, ValueError):
+        return None

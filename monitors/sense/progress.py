@@ -1,0 +1,218 @@
+"""Where does a rank stand? Read from its progress file and notes; from its output and CPU use when it writes none."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastgood.progress import PHASES, Reader, Row, Standing
+from monitors import wire
+from monitors.sense.logs import Found, Logs
+from monitors.signals import (
+    SEEN_EVERY_S,
+    Blind,
+    CheckpointRefused,
+    DrillDone,
+    Phase,
+    RankEntered,
+    RankProgress,
+    RankRestored,
+    SaveCommitted,
+    SaveFailed,
+    Signal,
+    StepReported,
+)
+
+CHANGED_EVERY_S = 0.05
+"""a rank that changes faster is reported no more often than this"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Which rank."""
+
+    node: int
+    world: int
+    rank: int
+
+
+class RankSense:
+    """Everything that one rank tells, as signals."""
+
+    def __init__(self, where: Where, *, progress: Path, folder: Path, pattern: str | None, at: float) -> None:
+        """`progress` must exist; `folder` is the rank's own, with its notes and its output; `at` is now."""
+        self._where = where
+        self._reader = Reader(str(progress))
+        self._notes = Notes(where, folder / "notes.jsonl")
+        self._logs = Logs(folder, pattern)
+        self._has_pattern = pattern is not None
+        self._rows_read = 0
+        self._uses_sdk = False
+        self._stood: tuple[int, Phase] = (0, Phase.STARTING)
+        self._moved_at = at
+        self._sent_at = float("-inf")
+        self._is_news = True
+
+    @property
+    def step(self) -> int:
+        """Last finished step, as of the last look."""
+        return self._stood[0]
+
+    @property
+    def uses_sdk(self) -> bool:
+        """The rank ever wrote progress or a note."""
+        return self._uses_sdk
+
+    def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
+        """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
+        standing = self._reader.look()
+        notes = self._notes.read(now, None if final else standing.notes)
+        self._uses_sdk = self._uses_sdk or bool(notes) or _touched(standing)
+        if self._uses_sdk:
+            steps = self._rows(now)
+            self._stand(now, standing.step, Phase(standing.phase), moved=False)
+            spent_s = standing.spent_s
+        else:
+            steps = self._output(now, busy)
+            spent_s = ()
+        return [*notes, *steps, *self._progress(now, spent_s, due=final)]
+
+    def order_stop_after(self, step: int) -> None:
+        """Ask the rank to save and end after `step`."""
+        self._reader.order_stop_after(step)
+
+    def order_drill(self, number: int) -> None:
+        """Tell the rank of the drill in its folder."""
+        self._reader.order_drill(number)
+
+    def close(self) -> None:
+        """No look after this."""
+        self._reader.close()
+
+    def _stand(self, now: float, step: int, phase: Phase, *, moved: bool) -> None:
+        changed = (step, phase) != self._stood
+        self._stood = (step, phase)
+        self._is_news = self._is_news or changed
+        if moved or changed:
+            self._moved_at = now
+
+    def _rows(self, now: float) -> list[Signal]:
+        head, rows = self._reader.rows(self._rows_read)
+        missed = head - self._rows_read - len(rows)
+        self._rows_read = head
+        signals: list[Signal] = [self._reported(row) for row in rows if self._where.rank == 0 or not _finite(row)]
+        if missed > 0:
+            why = f"rank {self._where.rank} wrote {missed} rows faster than they were read"
+            signals.append(Blind(at=now, node=self._where.node, sense="progress", why=why))
+        return signals
+
+    def _reported(self, row: Row) -> StepReported:
+        return StepReported(
+            at=row.at,
+            node=self._where.node,
+            world=self._where.world,
+            rank=self._where.rank,
+            step=row.step,
+            loss=row.loss,
+            grad_norm=row.grad_norm,
+            lr=row.lr,
+            tokens=row.tokens,
+            data_index=row.data_index if row.data_index >= 0 else None,
+            step_s=row.step_s,
+        )
+
+    def _output(self, now: float, busy: bool) -> list[Signal]:
+        wrote, found = self._logs.read()
+        step, phase = self._stood
+        if found:
+            step, phase = found[-1].step, Phase.STEP
+        elif wrote and not self._has_pattern:
+            phase = Phase.STEP  # with nothing to learn the step from, output is all the progress there is
+        self._stand(now, step, phase, moved=wrote or busy)
+        return [self._read_off(now, one) for one in found]
+
+    def _read_off(self, now: float, found: Found) -> StepReported:
+        return StepReported(
+            at=now,
+            node=self._where.node,
+            world=self._where.world,
+            rank=self._where.rank,
+            step=found.step,
+            loss=found.loss,
+            grad_norm=found.grad_norm,
+        )
+
+    def _progress(self, now: float, spent_s: tuple[float, ...], *, due: bool) -> list[Signal]:
+        wait_s = CHANGED_EVERY_S if self._is_news else SEEN_EVERY_S
+        if not due and now - self._sent_at < wait_s:
+            return []
+        self._sent_at, self._is_news = now, False
+        step, phase = self._stood
+        return [
+            RankProgress(
+                at=now,
+                node=self._where.node,
+                world=self._where.world,
+                rank=self._where.rank,
+                step=step,
+                phase=phase,
+                moved_at=self._moved_at,
+                spent_s=spent_s,
+            )
+        ]
+
+
+def _touched(standing: Standing) -> bool:
+    return standing.head > 0 or standing.step != 0 or standing.phase != PHASES[0]
+
+
+def _finite(row: Row) -> bool:
+    return all(value is None or math.isfinite(value) for value in (row.loss, row.grad_norm))
+
+
+class Notes:
+    """The notes file of one rank, read as far as the rank says it is whole."""
+
+    def __init__(self, where: Where, path: Path) -> None:
+        self._place = {"node": where.node, "world": where.world, "rank": where.rank}
+        self._path = path
+        self._offset = 0
+
+    def read(self, now: float, whole_bytes: int | None) -> list[Signal]:
+        """Signals of the notes up to `whole_bytes`; None: to the end, where a half line is no note."""
+        if whole_bytes is not None and whole_bytes <= self._offset:
+            return []
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                body = file.read() if whole_bytes is None else file.read(whole_bytes - self._offset)
+        except FileNotFoundError:
+            return []
+        lines = body[: body.rfind(b"\n") + 1]
+        self._offset += len(lines)
+        return [signal for line in lines.splitlines() for signal in self._signals(now, line)]
+
+    def _signals(self, now: float, line: bytes) -> list[Signal]:
+        try:
+            note = json.loads(line)
+            cls = _NOTES.get(note["note"])
+            if cls is None:  # of a newer SDK
+                return []
+            return [wire.decode({wire.TAG: cls.__name__, **note, **self._place}, _SIGNALS)]
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"rank {self._place['rank']} wrote a note that cannot be read: {line[:200]!r}: {error}"
+            return [Blind(at=now, node=self._place["node"], sense="notes", why=why)]
+
+
+_NOTES: dict[str, type[Signal]] = {
+    "entered": RankEntered,
+    "restored": RankRestored,
+    "refused": CheckpointRefused,
+    "committed": SaveCommitted,
+    "save_failed": SaveFailed,
+    "drilled": DrillDone,
+}
+"""A note and its signal have the same fields, but for the place."""
+_SIGNALS = wire.by_name(*_NOTES.values())
