@@ -1,0 +1,35 @@
+"""Ranks without an agent: real progress files, real checkpoints, one rank in this process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch without numpy says so, once, and needs none
+    import torch
+    from torch.distributed import fsdp  # noqa: F401
+
+from tests.sdk.ranks import Rank
+
+
+@pytest.fixture
+def rank(tmp_path: Path) -> Callable[..., Rank]:
+    """Makes ranks; `life` names the world, everything else goes to the place."""
+
+    def make(life: str = "w1", **place: Any) -> Rank:
+        return Rank(tmp_path / life, **place)
+
+    return make
+
+
+@pytest.fixture
+def state() -> dict[str, Any]:
+    """A model of two numbers and their sum of squares as a loss."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 1)
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
