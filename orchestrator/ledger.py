@@ -207,7 +207,10 @@ class _Walk:
         for opened in entry.opened:
             self._detected(opened, entry.event.at)
         self._turn(self._next(entry), entry.event.at)
-        self.ended = entry.phase in (Phase.SUCCEEDED, Phase.STOPPED)
+        over = entry.phase in (Phase.SUCCEEDED, Phase.STOPPED)
+        if over and not self.ended:
+            self.cut(entry.event.at)
+        self.ended = over
 
     def cut(self, at: float) -> None:
         """Write down what went on until `at`; an event that is older than the last cut takes no time."""
@@ -288,7 +291,8 @@ class _Walk:
         bucket = UNTIL_DETECTED.get(opened.incident.kind)
         if bucket is None or opened.rung is Rung.OBSERVE:
             return
-        self.cut(at)
+        if self._bucket in LIVE:
+            self.cut(at)
         onset_ms = _ms(opened.incident.onset)
         for n in reversed(range(len(self.spans))):
             span = self.spans[n]

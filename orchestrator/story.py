@@ -85,6 +85,7 @@ class _Teller:
         self._cases = {case.id: case for case in course.cases}
         self._told: set[int] = set()
         """worlds whose first step was told"""
+        self._ordered: set[a.Action] = set()
         self._phase: Phase | None = None
 
     def tell(self, entries: Iterable[Entry]) -> list[Sentence]:
@@ -96,13 +97,19 @@ class _Teller:
             yield _concluded(self._cases[opened.id], entry.reason)
         for action in entry.actions:
             text = describe(action)
-            if text is not None:
+            if text is not None and not self._again(action):
                 yield text[0].upper() + text[1:] + "."
         for closed in entry.closed:
             yield from self._closed(closed, entry)
         if entry.phase is not self._phase and entry.phase in ENDED:
             yield f"The run {_ENDS[entry.phase]}: {entry.reason}."
         self._phase = entry.phase
+
+    def _again(self, action: a.Action) -> bool:
+        """Ordered before, and only repeated because nobody answered; a person may well be told twice."""
+        known = action in self._ordered
+        self._ordered.add(action)
+        return known and not isinstance(action, a.Alert)
 
     def _event(self, event: e.Event) -> Iterator[str]:
         match event:

@@ -11,7 +11,7 @@ from typing import Any
 
 from monitors.incidents import Incident, Kind
 from orchestrator.core import events as e
-from orchestrator.core.actions import Action, Launch, StartWorld
+from orchestrator.core.actions import Action, Alert, Launch, StartWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened
 from orchestrator.journal import Entry
@@ -74,7 +74,7 @@ class Case:
     drill: str | None = None
     """the drill that provoked it; None: nobody asked for it"""
     actions: tuple[tuple[float, Action], ...] = ()
-    """(when, what) was ordered from the decision to the first step after it"""
+    """(when, what) was ordered from the decision to the first step after it; an order repeated unchanged is in it once"""
     stopped_at: float | None = None
     """the world it struck, or its attempt, was gone"""
     world: int | None = None
@@ -237,7 +237,9 @@ class _Course:
             case _:
                 pass
         for case in self._recovering:
-            self._amend(case, actions=(*self.cases[case].actions, (at, action)))
+            known = self.cases[case].actions
+            if isinstance(action, Alert) or all(action != before for _, before in known):
+                self._amend(case, actions=(*known, (at, action)))
 
     def _start(self, order: StartWorld, at: float) -> None:
         if order.world in self.worlds:  # ordered again: nobody answered the first time

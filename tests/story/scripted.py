@@ -31,7 +31,9 @@ POLICY = Policy(
     version="scripted",
     responses=dict.fromkeys(Kind, _RESTART)
     | dict.fromkeys((Kind.LOSS_SPIKE, Kind.NONFINITE_LOSS), _REWIND)
-    | dict.fromkeys((Kind.LOSS_TRANSIENT, Kind.CHECKPOINT_CORRUPT, Kind.SAVE_FAILED), _OBSERVE)
+    | dict.fromkeys(
+        (Kind.LOSS_TRANSIENT, Kind.CHECKPOINT_CORRUPT, Kind.SAVE_FAILED, Kind.SUPERVISOR_RESTARTED), _OBSERVE
+    )
     | {Kind.CRASH_LOOP: replace(_RESTART, ladder=(Rung.HOLD,), blame=Blame.USER_CODE)}
     | {Kind.LAUNCH_FAILED: replace(_RESTART, ladder=(Rung.RELAUNCH, Rung.HOLD), backoff_s=(5.0,))},
 )
