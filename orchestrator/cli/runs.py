@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def home() -> Path:
-    """The state folder. Raises HomeError when there is none, or it is not private."""
+    """The state folder, whether or not it is there yet. Raises HomeError when it is not private."""
     from orchestrator.home import default
 
     found = default()
-    found.check()
+    if found.root.exists():
+        found.check()
     return found.root
 
 

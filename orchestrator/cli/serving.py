@@ -57,4 +57,6 @@ def _stop(as_json: bool) -> None:
             raise Refusal(f"process {address.pid} does not end within {STOP_S:.0f} s: kill -9 {address.pid}")
     pid = address.pid if address else None
     ended = f"process {pid} has ended" if pid else "none was running"
-    click.echo(json.dumps({"ok": True, "pid": pid}) if as_json else f"supervisor: {ended}; `lastgood serve -d` starts it")
+    click.echo(
+        json.dumps({"ok": True, "pid": pid}) if as_json else f"supervisor: {ended}; `lastgood serve -d` starts it"
+    )

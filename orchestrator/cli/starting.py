@@ -24,7 +24,7 @@ SCHEMA_FILE = "lastgood.schema.json"
 @click.option("--list", "listing", is_flag=True, help="List the templates.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of specs instead.")
 @json_option
-def init(template: str, output: Path | None, force: bool, listing: bool, schema: bool, as_json: bool) -> None:
+def init(*, template: str, output: Path | None, force: bool, listing: bool, schema: bool, as_json: bool) -> None:
     """Write a commented spec to start from, and beside it the schema that lets editors check it."""
     if schema:
         return click.echo(_schema())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jobs.spec import Spec
-
-    Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 COMMAND = "lastgood.command"
 
@@ -33,7 +31,7 @@ class WithCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _options(function: Wrapped) -> Wrapped:
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.argument("spec", metavar="[SPEC.yaml | -- COMMAND...]", required=False, type=click.Path(path_type=Path)),
         click.option("-n", "--name", help="Name of the run, instead of the spec's."),
@@ -51,6 +49,7 @@ def _options(function: Wrapped) -> Wrapped:
 @_options
 def submit(
     ctx: click.Context,
+    *,
     spec: Path | None,
     name: str | None,
     sets: tuple[str, ...],
@@ -72,6 +71,7 @@ def submit(
 @click.option("-d", "--detach", is_flag=True, help="Submit only: the same as `lastgood submit`.")
 def run(
     ctx: click.Context,
+    *,
     spec: Path | None,
     name: str | None,
     sets: tuple[str, ...],

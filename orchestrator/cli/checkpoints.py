@@ -1,0 +1,86 @@
+"""What is there to come back to? Checkpoints with their states, and reading them back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import click
+
+from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.runs import find, json_option, run_argument
+
+
+@click.group()
+def ckpt() -> None:
+    """List checkpoints, or read them back."""
+
+
+@ckpt.command("ls")
+@run_argument
+@json_option
+def ckpt_ls(run: str, as_json: bool) -> None:
+    """List the checkpoints of a run, oldest first."""
+    from orchestrator import contract
+    from orchestrator.cli.text import day, print_json, print_table, size
+
+    root, found = find(run)
+    answer = contract.checkpoints(root, found)
+    if as_json:
+        return print_json(answer)
+    if not answer["checkpoints"]:
+        return click.echo(f"{found} has no checkpoint yet", err=True)
+    return print_table(
+        ("NAME", "STEP", "STATE", "SIZE", "TIER", "SAVED", "PATH"),
+        [
+            (one["name"], one["step"], one["state"], size(one["bytes"]), one["tier"], day(one["saved_at"]), one["path"])
+            for one in answer["checkpoints"]
+        ],
+    )
+
+
+@ckpt.command("verify")
+@run_argument
+@click.argument("names", metavar="[CHECKPOINT...]", nargs=-1)
+@json_option
+def ckpt_verify(run: str, names: tuple[str, ...], as_json: bool) -> int:
+    """Read checkpoints back and compare every byte with the manifest; all of them when none is named.
+
+    Ends with 1 when one does not match. It only reads: what the supervisor knows does not change.
+    """
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json, print_table
+
+    root, found = find(run)
+    known = contract.checkpoints(root, found)["checkpoints"]
+    unknown = set(names) - {one["name"] for one in known}
+    if unknown:
+        there = ", ".join(one["name"] for one in known) or "none"
+        raise Refusal(f"{found} has no checkpoint {', '.join(sorted(unknown))}; there is: {there}", Exit.NOT_FOUND)
+    rows = [_read_back(one) for one in known if not names or one["name"] in names]
+    if as_json:
+        print_json({"schema": contract.SCHEMA, "run": found, "checkpoints": rows})
+    else:
+        print_table(
+            ("NAME", "STEP", "READ BACK", "WHY"), [(r["name"], r["step"], r["verdict"], r["why"]) for r in rows]
+        )
+    return Exit.SUCCEEDED if all(row["why"] is None for row in rows) else Exit.TOOL
+
+
+def _read_back(one: dict[str, Any]) -> dict[str, Any]:
+    click.echo(f"reading {one['path']} ...", err=True)
+    # The same program that the supervisor runs, and as it does: in a process of its own, of low priority.
+    command = [sys.executable, "-P", "-m", "jobs.checkpoint.verify", one["path"], "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    why = None if done.returncode == 0 else _why(done)
+    return {"name": one["name"], "step": one["step"], "verdict": "matches" if why is None else "damaged", "why": why}
+
+
+def _why(done: subprocess.CompletedProcess[str]) -> str:
+    try:
+        verdict = json.loads(done.stdout.splitlines()[-1])
+        return f"{verdict['file']}: {verdict['why']}"
+    except (IndexError, KeyError, ValueError):
+        return done.stderr.strip()[-300:] or "the verifier failed without a word"

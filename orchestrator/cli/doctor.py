@@ -1,0 +1,234 @@
+"""Would a run survive on this machine? One line per thing that must be right, and what repairs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from monitors.clock import SystemClock
+from orchestrator.cli.outcome import Exit
+from orchestrator.cli.runs import json_option
+from orchestrator.home import Home, HomeError, default
+
+COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+TORCH_OLDEST = (2, 11)
+SHM_BYTES_LEAST = 1 << 30
+"""Data loaders pass batches through it; the 64 MB of a container's default is the usual cause of bus errors."""
+FREE_BYTES_LEAST = 10 << 30
+"""A save must fit beside those that are kept."""
+FREE_INODES_LEAST = 10_000
+PROBE_BYTES = 64 << 20
+WRITE_LEAST = 50e6
+"""bytes per second: below it, saving a 1 GB shard takes longer than most runs want to wait between saves"""
+
+
+class Verdict(StrEnum):
+    """What a line says."""
+
+    PASS = "PASS"
+    WARN = "WARN"
+    """runs work, something is missing or slow"""
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    fix: str = ""
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Check this machine: versions, GPUs, folders, clock, supervisor. Ends with 0, 1 for warnings, 2 for failures."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        for finding in check():
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+    if as_json:
+        from orchestrator.cli.text import print_json
+
+        print_json({"schema": "lastgood/1", "findings": [asdict(finding) for finding in findings]})
+    verdicts = {finding.verdict for finding in findings}
+    return Exit.USAGE if Verdict.FAIL in verdicts else Exit.TOOL if Verdict.WARN in verdicts else Exit.SUCCEEDED
+
+
+def _print(finding: Finding) -> None:
+    click.echo(f"{click.style(finding.verdict, fg=COLOURS[finding.verdict])}  {finding.check:14} {finding.found}")
+    if finding.fix:
+        click.echo(f"{'':6}{'':14} fix: {finding.fix}")
+
+
+def _passed(check: str, found: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.PASS, found=found)
+
+
+def _warned(check: str, found: str, fix: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.WARN, found=found, fix=fix)
+
+
+def _failed(check: str, found: str, fix: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.FAIL, found=found, fix=fix)
+
+
+def versions() -> Iterator[Finding]:
+    """The packages that decide whether a run starts, without importing them."""
+    import platform
+
+    yield _passed("python", f"{platform.python_version()} on {platform.system()} {platform.release()}")
+    torch = _version("torch")
+    if torch is None:
+        yield _failed("torch", "is not installed", "pip install torch")
+    elif tuple(int(part) for part in torch.split("+")[0].split(".")[:2]) < TORCH_OLDEST:
+        oldest = ".".join(map(str, TORCH_OLDEST))
+        yield _warned(
+            "torch", f"{torch} is older than {oldest}, which is what is tested", f"pip install 'torch>={oldest}'"
+        )
+    else:
+        yield _passed("torch", torch)
+    for package, need in (("torchx", _failed), ("wandb", _warned)):
+        found = _version(package)
+        yield _passed(package, found) if found else need(package, "is not installed", f"pip install {package}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def devices() -> Iterator[Finding]:
+    """What NVML sees; not seeing is said, and is not the same as healthy."""
+    if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists():
+        yield _passed("GPUs", "none on this machine (no NVIDIA driver): ranks train on the CPU with gloo")
+        return
+    from monitors.sense.nvml import inventory
+
+    names, why = inventory()
+    if why:
+        yield _warned("GPUs", f"blind: {why}", "see that nvidia-smi works for this user, in this container")
+    else:
+        yield _passed("GPUs", f"{len(names)}: {', '.join(sorted(set(names)))}")
+
+
+def shared_memory() -> Iterator[Finding]:
+    """Where the progress of ranks lies, and what data loaders use."""
+    folder = Path("/dev/shm")
+    if not os.access(folder, os.W_OK):
+        yield _warned(
+            "/dev/shm", "cannot be written: progress goes through the state folder", "mount a tmpfs at /dev/shm"
+        )
+        return
+    total = shutil.disk_usage(folder).total
+    found = f"{total / 1e9:.1f} GB"
+    if total < SHM_BYTES_LEAST:
+        yield _warned("/dev/shm", f"{found} is little for data loaders", "docker run --shm-size=8g, or --ipc=host")
+    else:
+        yield _passed("/dev/shm", found)
+
+
+def state_folder() -> Iterator[Finding]:
+    """Private, with room, and fast enough."""
+    home = default()
+    try:
+        home.create()
+    except HomeError as error:
+        yield _failed("state folder", str(error), "set LASTGOOD_HOME to a folder of your own")
+        return
+    room = os.statvfs(home.root)
+    free, inodes = room.f_bavail * room.f_frsize, room.f_favail
+    found = f"{home.root}: {free / 1e9:.1f} GB and {inodes:,} inodes free"
+    if free < FREE_BYTES_LEAST or (room.f_files and inodes < FREE_INODES_LEAST):
+        yield _warned("state folder", found, "make room, or name another folder in checkpoint.folder of the spec")
+    else:
+        yield _passed("state folder", found)
+    yield _write_speed(home)
+
+
+def _write_speed(home: Home) -> Finding:
+    """How fast bytes become durable: written and fsynced, as a checkpoint is."""
+    block, now = os.urandom(1 << 20), SystemClock().now
+    try:
+        with tempfile.TemporaryFile(dir=home.root) as file:
+            began = now()
+            for _ in range(PROBE_BYTES // len(block)):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            speed = PROBE_BYTES / max(1e-9, now() - began)
+    except OSError as error:
+        return _failed("write speed", f"{home.root}: {error.strerror}", "make room, or set LASTGOOD_HOME")
+    found = f"{speed / 1e6:.0f} MB/s, durable"
+    if speed < WRITE_LEAST:
+        return _warned("write speed", found, "name a faster disk in checkpoint.folder of the spec")
+    return _passed("write speed", found)
+
+
+def clock() -> Iterator[Finding]:
+    """Whether somebody keeps the clock right: times of several nodes are compared."""
+    import ctypes
+
+    # adjtimex(2) with modes 0 only reads; status bit 64 says that nobody disciplines the clock.
+    timex = (ctypes.c_byte * 256)()
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    status = ctypes.c_int.from_buffer(timex, 40).value
+    if state < 0 or status & 64:
+        yield _warned("clock", "is not synchronised", "run chrony or systemd-timesyncd on every node")
+    else:
+        yield _passed("clock", "synchronised")
+
+
+def supervisor() -> Iterator[Finding]:
+    """Whether one runs, and of which version."""
+    from orchestrator import client
+
+    home = default()
+    address = client.running(home)
+    if address is None:
+        yield _passed("supervisor", "none runs; submitting a run starts one")
+        return
+    try:
+        answer = client.ask(home.root, {"ask": "ping"}, start=False)
+    except (client.NoSupervisor, HomeError) as error:
+        yield _failed("supervisor", f"process {address.pid}: {error}", "lastgood serve --stop; lastgood serve -d")
+        return
+    ours = _version("lastgood")
+    found = f"process {address.pid}, version {address.version}, {len(answer.get('runs', []))} runs"
+    if address.version != ours:
+        yield _warned("supervisor", f"{found}; this is {ours}", "lastgood serve --stop; lastgood serve -d")
+    else:
+        yield _passed("supervisor", found)
+
+
+def stacks() -> Iterator[Finding]:
+    """What can say where a hung rank stands."""
+    if shutil.which("py-spy"):
+        yield _passed("stacks", "py-spy, and faulthandler inside ranks that use the SDK")
+    else:
+        yield _passed("stacks", "faulthandler, inside ranks that use the SDK; py-spy (not installed) sees any rank")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    versions,
+    devices,
+    shared_memory,
+    state_folder,
+    clock,
+    supervisor,
+    stacks,
+)

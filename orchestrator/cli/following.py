@@ -1,0 +1,114 @@
+"""What does a person see who follows a run? One line that moves on a terminal, one line per event in a log."""
+
+from __future__ import annotations
+
+import select
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from orchestrator import contract
+from orchestrator.cli.outcome import Exit
+from orchestrator.cli.text import clock, print_json
+from orchestrator.story import seconds
+
+LOOK_EVERY_S = 0.25
+SAY_EVERY_LOOKS = 40
+"""in a log, a line every 10 s shows that the run lives"""
+
+
+class View(Protocol):
+    """Where progress is shown."""
+
+    def show(self, status: dict[str, Any]) -> None:
+        """The run stands here now."""
+
+    def say(self, text: str) -> None:
+        """This happened."""
+
+
+def follow(root: Path, run: str, *, as_json: bool) -> int:
+    """Show a run until it ends; returns the exit status. Ctrl-C stops the showing, not the run."""
+    click.echo(f"run {run}; Ctrl-C stops following it, not the run", err=True)
+    try:
+        with _view() as view:
+            status = _until_over(root, run, view)
+    except KeyboardInterrupt:
+        click.echo(f"\n{run} goes on. Stop it: lastgood stop {run}; follow it: lastgood logs {run} -f", err=True)
+        return Exit.INTERRUPTED
+    if as_json:
+        print_json(status)
+    else:
+        word = click.style(status["state"], bold=True)
+        click.echo(f"{run}: {word} at step {status['step']}, {status['restarts']} restarts: {status['reason']}")
+    if status["exit_code"]:
+        click.echo(
+            f"what happened: lastgood story {run}; what the ranks said: lastgood logs {run} --rank culprit", err=True
+        )
+    return int(status["exit_code"])
+
+
+def until_over(root: Path, run: str) -> dict[str, Any]:
+    """Wait for the end of a run, in silence; returns its last status."""
+    return _until_over(root, run, None)
+
+
+def _until_over(root: Path, run: str, view: View | None) -> dict[str, Any]:
+    told = 0
+    while True:
+        # The status first: what ended the run is then in the story that is read after it.
+        status = contract.status(root, run)
+        if view is not None:
+            sentences = contract.story(root, run)["sentences"]
+            for sentence in sentences[told:]:
+                view.say(f"{clock(sentence['at'])}  {sentence['text']}")
+            told = len(sentences)
+            view.show(status)
+        if status["exit_code"] != contract.NOT_FINISHED:
+            return status
+        select.select([], [], [], LOOK_EVERY_S)
+
+
+def _view() -> AbstractContextManager[View]:
+    if sys.stderr.isatty():
+        from orchestrator.cli.screen import Screen
+
+        return Screen()
+    return nullcontext(Log())
+
+
+class Log:
+    """Progress as lines on stderr: for files, pipes and CI."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def show(self, status: dict[str, Any]) -> None:
+        if self._looks % SAY_EVERY_LOOKS == 0:
+            self.say(line(status))
+        self._looks += 1
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+def line(status: dict[str, Any]) -> str:
+    """`RUNNING  step 210  loss 2.31  1,204 tokens/s  2 restarts  last good step 200  open: i3`."""
+    parts = [status["state"], f"step {status['step']}"]
+    if status["loss"] is not None:
+        parts.append(f"loss {status['loss'] if isinstance(status['loss'], str) else format(status['loss'], '.4g')}")
+    if status["step_s"] is not None:
+        parts.append(f"{seconds(status['step_s'])}/step")
+    if status["tokens_per_s"] is not None:
+        parts.append(f"{status['tokens_per_s']:,.0f} tokens/s")
+    parts.append(f"{status['restarts']} restart{'' if status['restarts'] == 1 else 's'}")
+    good = status["last_good_step"]
+    parts.append("no good checkpoint yet" if good is None else f"last good step {good}")
+    if status["open_incidents"]:
+        parts.append(f"open: {', '.join(status['open_incidents'])}")
+    if not status["supervisor"]["alive"]:
+        parts.append("supervisor away")
+    return "  ".join(parts)

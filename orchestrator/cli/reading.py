@@ -1,0 +1,254 @@
+"""What is known about a run? Read from the journal, so that every answer is there with the supervisor dead."""
+
+from __future__ import annotations
+
+import select
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument
+
+ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
+LOOK_EVERY_S = 0.5
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also runs that ended.")
+@click.option("-s", "--state", help="Only runs in this state: RUNNING, HELD, ...")
+@json_option
+def ls(everything: bool, state: str | None, as_json: bool) -> None:
+    """List runs: those that go on or are held, newest last."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json, print_table
+
+    answer = contract.runs(home())
+    rows = [run for run in answer["runs"] if _shown(run, everything, state)]
+    if as_json:
+        return print_json({**answer, "runs": rows})
+    if not rows:
+        hidden = len(answer["runs"])
+        more = f"; {hidden} ended: lastgood ls -a" if hidden and not state else ""
+        return click.echo(f"no runs{f' in state {state}' if state else ''}{more}", err=True)
+    return print_table(
+        ("RUN", "STATE", "STEP", "LOSS", "STEP S", "TOK/S", "RESTARTS", "LAST GOOD", "RANKS", "SUBMITTED", "ATTENTION"),
+        [_row(run) for run in rows],
+    )
+
+
+def _shown(run: dict[str, Any], everything: bool, state: str | None) -> bool:
+    if state:
+        return bool(run["state"] == state.upper())
+    return everything or run["state"] not in ("SUCCEEDED", "STOPPED")
+
+
+def _row(run: dict[str, Any]) -> tuple[Any, ...]:
+    from orchestrator.cli.text import day
+
+    attention = run["reason"] if run["state"] == "HELD" else ", ".join(run["open_incidents"])
+    return (
+        run["run"],
+        run["state"],
+        run["step"],
+        run["loss"],
+        run["step_s"],
+        run["tokens_per_s"],
+        run["restarts"],
+        run["last_good_step"],
+        run["ranks"],
+        day(run["submitted_at"]),
+        attention,
+    )
+
+
+@click.command()
+@optional_run
+@click.option("--check", is_flag=True, help="For cron: end with a status that says how the run is.")
+@json_option
+def status(run: str | None, check: bool, as_json: bool) -> int:
+    """Say where a run stands and why; without RUN, every run that has not ended.
+
+    With --check the exit status tells: 0 all is well, 106 a person is needed; for one RUN also how it ended (see
+    `lastgood run --help`), or 101 while it goes on.
+    """
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json
+
+    if run is None:
+        answer = contract.runs(home())
+        shown = [one for one in answer["runs"] if _shown(one, False, None)]
+        print_json({**answer, "runs": shown}) if as_json else _tell_all(shown)
+        held = any(one["state"] == "HELD" for one in shown)
+        return Exit.ATTENTION if check and held else Exit.SUCCEEDED
+    root, found = find(run)
+    one = contract.status(root, found)
+    print_json(one) if as_json else _tell(one)
+    return int(one["exit_code"]) if check else Exit.SUCCEEDED
+
+
+def _tell_all(runs: list[dict[str, Any]]) -> None:
+    for number, run in enumerate(runs):
+        if number:
+            click.echo()
+        _tell(run)
+    if not runs:
+        click.echo("no run goes on; those that ended: lastgood ls -a", err=True)
+
+
+def _tell(run: dict[str, Any]) -> None:
+    """One screen: the sentence, the numbers, what comes next."""
+    from orchestrator.cli.text import COLOURS, clock, day
+
+    word = click.style(run["state"], fg=COLOURS.get(run["state"]), bold=True)
+    click.echo(f"{run['run']}: {word}, {run['reason']}")
+    click.echo(f"  since       {day(run['since'])}, submitted {day(run['submitted_at'])}")
+    click.echo(
+        f"  where       attempt {run['attempt']}, world {run['world']}, {run['ranks']} ranks, step {run['step']}"
+    )
+    speed = {"loss": run["loss"], "s/step": run["step_s"], "tokens/s": run["tokens_per_s"]}
+    numbers = ", ".join(f"{name} {_number(value)}" for name, value in speed.items() if value is not None)
+    if numbers:
+        click.echo(f"  lately      {numbers}")
+    good = run["last_good_step"]
+    click.echo(f"  safety net  {'no checkpoint is good yet' if good is None else f'last good checkpoint: step {good}'}")
+    click.echo(f"  restarts    {run['restarts']}; open incidents: {', '.join(run['open_incidents']) or 'none'}")
+    if run["waits_for"]:
+        until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
+        click.echo(f"  waits for   {run['waits_for']}{until}")
+    if run["state"] == "HELD":
+        click.echo(f"  next        lastgood story {run['run']}; then lastgood resume {run['run']}")
+    elif not run["supervisor"]["alive"] and run["state"] not in ENDED:
+        click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+@click.command()
+@run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--since", "since_id", type=int, default=0, help="Only events after this id.")
+@json_option
+def events(run: str, follow: bool, since_id: int, as_json: bool) -> None:
+    """List what happened and what was decided, with every reason. With -f and --json: one JSON object a line."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json
+
+    root, found = find(run)
+    if as_json and not follow:
+        return print_json(contract.events(root, found, since_id))
+    last = _print_events(root, found, since_id, as_json)
+    while follow and contract.status(root, found)["state"] not in ENDED:
+        select.select([], [], [], LOOK_EVERY_S)
+        last = _print_events(root, found, last, as_json)
+    return None
+
+
+def _print_events(root: Path, run: str, since_id: int, as_json: bool) -> int:
+    import json
+
+    from orchestrator import contract
+    from orchestrator.cli.text import clock
+
+    for event in contract.events(root, run, since_id)["events"]:
+        since_id = event["id"]
+        if as_json:
+            click.echo(json.dumps(event))
+        else:
+            acts = "".join(f"  -> {action['is']}" for action in event["actions"])
+            click.echo(f"{event['id']:>6}  {clock(event['at'])}  {event['kind']:20} {event['reason']}{acts}")
+    return since_id
+
+
+@click.command()
+@run_argument
+@json_option
+def story(run: str, as_json: bool) -> None:
+    """Tell what happened, what was concluded and why, what was done, and what it cost."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json, print_story
+
+    root, found = find(run)
+    told = contract.story(root, found)
+    print_json(told) if as_json else print_story(told, contract.incidents(root, found))
+
+
+@click.group()
+def incident() -> None:
+    """List incidents, or show one with its evidence."""
+
+
+@incident.command("ls")
+@run_argument
+@json_option
+def incident_ls(run: str, as_json: bool) -> None:
+    """List the incidents of a run, oldest first."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_incidents, print_json
+
+    root, found = find(run)
+    answer = contract.incidents(root, found)
+    if as_json:
+        return print_json(answer)
+    if not answer["incidents"]:
+        return click.echo(f"{found} had no incident", err=True)
+    return print_incidents(answer)
+
+
+@incident.command("show")
+@run_argument
+@click.argument("incident_id", metavar="INCIDENT")
+@json_option
+def incident_show(run: str, incident_id: str, as_json: bool) -> None:
+    """Show one incident: what, where, since when, why we think so, what was done."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_incident, print_json
+
+    root, found = find(run)
+    try:
+        answer = contract.incident(root, found, incident_id)
+    except LookupError as error:
+        raise Refusal(str(error.args[0]), Exit.NOT_FOUND) from None
+    print_json(answer) if as_json else print_incident(answer["incident"])
+
+
+@click.command()
+@run_argument
+@json_option
+def ledger(run: str, as_json: bool) -> None:
+    """Show where every second of the run's wall clock went."""
+    from orchestrator import contract
+    from orchestrator.cli.text import print_json, print_ledger
+
+    root, found = find(run)
+    answer = contract.ledger(root, found)
+    print_json(answer) if as_json else print_ledger(answer)
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--runbooks", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder with other runbooks."
+)
+@json_option
+def replay(run: str, runbooks: Path | None, as_json: bool) -> None:
+    """Decide an old run again: as recorded, or under other runbooks. Nothing is started."""
+    from orchestrator.cli.text import print_json
+    from orchestrator.replay import replay as decided_again
+
+    root, found = find(run)
+    answer = decided_again(root, found, runbooks)
+    if as_json:
+        return print_json(answer)
+    for one in answer["different"]:
+        click.echo(f"event {one['event']} ({one['kind']}): was: {one['was']}")
+        click.echo(f"{'':8}would be: {one['would_be']}")
+    click.echo(f"{len(answer['different'])} of {answer['decisions']} decisions differ under policy {answer['policy']}")
+    return (
+        click.echo(f"it would have ended {answer['end']['phase']}: {answer['end']['reason']}")
+        if answer["end"]
+        else None
+    )

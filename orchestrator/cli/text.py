@@ -1,0 +1,158 @@
+"""How do answers read on a terminal? Tables and sentences; the words themselves come from the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from orchestrator.story import seconds
+
+COLOURS = {
+    "RUNNING": "green",
+    "SUCCEEDED": "green",
+    "good": "green",
+    "verified": "green",
+    "HELD": "red",
+    "corrupt": "red",
+    "tainted": "yellow",
+    "RECOVERING": "yellow",
+    "STOPPING": "yellow",
+    "STARTING": "cyan",
+    "PENDING": "cyan",
+}
+"""The word says it; the colour only helps the eye, and is left out of pipes."""
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Columns as wide as their widest cell; None is `-`."""
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        coloured = [click.style(cell, fg=COLOURS.get(cell.strip())) for cell in padded]
+        click.echo("  ".join(coloured).rstrip())
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:.4g}"
+        case _:
+            return str(value)
+
+
+def clock(at: float) -> str:
+    """The time of day here, to the millisecond: what logs are compared by."""
+    return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
+
+
+def day(at: float) -> str:
+    """Date and time here."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count: int) -> str:
+    """Bytes in the units of disks."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def where(subject: dict[str, Any]) -> str:
+    """`node 0 rank 3`: the place of an incident, as far as it is known."""
+    return " ".join(f"{name} {value}" for name, value in subject.items() if value is not None)
+
+
+def print_story(story: dict[str, Any], incidents: dict[str, Any]) -> None:
+    """The course of a run, and what its incidents cost."""
+    for sentence in story["sentences"]:
+        click.echo(f"{clock(sentence['at'])}  {sentence['text']}")
+    if incidents["incidents"]:
+        click.echo()
+        print_incidents(incidents)
+
+
+def print_incidents(incidents: dict[str, Any]) -> None:
+    """One line each."""
+    columns = ("ID", "KIND", "WHERE", "BLAME", "STEP", "RESUMED FROM", "LOST", "DETECT", "TOTAL", "")
+    rows = [
+        (
+            one["id"],
+            one["kind"],
+            where(one["subject"]) or None,
+            one["blame"],
+            one["step"],
+            one["resumed_from_step"],
+            one["steps_lost"],
+            _seconds(one["phases_s"]["detect"]),
+            _seconds(one["phases_s"]["total"]),
+            "drill" if one["drill"] else "" if one["resolved"] else "open",
+        )
+        for one in incidents["incidents"]
+    ]
+    print_table(columns, rows)
+
+
+def print_incident(one: dict[str, Any]) -> None:
+    """Everything about one incident."""
+    sure = "" if one["confidence"] >= 1 else f", confidence {one['confidence']:.0%}"
+    click.echo(
+        f"{one['id']}: {one['kind']}, {where(one['subject']) or 'the run as a whole'}; blame: {one['blame']}{sure}"
+    )
+    step = one["step"] if one["onset_step"] is None else one["onset_step"]
+    click.echo(f"  began     {day(one['onset'])}, at step {step}")
+    click.echo(f"  detected  {day(one['detected'])}, {seconds(one['detected'] - one['onset'])} later")
+    click.echo(f"  resolved  {day(one['resolved']) if one['resolved'] else 'not yet'}")
+    click.echo(f"  response  {one['response']}{' (drill: ' + one['drill'] + ')' if one['drill'] else ''}")
+    for title, lines in (("evidence", one["evidence"]), ("actions", one["actions"])):
+        for number, line in enumerate(lines):
+            click.echo(f"  {title if number == 0 else '':9} {line}")
+    if one["resumed_from_step"] is not None:
+        click.echo(f"  resumed   from step {one['resumed_from_step']}, {one['steps_lost'] or 0} steps to train again")
+    spent = [
+        f"{name.replace('_', ' ')} {seconds(value)}" for name, value in one["phases_s"].items() if value is not None
+    ]
+    click.echo(f"  seconds   {', '.join(spent)}")
+    click.echo(f"  runbook   runbooks/{one['kind']}.md")
+
+
+def print_ledger(ledger: dict[str, Any]) -> None:
+    """Where the wall clock went, largest first."""
+    wall_s = ledger["wall_s"]
+    buckets = sorted(ledger["buckets"].items(), key=lambda item: -item[1])
+    rows = [
+        (name.replace("_", " "), f"{spent_s:.3f} s", _share(spent_s, wall_s)) for name, spent_s in buckets if spent_s
+    ]
+    print_table(("BUCKET", "SPENT", "SHARE"), [*rows, ("wall clock", f"{wall_s:.3f} s", _share(wall_s, wall_s))])
+    click.echo()
+    ratios = [(name, ledger[key]) for name, key in (("ETTR", "ettr"), ("goodput", "goodput"))]
+    parts = [f"{name} {value:.1%}" for name, value in ratios if value is not None]
+    parts += [f"{name} {seconds(ledger[key])}" for name, key in (("MTTF", "mttf_s"), ("MTTR", "mttr_s")) if ledger[key]]
+    parts += [
+        f"{ledger['incidents']} recoveries",
+        f"{ledger['steps_lost']} steps lost",
+        f"{ledger['gpu_hours']:.3f} GPU h",
+    ]
+    click.echo(", ".join(parts))
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:6.1%}" if whole else "-"
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else seconds(value)
