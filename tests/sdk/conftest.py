@@ -16,6 +16,8 @@ with warnings.catch_warnings():
 
 from tests.sdk.ranks import Rank
 
+torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it does
+
 
 @pytest.fixture
 def rank(tmp_path: Path) -> Callable[..., Rank]:

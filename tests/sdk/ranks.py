@@ -47,6 +47,6 @@ def advance(state: dict[str, Any]) -> float:
     """One training step that changes the state; its loss."""
     loss: torch.Tensor = state["model"](torch.ones(1, 2)).square().sum()
     state["optimizer"].zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     state["optimizer"].step()
     return loss.item()

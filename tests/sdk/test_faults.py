@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import lastgood
+from lastgood.run import open_run
+from tests.sdk.ranks import Rank, advance
+
+Ranks = Callable[..., Rank]
+State = dict[str, Any]
+
+
+def test_an_exception_is_raised_at_the_next_step_boundary(rank: Ranks, state: State) -> None:
+    world = rank()
+    steps = world.run.steps(state, until=9)
+    assert [next(steps), next(steps)] == [1, 2]
+    world.order(1, "exception")
+    with pytest.raises(lastgood.Drill, match="drill 1: an exception was ordered after step 2"):
+        next(steps)
+    assert world.reader.look().step == 2
+    assert [(note["drill"], note["number"]) for note in world.notes("drilled")] == [("exception", 1)]
+
+
+def test_a_drill_can_wait_for_a_step(rank: Ranks, state: State) -> None:
+    world = rank()
+    world.order(1, "exception", step=5)
+    with pytest.raises(lastgood.Drill, match="after step 5"):
+        list(world.run.steps(state, until=9))
+
+
+def test_a_drill_of_an_earlier_life_is_not_done_again(rank: Ranks, state: State) -> None:
+    world = rank()
+    world.order(3, "exception")
+    # The number stands there before the rank begins: it is what an earlier one already did.
+    reborn = open_run(world.place)
+    assert list(reborn.steps(state, until=3)) == [1, 2, 3]
+    assert world.notes("drilled") == []
+
+
+def test_nan_reaches_the_loss_of_the_next_step_only_through_the_weights(rank: Ranks, state: State) -> None:
+    world = rank()
+    losses = {}
+    for step in world.run.steps(state, until=3):
+        losses[step] = advance(state)
+        if step == 1:
+            world.order(1, "nan")
+    assert losses[1] == losses[1]
+    assert losses[2] != losses[2]
+    assert len(world.notes("drilled")) == 1
+
+
+def test_nan_is_written_into_one_element_that_is_there(rank: Ranks) -> None:
+    world = rank()
+    model = torch.nn.Module()
+    model.register_parameter("empty", torch.nn.Parameter(torch.empty(0, 4)))
+    model.register_parameter("weight", torch.nn.Parameter(torch.ones(3, 4).t()))
+    world.order(1, "nan")
+    next(world.run.steps({"count": torch.ones(2), "model": model}, until=1))
+    assert torch.isnan(model.get_parameter("weight")).sum() == 1
+
+
+def test_an_unknown_fault_is_named(rank: Ranks, state: State) -> None:
+    world = rank()
+    world.order(1, "meteor")
+    with pytest.raises(ValueError, match="no fault is called 'meteor'"):
+        next(world.run.steps(state, until=1))
