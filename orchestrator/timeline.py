@@ -74,7 +74,7 @@ class Case:
     drill: str | None = None
     """the drill that provoked it; None: nobody asked for it"""
     actions: tuple[tuple[float, Action], ...] = ()
-    """(when, what) was ordered from the decision to the first step after it; an order repeated unchanged is in it once"""
+    """(when, what) was ordered from the decision to the first step after it; what was ordered again is in it once"""
     stopped_at: float | None = None
     """the world it struck, or its attempt, was gone"""
     world: int | None = None

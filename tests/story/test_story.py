@@ -177,13 +177,17 @@ def test_the_story_of_a_recovery() -> None:
         "World 1 trains from the start; its first step came 4.50 s after the order to start it.",
         "demo asked for a drill: kill of rank 1.",
         "Injected the drill kill into rank 1.",
-        "i1 (drill: kill): worker_killed rank 1 node 0 at step 20: first evidence; restarting from the newest "
-        + "verified checkpoint. Concluded 0.25 s after it began. Evidence: second evidence.",
+        (
+            "i1 (drill: kill): worker_killed rank 1 node 0 at step 20: first evidence; restarting from the newest "
+            "verified checkpoint. Concluded 0.25 s after it began. Evidence: second evidence."
+        ),
         "Ended world 1.",
         "Started world 2 from step-00000010.a1w1.",
         "World 2 trains from step 10 (step-00000010.a1w1); its first step came 5.75 s after the order to start it.",
-        "i1 recovered in 6.50 s (detect 0.25 s, decide 0.00 s, stop 0.50 s, wait 0.00 s, start 3.00 s, "
-        + "restore 0.75 s, first step 2.00 s); 10 steps to train again.",
+        (
+            "i1 recovered in 6.50 s (detect 0.25 s, decide 0.00 s, stop 0.50 s, wait 0.00 s, start 3.00 s, "
+            "restore 0.75 s, first step 2.00 s); 10 steps to train again."
+        ),
         "i1 is over: the run is past where it struck.",
         "Ended attempt 1.",
         "The run is complete: complete at step 34.",
