@@ -1,0 +1,1 @@
+"""What is known about failures in general? Tables, each row with its reason."""

@@ -1,0 +1,276 @@
+"""Has the world stopped moving, and who holds it up?
+
+When one rank stands still, soon everybody waits for it, so silence alone names nobody. Three facts do: who is furthest
+behind, whom the kernel calls stopped, and who burns the CPU while the others sleep in a collective.
+
+A rank is silent only as far as its agent looked: an agent that is not heard, or that was itself paused, proves
+nothing. Looks are signals, so every verdict falls when one arrives and none by the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from monitors.detect.culprit import Standing, Verdict, named
+from monitors.detect.limits import FIRST_STEP, STARTS, Limits, LimitsConfig
+from monitors.incidents import Incident, Kind, Subject
+from monitors.signals import (
+    PHASES,
+    SEEN_EVERY_S,
+    NodeSeen,
+    Phase,
+    ProcessLooked,
+    RankExited,
+    RankProgress,
+    RankRestored,
+    Signal,
+    StepReported,
+)
+
+HangConfig = LimitsConfig
+"""Its limits are all there is to choose."""
+
+_STEP = PHASES.index(Phase.STEP)
+_ASIDE = tuple((PHASES.index(phase), phase) for phase in (Phase.SAVE, Phase.EVAL, Phase.DATA))
+_JUDGE_EVERY_S = 0.05
+_SMALL_WORLD = 64
+"""ranks; in larger worlds silent ranks must not each cause a look over all of them"""
+
+
+@dataclass(slots=True)
+class _Rank:
+    """What is known of one rank, and how long it has been watched not moving."""
+
+    node: int
+    step: int
+    phase: Phase
+    moved_at: float
+    looked_at: float
+    base_step: int
+    spent_s: list[float] = field(default_factory=list)
+    """per phase, when the phase last ended (for steps: when the last step ended)"""
+    stepped_at: float | None = None
+    limit_s: float = float("inf")
+    silent_s: float = 0.0
+    process: ProcessLooked | None = None
+    looks_wanted_for: float = 0.0
+    """the `moved_at` for which a look was wanted"""
+
+    @property
+    def limit_phase(self) -> str:
+        """The phase whose limit counts."""
+        return FIRST_STEP if self.phase is Phase.STEP and self.step <= self.base_step else self.phase
+
+    def watched(self, at: float, limit_s: float) -> None:
+        """The agent looked: the time since its last look counts, but for a pause of the agent itself."""
+        gap_s = min(at - self.looked_at, limit_s / 2)
+        self.silent_s = min(at - self.moved_at, self.silent_s + max(0.0, gap_s))
+        self.looked_at = max(at, self.looked_at)
+
+
+class Hang:
+    """Concludes once for each world."""
+
+    deadline: float | None = None
+    """never: without a new look nothing new is known"""
+
+    def __init__(self, config: HangConfig, *, ranks: int) -> None:
+        self.config = config
+        self._size = ranks
+        self._limits = Limits(config)
+        self.world_began(0)
+
+    def world_began(self, world: int) -> None:
+        """Ranks are new; what was learned about the run's durations stays."""
+        self._world = world
+        self._over = False
+        self._ranks: dict[int, _Rank] = {}
+        self._restored: dict[int, int] = {}
+        self._gone: set[int] = set()
+        self._suspects: set[int] = set()
+        self._judged_at = float("-inf")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Ranks silent for half a step's limit: what the kernel says of them would help to name the culprit."""
+        return tuple(sorted(self._suspects))
+
+    def recall(self, rows: list[StepReported]) -> None:
+        """Learn step times from stored rows: one supervisor more must not forget what the one before knew."""
+        took_s = sorted(row.step_s for row in rows if row.step_s is not None and row.step_s >= 0.0)
+        if not took_s:
+            return
+        usual_s = took_s[len(took_s) // 2]
+        # A row's time may hold an evaluation or a first step; neither tells how long a step takes.
+        for one in took_s:
+            if one <= self.config.factor * usual_s:
+                self._limits.learn(Phase.STEP, one)
+
+    def see(self, signal: Signal) -> list[Incident]:
+        """A rank moved, an agent looked, or a process was looked at."""
+        match signal:
+            case RankProgress():
+                return self._progress(signal)
+            case NodeSeen():
+                return self._node_seen(signal)
+            case ProcessLooked():
+                return self._process(signal)
+            case RankRestored():
+                self._came_back(signal)
+            case RankExited():
+                self._exited(signal)
+            case _:
+                pass
+        return []
+
+    def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
+        """Nothing: only a look proves silence."""
+        return []
+
+    def _came_back(self, signal: RankRestored) -> None:
+        self._restored[signal.rank] = signal.step
+        if (rank := self._ranks.get(signal.rank)) is not None:
+            rank.base_step = signal.step
+
+    def _exited(self, signal: RankExited) -> None:
+        # A rank that ended itself well may be waited for; after any other end this world is over.
+        self._over = self._over or signal.ordered or signal.code != 0
+        self._gone.add(signal.rank)
+        self._suspects.discard(signal.rank)
+
+    def _progress(self, signal: RankProgress) -> list[Incident]:
+        rank = self._ranks.get(signal.rank)
+        if rank is None:
+            self._ranks[signal.rank] = self._first_seen(signal)
+            return []
+        if signal.at < rank.looked_at and signal.moved_at <= rank.moved_at:
+            return []  # older than what is known
+        if signal.moved_at != rank.moved_at or signal.step != rank.step or signal.phase is not rank.phase:
+            self._moved(signal.rank, rank, signal)
+        return self._watched(signal.rank, rank, signal.at)
+
+    def _first_seen(self, signal: RankProgress) -> _Rank:
+        return _Rank(
+            node=signal.node,
+            step=signal.step,
+            phase=signal.phase,
+            moved_at=signal.moved_at,
+            looked_at=signal.at,
+            base_step=self._restored.get(signal.rank, signal.step),
+            spent_s=list(signal.spent_s),
+        )
+
+    def _moved(self, number: int, rank: _Rank, signal: RankProgress) -> None:
+        if signal.spent_s:
+            self._learn(rank, signal)
+        elif signal.step > rank.step:
+            self._learn_bare(rank, signal)
+        if rank.phase in STARTS and signal.phase not in STARTS:
+            rank.base_step = self._restored.get(number, signal.step)
+        rank.step, rank.phase, rank.moved_at = signal.step, signal.phase, signal.moved_at
+        rank.silent_s = 0.0
+        if rank.process is not None:
+            rank.process = None
+        self._suspects.discard(number)
+
+    def _learn(self, rank: _Rank, signal: RankProgress) -> None:
+        """From the seconds that the rank itself counted per phase."""
+        spent_s = signal.spent_s
+        if len(rank.spent_s) != len(spent_s) or len(spent_s) <= _STEP:
+            rank.spent_s = list(spent_s)
+            return
+        for index, phase in _ASIDE:
+            if phase is not signal.phase and index < len(spent_s) and spent_s[index] > rank.spent_s[index]:
+                self._limits.learn(phase, spent_s[index] - rank.spent_s[index])
+                rank.spent_s[index] = spent_s[index]
+        steps = signal.step - rank.step
+        if steps > 0:
+            # What it has spent in the step that runs now is not part of the one that ended.
+            running_s = signal.at - signal.moved_at if signal.phase is Phase.STEP else 0.0
+            ended_s = spent_s[_STEP] - max(0.0, running_s)
+            ended = Phase.STEP if rank.step > rank.base_step else FIRST_STEP
+            self._limits.learn(ended, (ended_s - rank.spent_s[_STEP]) / steps)
+            rank.spent_s[_STEP] = ended_s
+
+    def _learn_bare(self, rank: _Rank, signal: RankProgress) -> None:
+        """From the times of new steps, where a script counts nothing itself."""
+        if rank.stepped_at is not None:
+            self._limits.learn(Phase.STEP, (signal.moved_at - rank.stepped_at) / (signal.step - rank.step))
+        rank.stepped_at = signal.moved_at
+
+    def _node_seen(self, signal: NodeSeen) -> list[Incident]:
+        # The ranks' own news of the same look may come after it, so it speaks for the look before.
+        at = signal.at - SEEN_EVERY_S
+        incidents: list[Incident] = []
+        for number, rank in self._ranks.items():
+            if rank.node == signal.node and at > rank.looked_at and not incidents:
+                incidents = self._watched(number, rank, at)
+        return incidents
+
+    def _process(self, signal: ProcessLooked) -> list[Incident]:
+        rank = self._ranks.get(signal.rank)
+        self._suspects.discard(signal.rank)
+        if rank is None or signal.at <= rank.moved_at:
+            return []
+        rank.process = signal
+        return self._judge(signal.at) if rank.silent_s > 0 else []
+
+    def _watched(self, number: int, rank: _Rank, at: float) -> list[Incident]:
+        limit_s = rank.limit_s = self._limits.limit(rank.limit_phase)
+        rank.watched(at, limit_s)
+        if self._over or number in self._gone:
+            return []
+        if rank.silent_s > self._limits.limit(Phase.STEP) / 2:
+            self._suspect(number, rank)
+        stopped = rank.process is not None and rank.process.state == "T"
+        return self._judge(at) if rank.silent_s > limit_s or stopped else []
+
+    def _suspect(self, number: int, rank: _Rank) -> None:
+        if rank.looks_wanted_for != rank.moved_at and rank.phase not in STARTS and rank.phase is not Phase.DONE:
+            rank.looks_wanted_for = rank.moved_at
+            self._suspects.add(number)
+
+    def _judge(self, at: float) -> list[Incident]:
+        if self._over or (self._size > _SMALL_WORLD and at - self._judged_at < _JUDGE_EVERY_S):
+            return []
+        self._judged_at = at
+        verdict = named(self._standings(), floor_s=self.config.floor_s)
+        if verdict is None:
+            return []
+        self._over = True
+        self._suspects.clear()
+        return [self._incident(verdict, at)]
+
+    def _standings(self) -> list[Standing]:
+        """Every rank that is there; nothing while one was never heard of: everybody may be waiting for it."""
+        known = [
+            Standing(
+                rank=number,
+                node=rank.node,
+                step=rank.step,
+                phase=rank.phase,
+                moved_at=rank.moved_at,
+                silent_s=rank.silent_s,
+                over=rank.silent_s > self._limits.limit(rank.limit_phase),
+                process=rank.process,
+            )
+            for number, rank in self._ranks.items()
+            if number not in self._gone
+        ]
+        return known if len(self._ranks.keys() | self._gone) >= self._size else []
+
+    def _incident(self, verdict: Verdict, at: float) -> Incident:
+        culprit = verdict.culprit
+        phase = self._ranks[culprit.rank].limit_phase
+        return Incident(
+            kind=Kind.HANG,
+            at=at,
+            onset=min(culprit.moved_at, at),
+            world=self._world,
+            subject=Subject(node=culprit.node, rank=culprit.rank),
+            step=verdict.step,
+            confidence=verdict.confidence,
+            blame=verdict.blame,
+            fingerprint=f"hang:{culprit.rank}:{phase}",
+            evidence=(*verdict.evidence, self._limits.explained(phase)),
+        )

@@ -1,0 +1,77 @@
+"""How long may a rank stay in a phase before silence means something? Learned from the run's own history."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass
+
+from monitors.signals import Phase
+
+FIRST_STEP = "first step"
+"""of a world after its start: caches are cold, kernels are compiled, so it is a phase of its own"""
+STARTS = frozenset({Phase.STARTING, Phase.RESTORING})
+"""covered by the limit for the whole start, not by one of their own"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """When silence is a hang."""
+
+    floor_s: float = 1.0
+    """for steps; measured: no false alarm in 29 runs of 0.1 s steps, facts/recovery section 6"""
+    factor: float = 6.0
+    """times the 99th percentile: a step five times as slow as usual is still no hang"""
+    unlearned_s: float = 300.0
+    """for a phase seen too seldom, and the least for everything but steps: saves and evaluations have no typical
+    duration (the last save of a run waits for the whole write), so what was learned only raises their limit"""
+    samples_min: int = 5
+    """the 99th percentile of fewer is just their maximum"""
+    samples_kept: int = 512
+    """of each phase: a run whose steps grow longer is followed within some hundred steps"""
+
+
+class Limits:
+    """One limit for each phase. Durations and limits in seconds."""
+
+    def __init__(self, config: LimitsConfig) -> None:
+        self.config = config
+        self._recent: dict[str, deque[float]] = {}
+        self._sorted: dict[str, list[float]] = {}
+        self._limit: dict[str, float] = dict.fromkeys(STARTS, float("inf"))
+
+    def learn(self, phase: str, took_s: float) -> None:
+        """A rank left this phase, or finished this step, after `took_s`; nonsense is ignored."""
+        if not 0.0 <= took_s < float("inf"):
+            return
+        recent = self._recent.setdefault(phase, deque())
+        ordered = self._sorted.setdefault(phase, [])
+        recent.append(took_s)
+        insort(ordered, took_s)
+        if len(recent) > self.config.samples_kept:
+            del ordered[bisect_left(ordered, recent.popleft())]
+        if len(ordered) >= self.config.samples_min:
+            self._limit[phase] = self._learned(phase, self.p99(phase))
+
+    def limit(self, phase: str) -> float:
+        """Seconds of silence in this phase that are still fine."""
+        return self._limit.get(phase, self.config.unlearned_s)
+
+    def p99(self, phase: str) -> float:
+        """99th percentile of what was learned of a phase; 0 for one never seen."""
+        ordered = self._sorted.get(phase)
+        return ordered[(len(ordered) * 99) // 100] if ordered else 0.0
+
+    def explained(self, phase: str) -> str:
+        """Where the limit comes from, for evidence."""
+        seen = len(self._sorted.get(phase, ()))
+        if seen < self.config.samples_min:
+            return f"the limit for a {phase} is {self.limit(phase):.1f} s until {self.config.samples_min} were seen"
+        return (
+            f"the limit for a {phase} is {self.limit(phase):.1f} s: 99 % of the last {seen} took at most "
+            f"{self.p99(phase):.2f} s"
+        )
+
+    def _learned(self, phase: str, p99: float) -> float:
+        floor_s = self.config.floor_s if phase == Phase.STEP else self.config.unlearned_s
+        return max(floor_s, self.config.factor * p99)

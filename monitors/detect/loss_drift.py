@@ -1,0 +1,92 @@
+"""Does the loss creep up, too slowly to be a jump?
+
+The median of the last rows is compared with the lowest it was, and with where the run began: a learning rate that was
+warmed up twice, or a run that leaves its path, rises by a fifth over fifty rows and never looks like a spike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftConfig:
+    """Counts are rows."""
+
+    rows: int = 25
+    """of the median"""
+    back_rows: int = 400
+    """over which its lowest value is remembered"""
+    rise: float = 0.15
+    """of the lowest: curricula and data order move a healthy loss by a tenth"""
+    rise_sigmas: float = 6.0
+    hold_rows: int = 12
+    """for which it must stay above"""
+    falling: float = 0.97
+    """lower than this share of itself `hold_rows` ago: it comes back"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drifted:
+    """The loss crept up."""
+
+    onset: int
+    """rows ago that the median began to be high, its own length counted: the rise lies inside"""
+    lowest: float
+    now: float
+
+
+class Drift:
+    """Follows one loss curve. O(window) for each row."""
+
+    def __init__(self, config: DriftConfig) -> None:
+        self.config = config
+        self._rows: deque[float] = deque(maxlen=config.rows)
+        self._medians: deque[float] = deque(maxlen=config.back_rows)
+        self._first: float | None = None
+        self._high_rows = 0
+        self._told = False
+
+    @property
+    def suspected_for(self) -> int:
+        """Rows since the loss has been suspicious; 0 when it is not."""
+        return self._high_rows + self.config.rows - 1 if self._high_rows and not self._told else 0
+
+    def see(self, loss: float, sigma: float) -> Drifted | None:
+        """One normal loss and the noise of the curve. Returns once for each drift."""
+        self._rows.append(loss)
+        if len(self._rows) < self.config.rows:
+            return None
+        now = median(self._rows)
+        drifted = self._judge(now, sigma)
+        self._medians.append(now)
+        if self._first is None:
+            self._first = now
+        return drifted
+
+    def forget(self) -> None:
+        """The level is another one from now on."""
+        self._rows.clear()
+        self._medians.clear()
+        self._first = None
+        self._high_rows = 0
+        self._told = False
+
+    def _judge(self, now: float, sigma: float) -> Drifted | None:
+        config = self.config
+        lowest = min(self._medians, default=now)
+        lowest = lowest if self._first is None else min(lowest, self._first)
+        if now <= lowest + max(config.rise * abs(lowest), config.rise_sigmas * sigma):
+            self._high_rows, self._told = 0, False
+            return None
+        self._high_rows += 1
+        if self._told or self._high_rows < config.hold_rows or self._falls(now):
+            return None
+        self._told = True
+        return Drifted(onset=self._high_rows + config.rows // 2, lowest=lowest, now=now)
+
+    def _falls(self, now: float) -> bool:
+        back = self.config.hold_rows
+        return len(self._medians) >= back and now < self.config.falling * self._medians[-back]

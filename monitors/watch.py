@@ -1,0 +1,133 @@
+"""What goes wrong with one run? All detectors that see the whole of it, behind one face.
+
+The same code runs in the supervisor, in the simulator and when an old journal is read again. Signals of worlds that
+are over never raise an incident; what was learned about the run (how long its steps take, how its loss goes) outlives
+its worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import isfinite
+
+from monitors import signals as s
+from monitors.detect.exits import Exits, ExitsConfig
+from monitors.detect.hang import Hang, HangConfig
+from monitors.detect.loss import Loss, LossConfig
+from monitors.detect.saves import Saves
+from monitors.detect.start import Start, StartConfig
+from monitors.detect.unseen import Unseen, UnseenConfig
+from monitors.incidents import Incident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchConfig:
+    """What a spec may choose; each detector's own config says where the numbers come from."""
+
+    floor_s: float = 1.0
+    factor: float = 6.0
+    unlearned_s: float = 300.0
+    start_s: float = 600.0
+    unseen_s: float = 30.0
+    loss_enabled: bool = True
+    persist_rows: int = 12
+
+
+class Watch:
+    """Signals in, incidents out; time only inside signals and arguments."""
+
+    def __init__(self, config: WatchConfig, *, nodes: int, ranks_per_node: int) -> None:
+        self.config = config
+        self._world = 0
+        self._step = 0
+        self._hang = Hang(
+            HangConfig(floor_s=config.floor_s, factor=config.factor, unlearned_s=config.unlearned_s),
+            ranks=nodes * ranks_per_node,
+        )
+        self._start = Start(StartConfig(start_s=config.start_s), nodes=nodes, ranks_per_node=ranks_per_node)
+        self._exits = Exits(ExitsConfig())
+        self._loss = Loss(LossConfig(enabled=config.loss_enabled, persist_rows=config.persist_rows))
+        self._saves = Saves()
+        self._unseen = Unseen(UnseenConfig(silence_s=config.unseen_s), nodes=nodes)
+        self._see: dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]] = {
+            s.RankProgress: (self._progress, self._start.see, self._hang.see),
+            s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
+            s.RankEntered: (self._start.see,),
+            s.RankRestored: (self._start.see, self._hang.see),
+            s.RankExited: (self._exits.see, self._start.see, self._hang.see),
+            s.StepReported: (self._loss.see,),
+            s.ProcessLooked: (self._hang.see,),
+            s.SaveCommitted: (self._saves.see,),
+            s.SaveFailed: (self._saves.see,),
+            s.CheckpointRefused: (self._refused,),
+            s.WorldStopped: (self._unseen.see,),
+        }
+
+    @property
+    def deadline(self) -> float | None:
+        """When `silent` should be called next; None: only signals can make a difference."""
+        exits, unseen = self._exits.deadline, self._unseen.deadline
+        if exits is None or unseen is None:
+            return unseen if exits is None else exits
+        return min(exits, unseen)
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Ranks whose process should be looked at (the order `LookAt`): it helps to name the culprit of a hang."""
+        return self._hang.looks
+
+    @property
+    def suspicious_since_step(self) -> int | None:
+        """First step from which the loss looks wrong by now; nothing saved from it on should be called good yet."""
+        return self._loss.suspicious_since_step
+
+    def world_began(self, world: int, at: float) -> None:
+        """A new set of ranks was ordered to start."""
+        assert world > self._world, f"world {world} after {self._world}"
+        self._world = world
+        self._hang.world_began(world)
+        self._start.world_began(world, at)
+        self._exits.world_began(world)
+        self._loss.world_began(world)
+        self._unseen.world_began(world, at)
+
+    def rewound(self, step: int) -> None:
+        """The run goes on from this step; what came after it is forgotten."""
+        self._step = step
+        self._loss.rewound(step)
+
+    def recall(self, rows: Iterable[s.StepReported]) -> None:
+        """Learn again from stored rows, oldest first, after a restart of the supervisor. Raises no incidents."""
+        known = [row for row in rows if isfinite(row.at)]
+        self._hang.recall(known)
+        self._loss.recall(known)
+
+    def see(self, signal: s.Signal) -> list[Incident]:
+        """What a signal makes known."""
+        detectors = self._see.get(type(signal))
+        if detectors is None or not isfinite(signal.at) or self._is_history(signal):
+            return []
+        incidents: list[Incident] = []
+        for see in detectors:
+            incidents += see(signal)
+        return incidents
+
+    def silent(self, now: float) -> list[Incident]:
+        """What it means that nothing was heard until now; asked twice, it says nothing new."""
+        return [*self._exits.silent(now), *self._unseen.silent(now)]
+
+    def _is_history(self, signal: s.Signal) -> bool:
+        # An agent is there whatever world it has; and what it says of a checkpoint is true in any.
+        if isinstance(signal, s.NodeSeen):
+            return False
+        world = getattr(signal, "world", None)
+        return world is not None and world != self._world
+
+    def _progress(self, signal: s.Signal) -> list[Incident]:
+        assert isinstance(signal, s.RankProgress)
+        self._step = max(self._step, signal.step)
+        return []
+
+    def _refused(self, signal: s.Signal) -> list[Incident]:
+        return self._saves.see(signal, world=self._world, step=self._step)
