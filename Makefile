@@ -1,0 +1,65 @@
+# The commands of this project. Each sets up what it needs in .venv, once: the second call starts at once.
+#   make PYTHON=python3.12 demo          another Python (3.11 to 3.13)
+#   make TORCH=torch==2.12.0 demo        another torch, or anything else that pip takes, such as the index of a CUDA build
+#   make test ARGS="-k hang"             what pytest takes
+
+PYTHON ?= python3
+# First and by itself, so that nothing else chooses it: the build for CPUs where pip is offered one.
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: help demo test check bench soak clean
+
+help:
+	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
+	@echo "make test    every test: under 10 minutes on 2 cores"
+	@echo "make check   ruff and mypy"
+	@echo "make bench   figures: what a step pays, how fast a run comes back"
+	@echo "make soak    the tests that are too long for make test"
+	@echo "make clean   remove .venv and what tools left behind; runs and checkpoints stay"
+
+demo: .venv/ready
+	@$(BIN)/python -P -m orchestrator.demo $(ARGS)
+
+# The end-to-end tests measure times and share one group: they never run beside each other.
+test: .venv/ready-to-develop
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak" $(ARGS)
+
+check: .venv/ready-to-develop
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: .venv/ready-to-develop
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: .venv/ready-to-develop
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find orchestrator jobs monitors tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/torch:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "$$($(PYTHON) --version) is not 3.11 to 3.13; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "Python's venv is not there: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv: $(TORCH) (a minute or two, once)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install $(TORCH)
+	@touch $@
+
+.venv/ready: .venv/torch pyproject.toml
+	@echo "Setting up .venv: lastgood and what it needs"
+	@$(PIP) install --editable .
+	@touch $@
+
+.venv/ready-to-develop: .venv/torch pyproject.toml
+	@echo "Setting up .venv: lastgood, and what tests and checks need"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/ready
