@@ -50,19 +50,22 @@ class Guard:
             self.look(self._clock.now())
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def look(self, now: float) -> None:
-        """One look."""
+    def look(self, now: float) -> bool:
+        """One look; True when it made us start a supervisor."""
         if self._is_linked():
             self._again_s = AGAIN_S
         if self._is_linked() or not self._is_gone():
             self._gone_since = None
-            return
+            return False
         if self._gone_since is None:
             self._gone_since = now
-        if now - self._gone_since >= GONE_S and now >= self._not_before and not address.is_locked(self._home):
-            self._start()
-            self._not_before = now + self._again_s
-            self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
+        # The lock is tried last: one that is just starting must not find it taken by us.
+        if now - self._gone_since < GONE_S or now < self._not_before or address.is_locked(self._home):
+            return False
+        self._start()
+        self._not_before = now + self._again_s
+        self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
+        return True
 
     def _is_gone(self) -> bool:
         where = address.read(self._home)

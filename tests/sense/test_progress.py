@@ -1,0 +1,180 @@
+"""Which signals does a rank's own telling become?"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastgood import progress
+from monitors import signals as s
+from monitors.sense.progress import RankSense, Where
+
+
+class Rank:
+    """The rank's side: writes what the SDK writes."""
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder = folder
+        self.rank = rank
+        self.path = folder / "progress"
+        progress.create(str(self.path), capacity=64)
+        self.writer = progress.Writer(str(self.path))
+
+    def sense(self, pattern: str | None = None) -> RankSense:
+        where = Where(node=0, world=3, rank=self.rank)
+        return RankSense(where, progress=self.path, folder=self.folder, pattern=pattern, at=100.0)
+
+    def step(self, step: int, loss: float | None = 1.0, data_index: int | None = None) -> None:
+        self.writer.row(step, step if data_index is None else data_index, loss, None, None, None, 0.1)
+
+    def note(self, note: str, *, publish: bool = True, **fields: Any) -> None:
+        with (self.folder / "notes.jsonl").open("a") as file:
+            file.write(json.dumps({"note": note, "at": 50.0, **fields}) + "\n")
+            if publish:
+                self.writer.noted(file.tell())
+
+    def prints(self, text: str, name: str = "stdout.log") -> None:
+        with (self.folder / name).open("a") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def rank(tmp_path: Path) -> Rank:
+    return Rank(tmp_path)
+
+
+def of(kind: type, signals: list[Any]) -> list[Any]:
+    return [signal for signal in signals if isinstance(signal, kind)]
+
+
+def test_steps_come_once_and_with_what_was_reported(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.writer.phase("step")
+    rank.step(1, loss=2.5)
+    rank.step(2, loss=None, data_index=-1)
+    first, second = of(s.StepReported, sense.look(101.0))
+    assert (first.step, first.loss, first.data_index, first.step_s, first.grad_norm) == (1, 2.5, 1, 0.1, None)
+    assert (second.loss, second.data_index) == (None, None)
+    assert of(s.StepReported, sense.look(102.0)) == []
+    assert sense.step == 2
+
+
+def test_only_rank_0_tells_its_steps_unless_a_value_is_not_finite(tmp_path: Path) -> None:
+    rank = Rank(tmp_path, rank=1)
+    sense = rank.sense()
+    for step, loss in enumerate([1.0, math.nan, math.inf, 1.0], start=1):
+        rank.step(step, loss=loss)
+    assert [one.step for one in of(s.StepReported, sense.look(101.0))] == [2, 3]
+
+
+def test_rows_that_were_overwritten_are_missed_aloud(rank: Rank) -> None:
+    sense = rank.sense()
+    for step in range(1, 101):
+        rank.step(step)
+    seen = sense.look(101.0)
+    assert [one.step for one in of(s.StepReported, seen)] == list(range(38, 101))
+    (blind,) = of(s.Blind, seen)
+    assert "37 rows" in blind.why
+
+
+def test_progress_is_sent_on_change_and_when_it_grows_old(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.writer.phase("step")
+    sent: list[tuple[float, int, float]] = []
+    for tick in range(50):
+        now = 100.0 + tick * 0.02
+        if tick in {10, 11, 12}:
+            rank.step(tick)
+        for one in of(s.RankProgress, sense.look(now)):
+            sent.append((round(one.at, 2), one.step, round(one.moved_at, 2)))
+    assert sent[0] == (100.0, 0, 100.0)
+    assert (100.2, 10, 100.2) in sent
+    assert (100.26, 12, 100.24) in sent
+    times = [at for at, _, _ in sent]
+    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    assert min(gaps) >= 0.05 - 1e-9
+    assert max(gaps) <= s.SEEN_EVERY_S + 0.02 + 1e-9
+    assert sent[-1][1:] == (12, 100.24)
+
+
+def test_every_note_becomes_its_signal(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.note("entered")
+    rank.note("refused", checkpoint="step-2", why="a flipped bit")
+    rank.note("restored", checkpoint=None, step=0)
+    rank.note("committed", checkpoint="step-4", step=4, bytes=10, saved_at=49.0, stall_s=0.5)
+    rank.note("save_failed", step=5, why="full", errno=28)
+    rank.note("drilled", drill="nan", number=1)
+    place = {"node": 0, "world": 3}
+    assert sense.look(101.0)[:-1] == [
+        s.RankEntered(at=50.0, **place, rank=0),
+        s.CheckpointRefused(at=50.0, node=0, checkpoint="step-2", why="a flipped bit", rank=0),
+        s.RankRestored(at=50.0, **place, rank=0, checkpoint=None, step=0),
+        s.SaveCommitted(at=50.0, **place, checkpoint="step-4", step=4, bytes=10, saved_at=49.0, stall_s=0.5),
+        s.SaveFailed(at=50.0, **place, rank=0, step=5, why="full", errno=28),
+        s.DrillDone(at=50.0, **place, drill="nan", rank=0),
+    ]
+
+
+def test_a_note_is_read_once_it_is_published_or_the_rank_is_gone(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.note("entered", publish=False)
+    assert of(s.RankEntered, sense.look(101.0)) == []
+    with (rank.folder / "notes.jsonl").open("a") as file:
+        file.write('{"note": "restored", "at": 1.0, "chec')  # it died while writing
+    final = sense.look(102.0, final=True)
+    assert len(of(s.RankEntered, final)) == 1
+    assert of(s.RankRestored, final) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["not json", '"a word"', '{"note": "restored", "at": "x"}', '{"note": "entered"}', "[]"]
+)
+def test_a_broken_note_is_told_and_the_next_one_read(rank: Rank, text: str) -> None:
+    sense = rank.sense()
+    (rank.folder / "notes.jsonl").write_text(text + "\n")
+    rank.note("entered")
+    seen = sense.look(101.0)
+    assert [one.sense for one in of(s.Blind, seen)] == ["notes"]
+    assert len(of(s.RankEntered, seen)) == 1
+
+
+def test_a_note_of_a_newer_sdk_is_skipped(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.note("sang", tune="a")
+    assert of(s.Blind, sense.look(101.0)) == []
+
+
+def test_a_script_without_the_sdk_moves_by_output_or_cpu(rank: Rank) -> None:
+    sense = rank.sense(pattern=r"step (?P<step>\d+)")
+    (started,) = sense.look(101.0)
+    assert (started.phase, started.moved_at, started.spent_s) == (s.Phase.STARTING, 100.0, ())
+    rank.prints("loading\n", "stderr.log")
+    (loading,) = sense.look(102.0)
+    assert (loading.phase, loading.moved_at) == (s.Phase.STARTING, 102.0)
+    rank.prints("step 7\nstep 8\n")
+    *rows, stepping = sense.look(103.0)
+    assert [row.step for row in rows] == [7, 8]
+    assert (stepping.phase, stepping.step, stepping.moved_at) == (s.Phase.STEP, 8, 103.0)
+    assert sense.look(104.0)[-1].moved_at == 103.0
+    assert sense.look(105.0, busy=True)[-1].moved_at == 105.0
+    assert not sense.uses_sdk
+
+
+def test_with_the_sdk_output_is_no_progress(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.writer.phase("step")
+    sense.look(101.0)
+    rank.prints("I live\n")
+    assert sense.look(110.0, busy=True)[-1].moved_at == 101.0
+
+
+def test_without_a_pattern_output_is_all_the_progress_there_is(rank: Rank) -> None:
+    sense = rank.sense()
+    assert sense.look(101.0)[-1].phase is s.Phase.STARTING
+    rank.prints("hello\n")
+    assert sense.look(102.0)[-1].phase is s.Phase.STEP
