@@ -103,7 +103,7 @@ def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str,
 def incidents(home: str | Path, run: str) -> dict[str, Any]:
     """Every incident of a run, oldest first."""
     with _opened(home, run) as journal:
-        course, state = timeline.walk(journal.entries(run)), journal.load(run)[0]
+        course, state = timeline.walk(journal.entries(run, thin=True)), journal.load(run)[0]
     return _answer(run=run, incidents=[_incident(case, course, state) for case in course.cases])
 
 
@@ -128,7 +128,7 @@ def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
 def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Where the wall clock of a run went."""
     with _opened(home, run) as journal:
-        balance = books.balance(journal.entries(run), _now(now))
+        balance = books.balance(journal.entries(run, thin=True), _now(now))
     return _answer(run=run, **asdict(balance))
 
 
@@ -142,7 +142,7 @@ def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
 def story(home: str | Path, run: str) -> dict[str, Any]:
     """The whole course of a run: attempts, worlds, incidents, and sentences for a person."""
     with _opened(home, run) as journal:
-        entries, state = journal.entries(run), journal.load(run)[0]
+        entries, state = journal.entries(run, thin=True), journal.load(run)[0]
     course = timeline.walk(entries)
     return _answer(
         run=run,

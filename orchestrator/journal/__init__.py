@@ -31,6 +31,14 @@ EVENTS = wire.by_name(*events.Event.__args__)
 ACTIONS = wire.by_name(*actions.Action.__args__)
 OPENED = wire.by_name(Opened)
 STATES = wire.by_name(State)
+_ENTRIES = "SELECT id, event, phase, reason, opened, closed FROM entries WHERE run = ? AND id > ? ORDER BY id"
+_THINNED = """SELECT id, event, phase, reason, opened, closed FROM (
+    SELECT *, LAG(kind) OVER course AS before, LEAD(kind) OVER course AS after,
+        LAG(CAST(at / 60 AS INTEGER)) OVER course AS minute_before
+    FROM entries WHERE run = ? AND id > ? WINDOW course AS (ORDER BY id))
+    WHERE NOT (kind = 'Progressed' AND before IS 'Progressed' AND after IS 'Progressed'
+        AND reason = '' AND opened = '[]' AND closed = '[]' AND minute_before IS CAST(at / 60 AS INTEGER))
+    ORDER BY id"""
 _VALUES = ("loss", "grad_norm", "lr", "tokens", "step_s")
 
 
@@ -198,11 +206,15 @@ class Journal:
         read = ((entry, _event(body)) for entry, body in self._file.select(sql, *values))
         return [(entry, event) for entry, event in read if event is not None]
 
-    def entries(self, run: str, since: int = 0) -> list[Entry]:
-        """Events with their decisions after entry `since`. Kinds unknown to this code are left out."""
+    def entries(self, run: str, since: int = 0, *, thin: bool = False) -> list[Entry]:
+        """Events with their decisions after entry `since`. Kinds unknown to this code are left out.
+
+        `thin` leaves out progress in the middle of uneventful minutes: a month of training has millions of it, and
+        what comes later repeats it, as steps and times spent are running totals.
+        """
         acts = self._actions(run, since)
-        sql = "SELECT id, event, phase, reason, opened, closed FROM entries WHERE run = ? AND id > ? ORDER BY id"
-        return [entry for row in self._file.select(sql, run, since) if (entry := _entry(row, acts.get(row[0], ())))]
+        found = self._file.select(_THINNED if thin else _ENTRIES, run, since)
+        return [entry for row in found if (entry := _entry(row, acts.get(row[0], ())))]
 
     def _actions(self, run: str, since: int) -> dict[int, tuple[Action, ...]]:
         sql = "SELECT entry, body FROM actions WHERE run = ? AND entry > ? ORDER BY entry, position"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitors.incidents import Incident, Kind
+from orchestrator import timeline
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened, Phase
-from orchestrator.journal import Entry
+from orchestrator.journal import Entry, Journal
 from orchestrator.ledger import Ledger, balance, spans_of
 from tests.story.scripted import PLAN, POLICY, RUN, T0, Script
 
@@ -301,3 +303,20 @@ def test_in_order_the_books_are_the_wall_clock(rest: list[Entry], later_s: float
         ended = (ended if ended is not None else entry.event.at) if over else None
     wall_ms = round((now if ended is None else ended) * 1000) - round(T0 * 1000)
     assert round(balance(entries, now).wall_s * 1000) == wall_ms
+
+
+def test_a_thinned_journal_has_the_same_books(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.db") as journal:
+        script = Script(journal).join().begin(0)
+        for part in range(2):
+            for second in range(300):
+                total_s = float(part * 300 + second)
+                script.train(10, save=total_s * 0.01, data=total_s * 0.02)
+            script.save().train(10).fail(Kind.WORKER_KILLED, detect_s=0.5).stop(0.5).begin(script.state.step - 10)
+        script.train(10)
+        thin, full = journal.entries(RUN, thin=True), journal.entries(RUN)
+    assert len(thin) < len(full) / 10
+    assert timeline.walk(thin) == timeline.walk(full)
+    few, many = balance(thin, script.now), balance(full, script.now)
+    assert few.wall_s == many.wall_s
+    assert spent(few) == pytest.approx(spent(many), abs=0.1)
