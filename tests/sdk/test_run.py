@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,7 +181,18 @@ def test_a_run_has_one_loop_of_steps(rank: Ranks, state: State) -> None:
         world.run.steps(state, until=2)
 
 
-def test_alone_it_resumes_from_its_own_folder(tmp_path: Any, state: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_save_does_not_stop_training_but_a_failed_last_one_is_no_success(
+    rank: Ranks, state: State, tmp_path: Path
+) -> None:
+    (tmp_path / "no-folder").write_text("a file stands where the checkpoints should go")
+    world = rank(save_every=2, checkpoints=str(tmp_path / "no-folder"))
+    with pytest.raises(RuntimeError, match="the last save, of step 5, failed"):
+        list(world.run.steps(state, until=5))
+    assert [note["step"] for note in world.notes("save_failed")] == [2, 4, 5]
+    assert world.reader.look().step == 5
+
+
+def test_alone_it_resumes_from_its_own_folder(tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
     alone = Place(checkpoints=str(tmp_path / "checkpoints"), save_every=2)
     assert list(open_run(alone).steps(state, until=7)) == [1, 2, 3, 4, 5, 6, 7]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
@@ -192,7 +204,7 @@ def test_alone_it_resumes_from_its_own_folder(tmp_path: Any, state: State, capsy
 
 
 def test_alone_it_sets_a_damaged_checkpoint_aside(
-    tmp_path: Any, state: State, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = Place(checkpoints=str(tmp_path / "checkpoints"), save_every=2)
     list(open_run(alone).steps(state, until=6))

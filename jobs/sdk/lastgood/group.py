@@ -22,7 +22,10 @@ def device(place: Place) -> torch.device:
     """The device of this rank: its GPU where there is one, else the CPU."""
     import torch
 
-    return torch.device("cuda", place.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # A launcher may show each rank its own GPU only, which is then number 0 for all of them.
+    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def _join(place: Place) -> None:
 
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(place.local_rank)
+        torch.cuda.set_device(device(place))
         # gloo too: asynchronous saves talk about CPU memory while NCCL trains.
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=SUPERVISED_TIMEOUT if place.supervised else None)

@@ -62,6 +62,7 @@ class Run:
         self._faults = Faults(here.rank_dir or "", audience, note)
         self._skips = Skips(here.skips)
         self._saver: Saver | None = None
+        self._failed_save: dict[str, Any] | None = None
         self._phase = "starting"
         self._stopped = False
         self._loss: float | None = None
@@ -151,8 +152,8 @@ class Run:
         if there is one. A step is finished when the loop asks for the next one; it is saved when a save is due, after
         the last step, and when a person stops the run. The loop ends when all of that is on durable storage.
 
-        Raises RuntimeError when checkpoints may be used but all of them are damaged: starting from scratch is not
-        this rank's to decide.
+        Raises RuntimeError when checkpoints may be used but all of them are damaged (starting from scratch is not this
+        rank's to decide), and when the last save failed (a failed save before it does not stop training).
         """
         if self._saver is not None:
             raise RuntimeError("steps() was called before: one run has one loop of steps")
@@ -166,7 +167,7 @@ class Run:
             world=here.world,
             rank=here.rank,
             world_size=here.world_size,
-            note=self._note,
+            note=self._hear_of_save,
         )
         return self._train(state, until)
 
@@ -192,6 +193,9 @@ class Run:
             if step % self._here.save_every == 0 or step == until or self._stopped:
                 self._save(step, state)
         self.close()
+        failed = self._failed_save
+        if failed is not None and failed["step"] == step:
+            raise RuntimeError(f"the last save, of step {step}, failed: {failed['why']}")
 
     def _restore(self, state: MutableMapping[str, Any]) -> int:
         here = self._here
@@ -223,6 +227,11 @@ class Run:
         self._enter("save")
         self._saver.save(step, state, self.data_index(step + 1))
         self._enter("step")
+
+    def _hear_of_save(self, note: dict[str, Any]) -> None:
+        if note["note"] == "save_failed":
+            self._failed_save = note
+        self._note(note)
 
     def _publish(self, step: int, step_s: float) -> None:
         self._audience.row(step, self.data_index(step), self._loss, self._grad_norm, self._lr, self._tokens, step_s)
