@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torchx.specs import AppDef, Resource, Role, macros
 
-from jobs.registry import MARK, mark
+from jobs.registry import AGENT, MARK, mark
 from jobs.spec import Spec
 
 
@@ -33,7 +33,7 @@ def app(spec: Spec, *, run: str, attempt: int, home: Path) -> AppDef:
 
 
 def _args(run: str, attempt: int, home: Path) -> list[str]:
-    words = ["-P", "-m", "jobs.agent", "--home", str(home), "--run", run, "--attempt", str(attempt)]
+    words = ["-P", "-m", AGENT, "--home", str(home), "--run", run, "--attempt", str(attempt)]
     return [*map(_literal, words), "--node", macros.replica_id]
 
 

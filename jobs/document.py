@@ -91,7 +91,7 @@ class Document:
             if not isinstance(below, dict):
                 where = next(iter(places.values())).where
                 raise SpecError(
-                    f"{where}: {dotted(key[: depth + 1])} is {noun(below)}, it has no key {part!r} below it"
+                    f"{where}: {dotted(key[: depth + 1])} is {noun(below)}, it has no key {key[depth + 1]!r} below it"
                 )
             here = below
         here[key[-1]] = value

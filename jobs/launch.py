@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import select
 import shutil
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 SESSION = "lastgood"
 """TorchX's name for who submitted: a folder of its logs and a part of the handle."""
 SWEEP_S = 5.0
+SETTLE_S = 3.0
+"""for an agent to import what it needs and write agent.json; after that it is the supervisor's to miss it"""
+LOOK_EVERY_S = 0.02
 _UNCOLLECTED: list[Any] = []
 
 
@@ -51,7 +55,7 @@ def main(argv: list[str]) -> None:
 def _wear_the_mark(mark: str, argv: list[str]) -> None:
     """Begin anew with the mark in the environment, so that ending the attempt also ends a launcher at work."""
     if os.environ.get(registry.MARK) != mark:
-        words = [sys.executable, "-P", "-m", "jobs.launch", *argv]
+        words = [sys.executable, "-P", "-m", registry.LAUNCHER, *argv]
         os.execve(sys.executable, words, {**os.environ, registry.MARK: mark})
 
 
@@ -86,7 +90,8 @@ def _adopt(spec: Spec, run: str, attempt: int, clock: Clock) -> registry.Record 
     found = registry.agents(run, attempt)
     if [agent.node for agent in found] == list(range(spec.nodes)):
         return _record(spec, run, attempt, clock, handle="", agents=found, adopted=True)
-    left = registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock)
+    # A child that a dead launcher forked would hold the claim with it: there is none. Who waits for it is spared.
+    left = registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock, launchers=False)
     if left:
         raise Refused(f"processes {left} of an earlier submission of this attempt do not end")
     return None
@@ -113,9 +118,9 @@ def _launch(spec: Spec, home: Path, run: str, attempt: int, clock: Clock) -> reg
     _UNCOLLECTED.append(runner)
     try:
         handle = runner.run(app(spec, run=run, attempt=attempt, home=home), spec.scheduler, cfg=config)
-        agents = _started(spec, run, attempt, folder)
+        agents = _started(spec, run, attempt, folder, clock)
     except BaseException:
-        registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock)
+        registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock, launchers=False)
         raise
     return _record(spec, run, attempt, clock, handle=str(handle), agents=agents)
 
@@ -126,12 +131,22 @@ def _local_scheduler() -> Any:
     return create_scheduler
 
 
-def _started(spec: Spec, run: str, attempt: int, folder: Path) -> tuple[registry.Process, ...]:
-    """The agents that run now, by the process table: TorchX has no public way to tell their numbers."""
+def _started(spec: Spec, run: str, attempt: int, folder: Path, clock: Clock) -> tuple[registry.Process, ...]:
+    """The agents that run now, by the process table: TorchX has no public way to tell their numbers.
+
+    Raises RuntimeError with the last words of one that ended before it was an agent: a broken installation, most often.
+    """
     found = registry.agents(run, attempt)
     missing = set(range(spec.nodes)) - {agent.node for agent in found}
+    deadline = clock.now() + SETTLE_S
+    while not missing and clock.now() < deadline:
+        select.select([], [], [], LOOK_EVERY_S)
+        missing = {agent.node for agent in found if not registry.alive(agent.pid, agent.started_at)}
+        if all((folder / f"node{agent.node}" / "agent.json").exists() for agent in found):
+            break
     if missing:
-        raise RuntimeError(f"the agent of node {min(missing)} ended at once: {_last_words(folder, min(missing))}")
+        node = min(missing)
+        raise RuntimeError(f"the agent of node {node} ended at once: {_last_words(folder, node)}")
     return found
 
 

@@ -20,6 +20,9 @@ from typing import Any
 from monitors.clock import Clock, SystemClock
 
 MARK = "LASTGOOD_MARK"
+AGENT = "jobs.agent"
+LAUNCHER = "jobs.launch"
+"""the modules, as they stand on the command lines of processes"""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 START_SLACK_S = 2.0
 """The kernel gives the boot time in whole seconds, and slews it with the clock."""
@@ -79,7 +82,7 @@ def request(home: Path, run: str, attempt: int) -> tuple[str, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "request.json"
     replace(path, {"home": str(home), "run": run, "attempt": attempt})
-    return (sys.executable, "-P", "-m", "jobs.launch", str(path))
+    return (sys.executable, "-P", "-m", LAUNCHER, str(path))
 
 
 def write(home: Path, record: Record) -> None:
@@ -193,11 +196,18 @@ def agents(run: str, attempt: int) -> tuple[Process, ...]:
 
 def _node_of(pid: int) -> int | None:
     """The node whose agent this process is, None when it is no agent."""
-    with suppress(OSError, ValueError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        if "jobs.agent" in words:
-            return int(words[words.index("--node") + 1])
+    words = _words(pid)
+    with suppress(IndexError, ValueError):
+        return int(words[words.index("--node") + 1]) if AGENT in words else None
     return None
+
+
+def _words(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def end(home: Path, run: str, attempt: int, *, within_s: float = 10.0, clock: Clock | None = None) -> tuple[int, ...]:
@@ -213,16 +223,23 @@ def end(home: Path, run: str, attempt: int, *, within_s: float = 10.0, clock: Cl
     return sweep(run, attempt, within_s=within_s, clock=clock)
 
 
-def sweep(run: str, attempt: int, *, within_s: float, clock: Clock) -> tuple[int, ...]:
-    """SIGKILL every process of an attempt on this host but the caller; returns those left after `within_s` seconds."""
+def sweep(run: str, attempt: int, *, within_s: float, clock: Clock, launchers: bool = True) -> tuple[int, ...]:
+    """SIGKILL every process of an attempt on this host but the caller; returns those left after `within_s` seconds.
+
+    `launchers` false spares other submissions of the attempt: they wait for the claim that the caller holds.
+    """
+
+    def found() -> tuple[int, ...]:
+        return tuple(pid for pid in marked(run, attempt) if launchers or LAUNCHER not in _words(pid))
+
     deadline = clock.now() + within_s
     wanted = f"{MARK}={mark(run, attempt)}".encode()
-    left, clean = marked(run, attempt), 0
+    left, clean = found(), 0
     # A process that forks while /proc is read can be missed once, but not by a second, complete reading.
     while clean < 2 and (not left or clock.now() < deadline):
         clean = 0 if left else clean + 1
         _kill(left, wanted, wait_s=max(0.0, min(1.0, deadline - clock.now())), clock=clock)
-        left = marked(run, attempt)
+        left = found()
     return left
 
 
