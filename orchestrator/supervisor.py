@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from monitors import signals as s
 from monitors.clock import Clock
 from orchestrator.core import actions, decide, events, invariants, worlds
-from orchestrator.core.state import ENDED, CheckpointState, State
+from orchestrator.core.state import ENDED, CheckpointState, Decision, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Ports, perform
@@ -122,12 +122,7 @@ class RunLoop:
 
     def _handle(self, event: events.Event) -> None:
         before = self.state
-        if before is None:
-            assert isinstance(event, events.RunSubmitted), event
-            decision = decide.begin(event)
-        else:
-            decision = decide.decide(before, event)
-        invariants.check(before, event, decision)
+        decision = self._decide(before, event)
         self._decided += 1
         snapshot = self._decided % SNAPSHOT_EVERY == 1 or decision.state.phase in ENDED
         event_id = self._journal.record(self.run, event, decision, snapshot=snapshot)
@@ -137,6 +132,15 @@ class RunLoop:
         self._follow(before, decision.state, event.at)
         for index, action in enumerate(decision.actions):
             self._perform(event_id, index, action)
+
+    def _decide(self, before: State | None, event: events.Event) -> Decision:
+        if before is None:
+            assert isinstance(event, events.RunSubmitted), event
+            decision = decide.begin(event)
+        else:
+            decision = decide.decide(before, event)
+        invariants.check(before, event, decision)
+        return decision
 
     def _follow(self, before: State | None, after: State, at: float) -> None:
         if before is None or after.world != before.world:

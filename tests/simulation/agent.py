@@ -1,0 +1,203 @@
+"""What does the agent of a node do? It obeys, owns the workers, and keeps its reports until they are heard."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from monitors import signals as s
+from orchestrator.core import actions as a
+
+from tests.simulation.training import Training
+from tests.simulation.truth import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+HEARD_KEPT = 12
+"""reports that were heard but whose acknowledgement may be lost with a connection"""
+SWEEP_S = 0.5
+
+
+class Agent:
+    """One per node and attempt."""
+
+    def __init__(self, cluster: Cluster, attempt: int, node: int) -> None:
+        self._cluster = cluster
+        self.attempt = attempt
+        self.node = node
+        self.alive = True
+        self.connected = False
+        self.link_lost = False
+        self.training: Training | None = None
+        self._next: a.StartWorld | None = None
+        self._newest = 0
+        self._unbegun: list[int] = []
+        """worlds that are over and were not yet said to be"""
+        self._unheard: deque[s.Signal] = deque()
+        self._heard: deque[s.Signal] = deque(maxlen=HEARD_KEPT)
+        self._link = 0
+        """connections so far: what travels on an older one is lost"""
+        self._busy_until = 0.0
+
+    # The link
+
+    def dial(self) -> None:
+        """Try to reach the supervisor."""
+        office = self._cluster.office
+        if not self.alive or self.connected or self.link_lost or not office.up:
+            return
+        self._link += 1
+        self.connected = True
+        if office.hello(self):
+            self._resend()
+        elif self.connected:
+            self.connected = False
+            self._cluster.leave(self)
+
+    def hang_up(self) -> None:
+        """The connection is gone."""
+        self.connected = False
+
+    def _resend(self) -> None:
+        again = list(self._heard) if self._cluster.dice.random() < self._cluster.knobs.resend else []
+        waiting = [*again, *self._unheard]
+        self._unheard.clear()
+        self._send(waiting)
+
+    def put(self, signals: list[s.Signal]) -> None:
+        """Report, now or when there is somebody to report to."""
+        if not self.alive:
+            return
+        if self.connected:
+            self._send(signals)
+        else:
+            self._keep(signals)
+
+    def _keep(self, signals: list[s.Signal]) -> None:
+        """Facts are kept; what is overtaken by something newer is not."""
+        for signal in signals:
+            if isinstance(signal, s.RankProgress | s.NodeSeen):
+                self._unheard = deque(o for o in self._unheard if not _overtakes(signal, o))
+            self._unheard.append(signal)
+
+    def _send(self, signals: list[s.Signal]) -> None:
+        lag_s = self._cluster.knobs.lag_s
+        if not lag_s:
+            self._arrive(signals, self._link)
+            return
+        time = self._cluster.time
+        self._busy_until = max(self._busy_until, time.now() + self._cluster.dice.uniform(0.0, lag_s))
+        link = self._link
+        time.after(self._busy_until - time.now(), lambda: self._arrive(signals, link))
+
+    def _arrive(self, signals: list[s.Signal], link: int) -> None:
+        for number, signal in enumerate(signals):
+            if not self.connected or link != self._link or not self._cluster.office.hear(signal):
+                self._unheard.extendleft(reversed(signals[number:]))
+                return
+            self._heard.append(signal)
+
+    # Orders
+
+    @property
+    def newest(self) -> int:
+        """The newest world it has heard of."""
+        return self._newest
+
+    def start_world(self, order: a.StartWorld) -> None:
+        """Start the workers; the world before ends first."""
+        if not self.alive or order.world <= self._newest:
+            return
+        self._newest = order.world
+        self._next = order
+        if self.training is not None:
+            self.training.end_node(self.node)
+            self._sweep(self.training)
+        else:
+            self._begin()
+
+    def stop_world(self, order: a.StopWorld) -> None:
+        """End the workers of this world and of older ones."""
+        if not self.alive:
+            return
+        if self._next is not None and self._next.world <= order.world:
+            self._unbegun.append(self._next.world)
+            self._next = None
+        if order.world > self._newest:
+            self._newest = order.world
+            self._unbegun.append(order.world)
+        self._tell_unbegun()
+        training = self.training
+        if training is not None and training.world <= order.world:
+            training.end_node(self.node)
+            self._sweep(training)
+
+    def stop_after_step(self, order: a.StopAfterStep) -> None:
+        """Ask the ranks to end soon."""
+        if self.training is not None and self.training.world == order.world and self.training.stop_at is None:
+            self.training.stop_at = self.training.weights.step + 2
+
+    def look(self, world: int, ranks: tuple[int, ...]) -> None:
+        """Ask the kernel about workers."""
+        if self.alive and self.training is not None and self.training.world == world:
+            self.put(self.training.looked(self.node, ranks))
+
+    def end(self) -> None:
+        """The agent is no more, and its workers with it."""
+        self.alive = self.connected = False
+        if self.training is not None:
+            self.training.end_node(self.node, silently=True)
+        self.training = self._next = None
+
+    def beat(self) -> None:
+        """Look at the workers and say so."""
+        if self.alive:
+            now = self._cluster.time.now()
+            self.put([s.NodeSeen(at=now, node=self.node, world=self._newest)])
+            self._cluster.time.after(self._cluster.knobs.seen_every_s, self.beat)
+
+    # Worlds
+
+    def _begin(self) -> None:
+        order, self._next = self._next, None
+        assert order is not None
+        living = self._cluster.living_worlds()
+        if living - {order.world}:
+            raise Violation(f"world {order.world} starts on node {self.node} while {living} live")
+        self.training = self._cluster.training_of(order)
+        self.training.join(self, order)
+
+    def world_empty(self, training: Training) -> None:
+        """The last worker here ended by itself."""
+        if self.training is training:
+            self._sweep(training)
+
+    def _sweep(self, training: Training) -> None:
+        """Make sure that nothing is left, then say so, once."""
+
+        def swept() -> None:
+            if self.alive and self.training is training and not training.of_node(self.node):
+                self.training = None
+                self._unbegun.append(training.world)
+                self._tell_unbegun()
+                if self._next is not None:
+                    self._begin()
+
+        self._cluster.time.after(SWEEP_S, swept)
+
+    def _tell_unbegun(self) -> None:
+        if self.training is None and self._unbegun:
+            at = self._cluster.time.now()
+            self.put([s.WorldStopped(at=at, node=self.node, world=world) for world in self._unbegun])
+            self._unbegun = []
+
+
+def _overtakes(new: s.Signal, old: s.Signal) -> bool:
+    match new, old:
+        case s.NodeSeen(), s.NodeSeen():
+            return True
+        case s.RankProgress(), s.RankProgress():
+            return (new.world, new.rank) == (old.world, old.rank)
+        case _:
+            return False

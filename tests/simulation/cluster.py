@@ -1,0 +1,243 @@
+"""What runs where? Attempts, agents and the world they train in; the `Scheduler` and `Agents` and `Storage` ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from orchestrator.core import actions as a
+from orchestrator.core import events as e
+from orchestrator.ports import Answer
+
+from tests.simulation.agent import Agent
+from tests.simulation.knobs import Knobs
+from tests.simulation.timeline import Timeline
+from tests.simulation.training import Data, Plight, Training
+from tests.simulation.truth import Truth
+
+if TYPE_CHECKING:
+    from tests.simulation.office import Office
+
+WIRE_S = 0.01
+DEATH_SEEN_S = 20.0
+"""until a second witness of an agent's death is found"""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One submission."""
+
+    number: int
+    agents: list[Agent] = field(default_factory=list)
+    launched: bool = False
+    over: bool = False
+
+
+class Cluster:
+    """The machines."""
+
+    office: Office
+
+    def __init__(self, knobs: Knobs, timeline: Timeline, truth: Truth) -> None:
+        self.knobs = knobs
+        self.time = timeline
+        self.truth = truth
+        self.dice = Random(f"cluster {knobs.seed}")
+        self.data = Data(seed=knobs.seed, glitches={})
+        self.bugs: frozenset[int] = frozenset()
+        self.saves_fail = False
+        self.failing = True
+        """the safety phase: chances of failure count"""
+        self.attempts: dict[int, Attempt] = {}
+        self.trainings: dict[int, Training] = {}
+
+    def chance(self, of: float) -> bool:
+        """Something that may fail does."""
+        return self.failing and of > 0.0 and self.dice.random() < of
+
+    def agents(self) -> list[Agent]:
+        """Living ones."""
+        return [agent for attempt in self.attempts.values() for agent in attempt.agents if agent.alive]
+
+    def living_worlds(self) -> set[int]:
+        """Worlds of which a worker lives."""
+        self.trainings = {number: t for number, t in self.trainings.items() if t.alive or not t.plights}
+        return {number for number, training in self.trainings.items() if training.alive}
+
+    def current(self) -> Training | None:
+        """The world that trains, if it is well."""
+        return next((t for t in self.trainings.values() if t.well and t.phase not in ("starting", "restoring")), None)
+
+    def training_of(self, order: a.StartWorld) -> Training:
+        """The world of an order; the first node that starts it makes it."""
+        if order.world not in self.trainings:
+            training = Training(
+                order, knobs=self.knobs, timeline=self.time, dice=self.dice, data=self.data, truth=self.truth
+            )
+            training.bugs = self.bugs
+            training.saves_fail = self.saves_fail
+            if self.chance(self.knobs.start_stalls):
+                training.stalls = True
+                self.truth.faults[order.world].append("start stalls")
+            self.trainings[order.world] = training
+        return self.trainings[order.world]
+
+    # Scheduler
+
+    def launch(self, order: a.Launch, answer: Answer) -> None:
+        """Submit; safe to ask twice."""
+        number = order.attempt
+        attempt = self.attempts.get(number)
+        if attempt is None:
+            attempt = self.attempts[number] = Attempt(number)
+            self._submit(attempt, answer)
+        elif attempt.launched:
+            self.time.after(1.0, lambda: answer(e.Launched(at=self.time.now(), attempt=number, handle=f"sim.{number}")))
+        else:
+            self._submit(attempt, answer)
+
+    def _submit(self, attempt: Attempt, answer: Answer) -> None:
+        number, faults = attempt.number, self.truth.attempt_faults[attempt.number]
+        delay_s = self.dice.uniform(1.0, 20.0)
+        if self.chance(self.knobs.launch_slow):
+            delay_s = self.dice.uniform(60.0, 400.0)
+            faults.append("slow launch")
+        if self.chance(self.knobs.launch_fails):
+            faults.append("refused")
+            why = "no such partition"
+            self.time.after(delay_s, lambda: answer(e.LaunchFailed(at=self.time.now(), attempt=number, why=why)))
+            return
+
+        def started() -> None:
+            if attempt.launched:
+                return
+            attempt.launched = True
+            answer(e.Launched(at=self.time.now(), attempt=number, handle=f"sim.{number}"))
+            self._start_agents(attempt)
+
+        self.time.after(delay_s, started)
+
+    def _start_agents(self, attempt: Attempt) -> None:
+        for node in range(self.knobs.nodes):
+            if self.chance(self.knobs.launch_loses_agent):
+                self.truth.attempt_faults[attempt.number].append("agent lost at launch")
+                continue
+            agent = Agent(self, attempt.number, node)
+            attempt.agents.append(agent)
+            self.time.after(self.dice.uniform(0.5, 10.0), self._first_dial(agent))
+
+    def _first_dial(self, agent: Agent) -> Callable[[], None]:
+        def dial() -> None:
+            agent.dial()
+            agent.beat()
+
+        return dial
+
+    def end_attempt(self, order: a.EndAttempt, answer: Answer) -> None:
+        """End every process; answers only when none is left."""
+        if self.chance(self.knobs.end_ignored):
+            return
+        self.time.after(self.dice.uniform(0.5, 10.0) + order.grace_s, lambda: self._end(order.attempt, answer))
+
+    def _end(self, number: int, answer: Answer) -> None:
+        attempt = self.attempts.setdefault(number, Attempt(number))
+        attempt.over = True
+        for agent in attempt.agents:
+            agent.end()
+        answer(e.AttemptEnded(at=self.time.now(), attempt=number))
+
+    def leave(self, agent: Agent) -> None:
+        """An agent that nobody wants ends its workers and itself."""
+        self.truth.attempt_faults[agent.attempt].append("refused")
+        self.time.after(1.0, agent.end)
+
+    def agent_died(self, agent: Agent) -> None:
+        """Nobody is told until a second witness is found."""
+        self.truth.attempt_faults[agent.attempt].append("agent died")
+        if agent.training is not None:
+            self.truth.faults[agent.training.world].append("agent died")
+        agent.end()
+        self._look_for(agent)
+
+    def _look_for(self, agent: Agent) -> None:
+        def look() -> None:
+            if not self.office.find_dead(agent):
+                self._look_for(agent)
+
+        self.time.after(DEATH_SEEN_S, look)
+
+    # Agents
+
+    def start_world(self, order: a.StartWorld) -> None:
+        """To every node that is connected."""
+        self._tell(order.attempt, order.world, lambda agent: agent.start_world(order))
+
+    def stop_world(self, order: a.StopWorld) -> None:
+        """To every node that is connected; some processes do not end when told to."""
+
+        def tell(agent: Agent) -> None:
+            if not self.chance(self.knobs.stop_ignored):
+                agent.stop_world(order)
+
+        self._tell(order.attempt, order.world, tell)
+
+    def stop_after_step(self, order: a.StopAfterStep) -> None:
+        """To every node that is connected."""
+        self._tell(order.attempt, order.world, lambda agent: agent.stop_after_step(order))
+
+    def inject(self, order: a.InjectFault) -> None:
+        """A drill."""
+        training = self.trainings.get(order.world)
+        if training is not None and training.well:
+            self.truth.faults[order.world].append("drill")
+            self.time.after(WIRE_S, lambda: training.hang(order.rank, Plight.STOPPED))
+
+    def look(self, world: int, ranks: tuple[int, ...]) -> None:
+        """To every node that is connected."""
+        for agent in self.agents():
+            if agent.connected:
+                self.time.after(WIRE_S, _late(agent, lambda agent: agent.look(world, ranks)))
+
+    def _tell(self, attempt: int, world: int, tell: Callable[[Agent], None]) -> None:
+        for agent in self.agents():
+            if agent.attempt != attempt or not agent.connected:
+                continue
+            if self.chance(self.knobs.order_lost):
+                self.truth.faults[world].append("order lost")
+                continue
+            self.time.after(WIRE_S, _late(agent, tell))
+
+    # Storage
+
+    def verify(self, order: a.VerifyCheckpoint, answer: Answer) -> None:
+        """Read it back."""
+        name = order.checkpoint
+
+        def read() -> None:
+            at = self.time.now()
+            save = self.truth.saves.get(name)
+            if save is None or save.corrupt:
+                answer(e.CheckpointRefused(at=at, checkpoint=name, why="a digest differs" if save else "is missing"))
+            else:
+                save.verified = True
+                answer(e.CheckpointVerified(at=at, checkpoint=name))
+
+        self.time.after(self.knobs.verify_s * self.dice.uniform(0.5, 1.5), read)
+
+    def delete(self, order: a.DeleteCheckpoint, answer: Answer) -> None:
+        """Remove it."""
+        name = order.checkpoint
+
+        def remove() -> None:
+            self.truth.may_delete(name)
+            if self.truth.saves.pop(name, None) is not None:
+                self.truth.deleted.add(name)
+            answer(e.CheckpointDeleted(at=self.time.now(), checkpoint=name))
+
+        self.time.after(self.dice.uniform(0.1, 30.0), remove)
+
+
+def _late(agent: Agent, tell: Callable[[Agent], None]) -> Callable[[], None]:
+    return lambda: tell(agent) if agent.connected else None

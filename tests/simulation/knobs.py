@@ -1,0 +1,151 @@
+"""How rough is this world? Every knob drawn from the seed.
+
+Swarm testing: each seed switches most faults off altogether, because a world in which everything fails at once never
+gets far enough to meet the rare orders of events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+DAY_S = 86400.0
+
+
+class Profile(StrEnum):
+    """What a seed is for; what may go wrong in it, and so what must not happen."""
+
+    HEALTHY = "healthy"
+    """nothing fails: no incident may be raised"""
+    BENIGN = "benign"
+    """nothing that a run cannot live with: no world may be ended"""
+    ROUGH = "rough"
+
+
+BENIGN_RATES = {
+    "crash_supervisor": (0.5, 12.0),
+    "lose_link": (0.5, 12.0),
+    "transient": (0.2, 2.0),
+    "corrupt_save": (0.2, 2.0),
+    "fail_saves": (0.2, 2.0),
+}
+"""fault: how often a day, from and to"""
+ROUGH_RATES = {
+    "kill_rank": (0.3, 8.0),
+    "raise_in_rank": (0.3, 8.0),
+    "hang_rank": (0.3, 6.0),
+    "flip_bit": (0.1, 2.0),
+    "kill_agent": (0.2, 4.0),
+    "end_attempt": (0.05, 1.0),
+    "stop_run": (0.05, 0.5),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """One world's character. Rates are per simulated day, times in seconds."""
+
+    seed: int
+    profile: Profile
+    nodes: int
+    ranks_per_node: int
+    step_s: float
+    jitter: float
+    """relative spread of step times"""
+    slow_step: float
+    """share of steps that take three times as long"""
+    eval_every: int
+    save_every: int
+    stall_s: float
+    commit_s: float
+    verify_s: float
+    startup_s: float
+    keep: int
+    probation_steps: int
+    steps: int
+    """the run is complete after so many"""
+    days: float
+    """how long anything may fail"""
+    lag_s: float
+    """most a message takes"""
+    resend: float
+    """chance that a new connection repeats reports that were heard already"""
+    launch_fails: float = 0.0
+    launch_loses_agent: float = 0.0
+    launch_slow: float = 0.0
+    start_stalls: float = 0.0
+    stop_ignored: float = 0.0
+    end_ignored: float = 0.0
+    order_lost: float = 0.0
+    bug_steps: int = 0
+    """steps at which the training code fails, always"""
+    poison_every: int = 0
+    """one poisoned window of data in so many batches; 0: none"""
+    rates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ranks(self) -> int:
+        """In the whole world."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def seen_every_s(self) -> float:
+        """Between two looks of an agent: coarse, or the simulation would do nothing else."""
+        return max(60.0, 2 * self.step_s)
+
+
+def drawn(seed: int, days: float | None = None, profile: Profile | None = None) -> Knobs:
+    """The knobs of a seed; `days` and `profile` may be fixed."""
+    dice = Random(f"knobs {seed}")
+    chosen = dice.choices(list(Profile), weights=(2, 3, 15))[0]
+    profile = profile or chosen
+    days = days or dice.choice((1.0, 2.0, 4.0, 8.0))
+    step_s = dice.choice((30.0, 60.0, 120.0, 300.0, 600.0)) * dice.uniform(0.7, 1.3)
+    save_every = dice.randint(3, 20)
+    return Knobs(
+        seed=seed,
+        profile=profile,
+        nodes=dice.choices((1, 2, 3, 4), weights=(4, 4, 1, 1))[0],
+        ranks_per_node=dice.choice((1, 2)),
+        step_s=step_s,
+        jitter=dice.choice((0.0, 0.02, 0.1, 0.2)),
+        slow_step=dice.choice((0.0, 0.0, 0.01, 0.05)),
+        eval_every=dice.choice((0, 0, 25, 100)),
+        save_every=save_every,
+        stall_s=step_s * dice.choice((0.0, 0.02, 0.5)),
+        commit_s=step_s * dice.choice((0.1, 1.0, 3.0)),
+        verify_s=step_s * dice.choice((0.05, 1.0, 10.0, 25.0)),
+        startup_s=dice.uniform(5.0, 200.0),
+        keep=dice.randint(1, 3),
+        probation_steps=dice.randint(13, 30),
+        # The promise of the spec: longer than the loss detector needs to be sure (12 rows).
+        steps=max(60, int(days * DAY_S / step_s * dice.uniform(0.6, 1.2))),
+        days=days,
+        lag_s=dice.choice((0.0, 0.0, 0.5, 20.0)),
+        resend=dice.choice((0.0, 0.5)),
+        **_faults(dice, profile),
+    )
+
+
+def _faults(dice: Random, profile: Profile) -> dict[str, object]:
+    some = {name: dice.uniform(*bounds) for name, bounds in BENIGN_RATES.items() if dice.random() < 0.4}
+    rough = {name: dice.uniform(*bounds) for name, bounds in ROUGH_RATES.items() if dice.random() < 0.4}
+    chances = {
+        "launch_fails": dice.choice((0.0, 0.0, 0.1, 0.3)),
+        "launch_loses_agent": dice.choice((0.0, 0.0, 0.1)),
+        "launch_slow": dice.choice((0.0, 0.0, 0.1)),
+        "start_stalls": dice.choice((0.0, 0.0, 0.1)),
+        "stop_ignored": dice.choice((0.0, 0.0, 0.3)),
+        "end_ignored": dice.choice((0.0, 0.0, 0.3)),
+        "order_lost": dice.choice((0.0, 0.0, 0.0, 0.1)),
+        "bug_steps": dice.choice((0, 0, 0, 1)),
+        "poison_every": dice.choice((0, 150, 400)),
+    }
+    match profile:
+        case Profile.HEALTHY:
+            return {}
+        case Profile.BENIGN:
+            return {"rates": some}
+        case Profile.ROUGH:
+            return {"rates": some | rough, **chances}

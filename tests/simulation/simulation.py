@@ -1,0 +1,137 @@
+"""Does a run survive this seed? Safety first, everything failing; then liveness, nothing failing any more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator import runbooks
+from orchestrator.core.state import ENDED, Phase, State
+
+from tests.simulation.checkers import Checkers
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import Faults
+from tests.simulation.journal import Decide
+from tests.simulation.knobs import DAY_S, Knobs, Profile, drawn
+from tests.simulation.office import Office, decided
+from tests.simulation.timeline import EPOCH_S, Timeline
+from tests.simulation.truth import Truth, Violation
+
+LIVENESS_S = 2 * DAY_S
+"""for what is under way when faults stop, beyond the time that the steps left to do take"""
+WAKES_MAX = 1000
+"""in a row at the same moment: more is a deadline that never moves"""
+POLICY = runbooks.load()
+
+
+class Stuck(Exception):
+    """Nothing fails any more, and yet the run does not come to an end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a seed went."""
+
+    knobs: Knobs
+    state: State
+    days: float
+    worlds: int
+    recoveries: int
+    crashes: int
+    decisions: int
+    incidents: dict[str, int]
+    journal: Callable[[], str]
+    """the whole journal as text"""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal journals."""
+        return hashlib.sha256(self.journal().encode()).hexdigest()
+
+
+class Simulation:
+    """One world, from one seed."""
+
+    def __init__(self, knobs: Knobs, decider: Decide = decided) -> None:
+        self.knobs = knobs
+        self.time = Timeline()
+        self.truth = Truth()
+        self.cluster = Cluster(knobs, self.time, self.truth)
+        self.checkers = Checkers(knobs, self.truth, POLICY)
+        self.office = Office(knobs, self.time, self.cluster, POLICY, self.checkers, decider)
+        self.cluster.office = self.office
+        self.faults = Faults(knobs, self.time, self.cluster, self.office)
+
+    def run(self) -> Result:
+        """Raises Violation, Stuck, or whatever the code under test raised."""
+        self.faults.begin()
+        self.office.submit()
+        self._until(EPOCH_S + self.knobs.days * DAY_S)
+        if not self._over():
+            self.faults.stop()
+            bound_s = LIVENESS_S + 2.5 * self.knobs.steps * self.knobs.step_s
+            self._until(self.time.now() + bound_s)
+        return self._judged()
+
+    def _until(self, end: float) -> None:
+        wakes = 0
+        while self.time.now() < end and not self._over():
+            deadline = self.office.deadline
+            if deadline < self.time.next_at:
+                wakes = wakes + 1 if deadline <= self.time.now() else 0
+                if wakes > WAKES_MAX:
+                    raise Stuck(f"the deadline {deadline} is past and does not move: {self.office.state}")
+                self.time.advance(min(max(deadline, self.time.now()), self.time.next_at))
+                self.office.wake()
+            else:
+                self.time.step()
+            self.faults.care()
+
+    def _over(self) -> bool:
+        state = self.office.state
+        if state is None or not self.office.up:
+            return False
+        return state.phase is Phase.SUCCEEDED or (state.phase in ENDED and not self.cluster.failing)
+
+    def _judged(self) -> Result:
+        state = self.office.state
+        assert state is not None
+        if state.phase not in ENDED:
+            raise Stuck(f"still {state.phase} after {self._days():.1f} days: {state.reason}")
+        if self.cluster.living_worlds():
+            raise Violation(f"{state.phase}, and workers of {self.cluster.living_worlds()} live")
+        if state.phase is Phase.HELD and not any(at >= state.since - DAY_S for at, _ in self.office.pages):
+            raise Violation(f"held, and nobody was told: {state.reason}")
+        if state.phase is Phase.SUCCEEDED:
+            self._complete(state)
+        assert self.office.journal.load(self.office._decider) == state
+        return Result(
+            knobs=self.knobs,
+            state=state,
+            days=self._days(),
+            worlds=state.world,
+            recoveries=self.checkers.recoveries,
+            crashes=self.office.crashes,
+            decisions=len(self.office.journal.entries),
+            incidents={str(kind): n for kind, n in sorted(self.checkers.incidents.items())},
+            journal=self.office.journal.lines,
+        )
+
+    def _complete(self, state: State) -> None:
+        """The last save holds every step once, and nothing bad."""
+        weights = [save.weights for save in self.truth.saves.values() if save.weights.step == self.knobs.steps]
+        if not weights and not self.knobs.rates.get("fail_saves"):
+            raise Violation(f"succeeded at step {state.best_step} without a save of step {self.knobs.steps}")
+        if self.knobs.profile is not Profile.ROUGH and state.world != 1:
+            raise Violation(f"nothing ended a world, and yet there were {state.world}")
+        if weights and weights[-1].poison is not None:
+            raise Violation(f"succeeded with {weights[-1].poison}")
+
+    def _days(self) -> float:
+        return (self.time.now() - EPOCH_S) / DAY_S
+
+
+def simulated(seed: int, *, days: float | None = None, profile: Profile | None = None) -> Result:
+    """Run one seed."""
+    return Simulation(drawn(seed, days, profile)).run()

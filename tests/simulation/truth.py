@@ -1,0 +1,141 @@
+"""What is really so? The weights, the disk and the injected faults, as no supervisor can see them.
+
+The checkers here decide by this truth alone and share no code with the core they judge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+from orchestrator.core.state import CheckpointState, State
+
+Windows = tuple[tuple[int, int], ...]
+
+
+class Violation(Exception):
+    """The system did what it must never do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poison:
+    """Why weights are bad: from `step` of `world` on."""
+
+    kind: str
+    world: int
+    step: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A model's whole past: the steps 1 to `step`, each once, and which data they were fed."""
+
+    step: int = 0
+    jumped: Windows = ()
+    """windows of data left out on the way"""
+    poison: Poison | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Save:
+    """A checkpoint on disk."""
+
+    name: str
+    weights: Weights
+    corrupt: bool = False
+    verified: bool = False
+
+
+def merged(windows: Windows) -> Windows:
+    """The same data left out, in windows that do not touch."""
+    result: list[tuple[int, int]] = []
+    for first, end in sorted(windows):
+        if result and first <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((first, end))
+    return tuple(result)
+
+
+def fed(windows: Windows, step: int) -> int:
+    """Index of the batch of a step (from 1), with these merged windows left out: the n-th that lies in none."""
+    index = step - 1
+    for first, end in windows:
+        if index < first:
+            break
+        index += end - first
+    return index
+
+
+def jumped_before(windows: Windows, step: int) -> Windows:
+    """The merged windows that a model trained to `step` has left out."""
+    if step == 0:
+        return ()
+    last = fed(windows, step)
+    return windows[: bisect_right(windows, (last, last))]
+
+
+@dataclass(slots=True)
+class Truth:
+    """Everything that is known to be true of one simulated run."""
+
+    saves: dict[str, Save] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """by world: what was done to it"""
+    attempt_faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    known_poisons: set[int] = field(default_factory=set)
+    """poisons that were reported by an incident"""
+    poison_of: dict[int, Poison] = field(default_factory=dict)
+    """by world: what its weights hold"""
+    poisons: int = 0
+    lost_links: set[int] = field(default_factory=set)
+    """attempts of which a node was not heard for a while"""
+    _judged: tuple[object, ...] = ()
+
+    def poisoned(self, kind: str, world: int, step: int) -> Poison:
+        """Weights of a world go bad."""
+        self.poisons += 1
+        self.faults[world].append(kind)
+        return Poison(kind=kind, world=world, step=step, number=self.poisons)
+
+    def link_lost(self, attempt: int) -> None:
+        """A node of an attempt is not heard: what is started or ended meanwhile may fail for it."""
+        self.lost_links.add(attempt)
+
+    def may_restore(self, save: Save, skips: Windows) -> None:
+        """A world is about to continue from this save."""
+        weights = save.weights
+        if save.corrupt:
+            raise Violation(f"{save.name} is corrupt and was restored")
+        if weights.poison is not None and weights.poison.number in self.known_poisons:
+            raise Violation(f"{save.name} holds {weights.poison}, which was detected, and was restored")
+        wanted = jumped_before(skips, weights.step)
+        if wanted != weights.jumped:
+            raise Violation(f"{save.name} was fed without {weights.jumped}, and is continued with {wanted} left out")
+
+    def may_delete(self, name: str) -> None:
+        """Retention takes a save."""
+        left = [s for s in self.saves.values() if s.name != name]
+        if name not in self.saves or any(s.verified and s.weights.poison is None for s in left):
+            return
+        save = self.saves[name]
+        if save.verified and not save.corrupt and save.weights.poison is None:
+            raise Violation(f"the last good checkpoint {name} was deleted; left: {[s.name for s in left]}")
+
+    def may_decide(self, state: State) -> None:
+        """A state was decided on: nothing bad may count as good."""
+        if state.checkpoints is self._judged:
+            return
+        self._judged = state.checkpoints
+        for checkpoint in state.checkpoints:
+            save = self.saves.get(checkpoint.name)
+            if checkpoint.state is CheckpointState.GOOD and save is not None and save.weights.poison is not None:
+                raise Violation(f"{checkpoint.name} holds {save.weights.poison} and counts as good")
+
+
+def trained_on(weights: Weights, step: int, skips: Windows, poison: Poison | None) -> Weights:
+    """The weights after more steps."""
+    return replace(weights, step=step, jumped=jumped_before(skips, step), poison=poison)
