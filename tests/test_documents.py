@@ -41,7 +41,7 @@ def test_a_runbook_has_its_sections_and_fits_on_a_screen(kind: Kind) -> None:
 
 
 @cache
-def tested() -> dict[str, str]:
+def run_by_tests() -> dict[str, str]:
     """The drills that the end-to-end tests run, or a skip while their table is not there."""
     if not E2E.exists():
         pytest.skip(f"{E2E.relative_to(ROOT)} is not there yet")
@@ -66,7 +66,7 @@ def test_a_drill_of_the_command_line_provokes_its_kind(kind: Kind) -> None:
 
 @KINDS
 def test_the_drill_of_a_runbook_runs_in_the_tests(kind: Kind) -> None:
-    where = tested()[runbooks.front(kind).drill.name]
+    where = run_by_tests()[runbooks.front(kind).drill.name]
     file, _, test = where.partition("::")
     assert re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE), f"no {where}"
 
