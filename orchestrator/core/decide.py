@@ -24,6 +24,7 @@ from orchestrator.core.recover import on_incident
 from orchestrator.core.state import ENDED, Checkpoint, Decision, Phase, Recovery, State
 
 LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
+ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 TRIES_MAX = 3
 """waits that may run out before something stronger is done, or a person is told"""
 UNEXPLAINED_S = 2.0
@@ -108,6 +109,8 @@ def _attempt(
     match event:
         case e.AgentJoined():
             return _joined(state, event)
+        case e.AgentGone() if state.phase in ENDING_ATTEMPT:
+            return Decision(state=state, reason=f"the agent of node {event.node} has left, as ordered")
         case e.AgentGone():
             return on_incident(state, _agent_lost(state, event), event.at)
         case e.Launched():

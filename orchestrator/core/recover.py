@@ -39,6 +39,8 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
 
 def _is_victim(state: State, incident: Incident, response: Response) -> bool:
     """A fault of a world that is already being ended is its consequence, unless it says more than the cause did."""
+    if incident.kind is Kind.SAVE_FAILED and state.phase in RECOVERING:
+        return True  # a world that is being ended saves nothing: that says nothing about the storage
     if response.ladder == (Rung.OBSERVE,):
         return False
     if incident.kind in WHOLE_ATTEMPT:
