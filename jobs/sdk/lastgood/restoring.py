@@ -1,0 +1,198 @@
+"""Which of these checkpoints is whole, and how does it come back into the user's state?
+
+For each candidate, newest first: the ranks share the work of hashing its files and agree that all of them are as they
+were written; only then does a byte of it reach a model, read from the very files that were hashed. A damaged one is
+noted and the next one tried, with model and optimizer untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata
+
+from lastgood import manifest
+from lastgood.manifest import METADATA, CheckpointDamaged, Manifest
+from lastgood.notes import Note, made
+from lastgood.peers import Peers, RoundFailed
+from lastgood.snapshot import OURS, State, Tree, apply, template
+
+_SHARD = re.compile(r"__(\d+)_\d+\.distcp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """Where the state stands now."""
+
+    checkpoint: str
+    step: int
+    """last finished step"""
+    data_index: int
+    """index of the next batch to be fed, when the checkpoint was saved"""
+
+
+class RestoreFailed(Exception):
+    """A whole checkpoint could not be brought into this state; every rank raises it."""
+
+
+def restore(
+    folder: str,
+    candidates: Sequence[tuple[str, int]],
+    state: State,
+    *,
+    rank: int,
+    world_size: int,
+    note: Note,
+) -> Restored | None:
+    """Fill `state` from the first of the candidates (name, step), newest first, that is whole; None when none is.
+
+    A collective: every rank calls it with the same candidates. Whatever the world size was at saving, each rank gets
+    its part. `note` hears `refused` for each damaged candidate, on the lowest rank that found the damage.
+    Raises RestoreFailed, with the state in pieces, when a whole checkpoint does not fit the state (another model) or
+    the storage fails between being hashed and being read: starting over is then the supervisor's to decide.
+    """
+    with Peers(rank, world_size) as peers:
+        for name, _ in candidates:
+            with ExitStack() as stack:
+                opened = _opened_by_all(f"{folder}/{name}", peers, stack, note)
+                if opened is not None:
+                    return _load(opened, state, peers)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A checkpoint that all ranks found whole."""
+
+    path: str
+    manifest: Manifest
+    metadata: Metadata
+    files: dict[str, BinaryIO]
+    """what this rank hashed, still open: the same file is read later, whatever its name means by then"""
+
+
+def _opened_by_all(path: str, peers: Peers, stack: ExitStack, note: Note) -> _Opened | None:
+    opened: _Opened | None = None
+    damage: CheckpointDamaged | None = None
+    try:
+        opened = _open(path, peers, stack)
+    except CheckpointDamaged as error:
+        damage = error
+    found = peers.all(lambda: damage is not None)
+    if damage is not None and found.index(True) == peers.rank:
+        note(made("refused", checkpoint=damage.checkpoint, why=f"{damage.file} {damage.why}"))
+    return None if any(found) else opened
+
+
+def _open(path: str, peers: Peers, stack: ExitStack) -> _Opened:
+    """Hash this rank's share of the files. Raises CheckpointDamaged."""
+    whole = manifest.read(path)
+    if peers.coordinates:
+        manifest.check_layout(path, whole)
+    if METADATA not in whole.files:
+        raise CheckpointDamaged(whole.name, METADATA, "is missing")
+    files: dict[str, BinaryIO] = {}
+    for name in sorted(whole.files):
+        if _hashed_by(name, peers.world_size) in (peers.rank, None):
+            files[name] = stack.enter_context(manifest.open_file(path, name, whole.name))
+            manifest.check_file(files[name], name, whole)
+    return _Opened(path=path, manifest=whole, metadata=_unpickled(files[METADATA]), files=files)
+
+
+def _hashed_by(name: str, world_size: int) -> int | None:
+    """Which rank hashes a file; None: every rank, because every rank reads it.
+
+    A shard falls to the rank that wrote it, which is the one to read it when the world has the same size again.
+    """
+    found = _SHARD.fullmatch(name)
+    return int(found[1]) % world_size if found else None
+
+
+def _unpickled(file: BinaryIO) -> Metadata:
+    metadata: Metadata = pickle.loads(file.read())
+    return metadata
+
+
+def _load(opened: _Opened, state: State, peers: Peers) -> Restored:
+    found = opened.manifest
+    load = _Load(opened, state, peers.rank)
+    try:
+        # Two rounds: no rank fills its model before every rank knows that the checkpoint fits.
+        peers.all(load.plan)
+        peers.all(load.fill)
+    except RoundFailed as error:
+        raise RestoreFailed(f"{found.name} could not be restored: {error}") from error
+    return Restored(checkpoint=found.name, step=found.step, data_index=found.data_index)
+
+
+class _Load:
+    """One rank's part of loading a checkpoint that is known to be whole."""
+
+    def __init__(self, opened: _Opened, state: State, rank: int) -> None:
+        self._opened = opened
+        self._state = state
+        self._rank = rank
+        self._tree: Tree = {}
+        self._planner = DefaultLoadPlanner()
+        self._reader = _Reader(opened)
+
+    def plan(self) -> None:
+        """Find out what to read and where to; nothing of the model's is changed."""
+        metadata = self._opened.metadata
+        self._tree = template(self._state, metadata.state_dict_metadata.keys(), self._rank)
+        self._planner.set_up_planner(self._tree, metadata)
+        _check_fits(self._planner.state_dict.keys(), metadata)
+        self._reader.set_up_storage_reader(metadata, is_coordinator=False)
+        self._plan = self._planner.create_local_plan()
+
+    def fill(self) -> None:
+        """Read it."""
+        self._reader.read_data(self._planner.finish_plan(self._plan), self._planner).wait()
+        apply(self._state, self._tree, self._opened.manifest.name, self._rank)
+
+
+def _check_fits(wanted: Collection[str], metadata: Metadata) -> None:
+    """The state has all that was saved of its values, and nothing more: torch ignores what has no place to go to."""
+    saved = metadata.state_dict_metadata.keys()
+    paths = metadata.planner_data
+    values = {paths[name][0] for name in saved & set(wanted)} - {OURS}
+    surplus = {name for name in saved if paths[name][0] in values}
+    for what, names in (("has no", wanted - saved), ("has", surplus - set(wanted))):
+        if names:
+            some = ", ".join(sorted(names)[:3])
+            raise ValueError(f"the checkpoint {what} {some}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+
+
+class _Reader(FileSystemReader):
+    """Reads from the files that were hashed."""
+
+    def __init__(self, opened: _Opened) -> None:
+        super().__init__(opened.path)
+        self.fs = _HashedFiles(opened)
+
+
+class _HashedFiles(FileSystem):
+    """A folder whose files are open already, but for those that other ranks hashed."""
+
+    def __init__(self, opened: _Opened) -> None:
+        self._opened = opened
+
+    @contextmanager
+    def create_stream(self, path: Any, mode: str) -> Iterator[Any]:
+        assert mode == "rb", mode
+        name = os.path.basename(path)
+        if name in self._opened.files:
+            yield self._opened.files[name]
+            return
+        with open(path, mode) as file:
+            if os.fstat(file.fileno()).st_size != self._opened.manifest.files[name].bytes:
+                raise OSError(f"{name} changed its size after another rank found it whole")
+            yield file
