@@ -103,7 +103,7 @@ def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str,
 def incidents(home: str | Path, run: str) -> dict[str, Any]:
     """Every incident of a run, oldest first."""
     with _opened(home, run) as journal:
-        course, state = timeline.walk(journal.entries(run, thin=True)), journal.load(run)[0]
+        course, state = timeline.walk(journal.entries(run, thin=True)), journal.state(run)
     return _answer(run=run, incidents=[_incident(case, course, state) for case in course.cases])
 
 
@@ -120,7 +120,7 @@ def incident(home: str | Path, run: str, id: str) -> dict[str, Any]:  # noqa: A0
 def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
     """The checkpoints that exist, oldest first."""
     with _opened(home, run) as journal:
-        state = journal.load(run)[0]
+        state = journal.state(run)
     saved = state.checkpoints if state else ()
     return _answer(run=run, checkpoints=[_checkpoint(save) for save in saved])
 
@@ -142,7 +142,7 @@ def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
 def story(home: str | Path, run: str) -> dict[str, Any]:
     """The whole course of a run: attempts, worlds, incidents, and sentences for a person."""
     with _opened(home, run) as journal:
-        entries, state = journal.entries(run, thin=True), journal.load(run)[0]
+        entries, state = journal.entries(run, thin=True), journal.state(run)
     course = timeline.walk(entries)
     return _answer(
         run=run,
@@ -211,7 +211,7 @@ def _answer(**parts: Any) -> dict[str, Any]:
 
 
 def _status(journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
-    state = journal.load(submission.run)[0]
+    state = journal.state(submission.run)
     phase = state.phase if state else Phase.LAUNCHING
     word, waits_for = STATES[phase]
     rows = journal.rows(submission.run, limit=RECENT_ROWS, world=state.world if state else 0)

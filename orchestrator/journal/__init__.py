@@ -32,13 +32,12 @@ ACTIONS = wire.by_name(*actions.Action.__args__)
 OPENED = wire.by_name(Opened)
 STATES = wire.by_name(State)
 _ENTRIES = "SELECT id, event, phase, reason, opened, closed FROM entries WHERE run = ? AND id > ? ORDER BY id"
-_THINNED = """SELECT id, event, phase, reason, opened, closed FROM (
-    SELECT *, LAG(kind) OVER course AS before, LEAD(kind) OVER course AS after,
-        LAG(CAST(at / 60 AS INTEGER)) OVER course AS minute_before
+_THINNED = """SELECT id, event, phase, reason, opened, closed FROM entries WHERE id IN (SELECT id FROM (
+    SELECT id, kind, LAG(kind) OVER course AS before, LEAD(kind) OVER course AS after,
+        reason = '' AND opened = '[]' AND closed = '[]'
+        AND LAG(CAST(at / 60 AS INTEGER)) OVER course IS CAST(at / 60 AS INTEGER) AS dull
     FROM entries WHERE run = ? AND id > ? WINDOW course AS (ORDER BY id))
-    WHERE NOT (kind = 'Progressed' AND before IS 'Progressed' AND after IS 'Progressed'
-        AND reason = '' AND opened = '[]' AND closed = '[]' AND minute_before IS CAST(at / 60 AS INTEGER))
-    ORDER BY id"""
+    WHERE NOT (dull AND kind = 'Progressed' AND before IS 'Progressed' AND after IS 'Progressed')) ORDER BY id"""
 _VALUES = ("loss", "grad_norm", "lr", "tokens", "step_s")
 
 
@@ -166,6 +165,10 @@ class Journal:
         sql = "SELECT entry, position, body FROM actions WHERE run = ? AND done_at IS NULL ORDER BY entry, position"
         return [(entry, position, wire.loads(body, ACTIONS)) for entry, position, body in self._file.select(sql, run)]
 
+    def state(self, run: str) -> State | None:
+        """The newest state that this code can read; None before the first event."""
+        return self._newest_state(run)[0]
+
     def load(self, run: str) -> tuple[State | None, list[Event]]:
         """The newest state that this code can read, and the events to decide again after it (as a rule none).
 
@@ -258,18 +261,18 @@ def _event(body: str) -> Event | None:
 
 def _entry(row: tuple[Any, ...], acts: tuple[Action, ...]) -> Entry | None:
     entry, body, phase, reason, opened, closed = row
-    event = _event(body)
-    if event is None:
+    try:
+        return Entry(
+            id=entry,
+            event=wire.loads(body, EVENTS),
+            phase=Phase(phase),
+            reason=reason,
+            actions=acts,
+            opened=tuple(wire.decode(o, OPENED) for o in json.loads(opened)) if opened != "[]" else (),
+            closed=tuple(json.loads(closed)) if closed != "[]" else (),
+        )
+    except (KeyError, ValueError):  # of a newer version: a kind of event, of incident, or a phase
         return None
-    return Entry(
-        id=entry,
-        event=event,
-        phase=Phase(phase),
-        reason=reason,
-        actions=acts,
-        opened=tuple(wire.decode(o, OPENED) for o in json.loads(opened)) if opened != "[]" else (),
-        closed=tuple(json.loads(closed)) if closed != "[]" else (),
-    )
 
 
 def _to_columns(run: str, row: StepReported) -> tuple[Any, ...]:

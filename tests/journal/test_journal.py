@@ -190,8 +190,12 @@ def test_fields_and_kinds_of_other_versions_do_not_stop_a_reader(journal: Journa
     assert journal.events(RUN) == [(1, e.TimePassed(at=T0))]
     assert [entry.id for entry in journal.entries(RUN)] == [1]
     assert journal.load(RUN) == (FULL, [])
+    third = journal.record(RUN, EVENT, DECISION)
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("DELETE FROM snapshots WHERE entry = ?", (newer,))
+        db.execute("UPDATE entries SET opened = replace(opened, 'loss_spike', 'bit_rot') WHERE id = ?", (third,))
+    assert [entry.id for entry in journal.entries(RUN)] == [1]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM snapshots WHERE entry >= ?", (newer,))
     with pytest.raises(JournalNewer, match=r"does not know the event Teleported: upgrade"):
         journal.load(RUN)
 
