@@ -1,0 +1,1 @@
+"""Runs that work out of the box: which script, and which spec starts it?"""

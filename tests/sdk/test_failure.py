@@ -1,3 +1,5 @@
+"""Are two failures told apart exactly when a person would?"""
+
 from __future__ import annotations
 
 import json

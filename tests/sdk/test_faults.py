@@ -1,3 +1,5 @@
+"""Does an ordered fault bite once, at the boundary it was ordered for, and say so first?"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -5,6 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 import lastgood
 from lastgood.run import open_run
@@ -61,6 +67,22 @@ def test_nan_is_written_into_one_element_that_is_there(rank: Ranks) -> None:
     world.order(1, "nan")
     next(world.run.steps({"count": torch.ones(2), "model": model}, until=1))
     assert torch.isnan(model.get_parameter("weight")).sum() == 1
+
+
+def test_nan_reaches_a_sharded_parameter(rank: Ranks) -> None:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = torch.nn.Linear(4, 2)
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        world = rank()
+        world.order(1, "nan")
+        next(world.run.steps({"model": model}, until=1))
+        assert isinstance(model.weight, DTensor)
+        assert torch.isnan(model.weight.full_tensor()).sum() == 1
+        assert torch.isnan(model(torch.ones(1, 4))).any()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_an_unknown_fault_is_named(rank: Ranks, state: State) -> None:

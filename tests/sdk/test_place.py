@@ -1,3 +1,5 @@
+"""Is the environment read as torchrun and the agent mean it?"""
+
 from __future__ import annotations
 
 import pytest

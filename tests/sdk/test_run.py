@@ -1,3 +1,5 @@
+"""Does the loop restore, count, save, report and stop as training code relies on?"""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Is every batch outside the skipped windows fed once, in order, whatever is skipped later?"""
+
 from __future__ import annotations
 
 import pytest

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.worker import STACK_SIGNAL
+from monitors.sense import processes
 
 DEADLINE_S = 20.0
 
@@ -191,6 +192,19 @@ def _stack(process: subprocess.Popen[str], stacks: Path) -> bool:
     # Asked again each time: the first order may come before the script does.
     process.send_signal(STACK_SIGNAL)
     return "stuck" in stacks.read_text()
+
+
+def test_the_agent_asks_with_the_signal_that_the_rank_answers() -> None:
+    assert STACK_SIGNAL == processes.STACK_SIGNAL
+
+
+def test_a_failure_that_cannot_be_written_down_is_still_a_failure(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "error.writing").symlink_to("/dev/full")
+    process = start("script.py", script="1 / 0")
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "ZeroDivisionError" in err
+    assert not (tmp_path / "error.json").exists()
 
 
 def test_a_rank_dies_with_its_agent(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from lastgood.progress import Writer
 class Nobody:
     """Listens to nothing and orders nothing."""
 
-    def phase(self, phase: str) -> None: ...
+    def phase(self, phase: str) -> None:
+        """Unheard."""
 
-    def row(self, *row: float | None) -> None: ...
+    def row(self, *row: float | None) -> None:
+        """Unheard."""
 
-    def stands_at(self, step: int) -> None: ...
+    def stands_at(self, step: int) -> None:
+        """Unheard."""
 
     def stop_after(self) -> int:
         """Never."""

@@ -94,14 +94,15 @@ def _exit() -> NoReturn:
 def _poison(state: Mapping[str, Any]) -> None:
     """Write NaN into one element of the first floating-point parameter that has an element on this rank."""
     import torch
+    from torch.distributed.tensor import DTensor
 
-    for parameter in _parameters(state):
-        # A DTensor's local shard shares memory with it; on another rank it may be empty.
-        local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
-        if local.is_floating_point() and local.numel():
-            with torch.no_grad():
+    with torch.no_grad():
+        for parameter in _parameters(state):
+            # A DTensor's local shard shares memory with it; on another rank it may be empty.
+            local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+            if local.is_floating_point() and local.numel():
                 local[(0,) * local.ndim] = float("nan")
-            return
+                return
     raise ValueError("the state has no floating-point parameter on this rank to write NaN into")
 
 

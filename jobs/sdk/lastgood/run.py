@@ -173,6 +173,8 @@ class Run:
 
     def close(self) -> None:
         """Wait for the last save: the loop does at its end, but it may have been left by `break`."""
+        if self._phase == "done":
+            return
         if self._saver is not None:
             self._enter("save")
             self._saver.close()

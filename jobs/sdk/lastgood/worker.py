@@ -108,10 +108,11 @@ class _Ending:
 
     def _fail(self, error: BaseException) -> NoReturn:
         error.__traceback__ = failure.users_part(error.__traceback__)
-        if self._folder is not None and os.getpid() == self._pid:  # a forked child is not the rank
-            failure.write(failure.of(error), self._folder)
-        # The hook that is installed now: Python's own prints, a user's may do more.
         try:
+            if self._folder is not None and os.getpid() == self._pid:  # a forked child is not the rank
+                with suppress(OSError):  # a full disk: the exit is told all the same
+                    failure.write(failure.of(error), self._folder)
+            # The hook that is installed now: Python's own prints, a user's may do more.
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             _flush()
