@@ -85,6 +85,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
+        """Let go of the file; safe to do twice."""
         self._file.close()
 
     # Writing

@@ -92,7 +92,7 @@ class File:
                 raise
 
     def close(self) -> None:
-        """Idempotent."""
+        """Let go of the file; safe to do twice."""
         self._db.close()
 
     def _prepare(self) -> None:
@@ -122,11 +122,13 @@ class File:
             self._db.execute(f"PRAGMA user_version = {max(found, VERSION)}")
 
     def select(self, sql: str, *values: object) -> Sequence[tuple[Any, ...]]:
+        """Every row of a query. Raises JournalUnavailable."""
         with self._explained():
             return self._db.execute(sql, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is written inside is kept, or nothing of it. Raises JournalUnavailable."""
         with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
