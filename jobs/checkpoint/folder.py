@@ -1,0 +1,71 @@
+"""What lies in a run's checkpoint folder, and how is something taken out of it without a reader seeing half of it?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+
+from lastgood.manifest import DELETING, WRITING, Name, names
+
+_LEFTOVER = re.compile(rf"(?P<name>step-\d{{8,}}\.a\d+w(?P<world>\d+))({re.escape(WRITING)}|{re.escape(DELETING)})+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One whole checkpoint on storage."""
+
+    name: Name
+    path: str
+    bytes: int
+    """of its files, as they are now"""
+
+
+def stored(folder: str) -> list[Stored]:
+    """The whole checkpoints, oldest step first; none when there is no folder. Raises OSError."""
+    found = []
+    for name in names(folder):
+        path = os.path.join(folder, str(name))
+        found.append(Stored(name=name, path=path, bytes=total_bytes(path)))
+    return found
+
+
+def total_bytes(path: str) -> int:
+    """Bytes of all files below a folder; 0 when it is gone. Raises OSError."""
+    total = 0
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += total_bytes(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # deleted meanwhile
+        return total
+    return total
+
+
+def delete(folder: str, checkpoint: str) -> None:
+    """Take a whole checkpoint out, atomically for a reader; nothing happens when it is gone. Raises OSError."""
+    doomed = os.path.join(folder, checkpoint + DELETING)
+    shutil.rmtree(doomed, ignore_errors=True)  # of an earlier try that was interrupted
+    try:
+        os.rename(os.path.join(folder, checkpoint), doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed)
+
+
+def clean(folder: str, *, before_world: int) -> list[str]:
+    """Remove what dead worlds left half-written, and what was half-deleted; the names removed. Raises OSError.
+
+    A save of `before_world` or a newer one may be on its way and is left alone.
+    """
+    removed = []
+    for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
+        found = _LEFTOVER.fullmatch(name)
+        if found and (name.endswith(DELETING) or int(found["world"]) < before_world):
+            shutil.rmtree(os.path.join(folder, name))
+            removed.append(name)
+    return removed
