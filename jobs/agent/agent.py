@@ -46,8 +46,7 @@ class Agent:
         self._started_at = psutil.Process().create_time()
         self._outbox = Outbox()
         self._link = Link(place.home, self._outbox, hello=self._hello, obey=self._obey, refused=self._leave_refused)
-        folder = spec.checkpoint.folder or str(place.run_folder / "checkpoints")
-        self._storage = Storage(place.run_folder / folder, place.node, self._clock, self._outbox)
+        self._storage = Storage(place.checkpoints(spec.checkpoint.folder), place.node, self._clock, self._outbox)
         self._drills = Drills(place.folder / "drills")
         self._stores: Stores | None = None
         self._world: World | None = None

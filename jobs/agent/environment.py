@@ -72,7 +72,7 @@ def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[
         "LASTGOOD_NODE": str(place.node),
         "LASTGOOD_MARK": place.mark,
         "LASTGOOD_RANK_DIR": str(place.rank_folder(order.world, rank)),
-        "LASTGOOD_CHECKPOINTS": spec.checkpoint.folder or str(place.run_folder / "checkpoints"),
+        "LASTGOOD_CHECKPOINTS": str(place.checkpoints(spec.checkpoint.folder)),
         "LASTGOOD_RESUME": json.dumps([[c.checkpoint, c.step] for c in order.candidates]),
         "LASTGOOD_SKIPS": json.dumps(order.skips),
         "LASTGOOD_SAVE_EVERY": str(spec.checkpoint.every_steps),

@@ -33,6 +33,10 @@ class Place:
         """What every process of the attempt carries in its environment."""
         return f"{self.run}:{self.attempt}"
 
+    def checkpoints(self, named: str | None) -> Path:
+        """The checkpoint folder: the one that the spec names, or the run's own."""
+        return self.run_folder / (named or "checkpoints")
+
     def rank_folder(self, world: int, rank: int) -> Path:
         return self.folder / f"w{world}" / f"rank{rank}"
 

@@ -61,10 +61,10 @@ class Storage:
         return Blind(at=now, node=self._node, sense="verify", why=why)
 
     async def _delete(self, name: str) -> Signal:
-        from jobs.checkpoint import folder
+        from jobs.checkpoint.folder import delete
 
         try:
-            await asyncio.to_thread(folder.delete, self._folder, name)
+            await asyncio.to_thread(delete, self._folder, name)
         except OSError as error:
             why = f"{name} could not be deleted: {error}"
             return Blind(at=self._clock.now(), node=self._node, sense="delete", why=why)

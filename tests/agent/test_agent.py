@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from stage import RUN, Stage, accepts, is_running, kill, until
@@ -223,7 +225,7 @@ def test_the_link_breaks_and_nothing_is_lost(stage: Stage) -> None:
     rows = stage.seen(s.StepReported)
     assert [row.step for row in rows] == list(range(1, len(rows) + 1))
     assert stage.supervisor.heard_again == []
-    gaps_s = [after.at - before.at for before, after in zip(rows, rows[1:], strict=False)]
+    gaps_s = [after.at - before.at for before, after in pairwise(rows)]
     assert max(gaps_s) < 0.5, "training paused"
     for kind in (s.RankStarted, s.WorldStarted):
         assert len(stage.seen(kind)) == 1
@@ -362,20 +364,22 @@ def test_an_unmodified_program_is_read_from_its_output(stage: Stage) -> None:
     stage.start_world(1, 1)
     rows = stage.wait_for(s.StepReported, 3)
     assert [(row.step, row.loss) for row in rows] == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    (still,) = stage.wait_for(s.RankProgress, step=3)[:1]
-    assert still.phase is s.Phase.STEP
-    moved_at = stage.seen(s.RankProgress)[-1].moved_at
-    later = stage.wait_for(s.RankProgress, len(stage.seen(s.RankProgress)) + 3)[-1]
-    assert later.moved_at == moved_at, "a program that sleeps does not move"
+    assert stage.wait_for(s.RankProgress, step=3)[0].phase is s.Phase.STEP
+    stage.wait(lambda: _stood_still_s(stage.seen(s.RankProgress)[-1]) > 1.5, "end of movement")
 
 
-def test_an_agent_starts_fast(stage: Stage) -> None:
-    stage.spec(stage.script(SLEEPS), nodes=2)
-    waits_s = []
-    for _ in range(3):
-        began_at = time.monotonic()
-        stage.launch(node=1)
-        waits_s.append(time.monotonic() - began_at)
-        stage.order(orders.Leave(), 1)
-        stage.agents[1].wait(10)
-    assert min(waits_s) < 0.8, waits_s
+def _stood_still_s(seen: s.RankProgress) -> float:
+    return seen.at - seen.moved_at
+
+
+def test_an_agent_starts_fast() -> None:
+    """0.25 s alone on the machine; measured in CPU time, which other work does not stretch much."""
+    script = (
+        "import jobs.agent.__main__, resource, sys\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(used.ru_utime + used.ru_stime, 'torch' in sys.modules)\n"
+    )
+    argv = [sys.executable, "-P", "-c", script]
+    runs = [subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
+    assert min(float(cpu_s) for cpu_s, _ in runs) < 0.5, runs
+    assert {torch for _, torch in runs} == {"False"}

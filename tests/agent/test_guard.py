@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from stage import until
 
@@ -36,7 +37,10 @@ def looks(home: Path, times: Sequence[float], *, linked: bool = False, argv: Seq
 
     async def watch() -> list[float]:
         guard = Guard(home, SystemClock(), is_linked=lambda: linked, argv=argv)
-        return [now for now in times if guard.look(now)]
+        started = [now for now in times if guard.look(now)]
+        while psutil.Process().children():
+            await asyncio.sleep(0.01)
+        return started
 
     return asyncio.run(watch())
 

@@ -53,13 +53,13 @@ def test_an_endless_line_costs_little_and_hides_nothing(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 10_000_000 + b"\nstep 5 loss 1\n" + bytes(range(256)) * 100 + b"\nstep 6 loss 1\n")
     logs = Logs(tmp_path, PATTERN)
     steps: list[int] = []
-    began_at = time.monotonic()
+    began_s = time.process_time()
     for _ in range(path.stat().st_size // READ_BYTES + 1):
         moved, found = logs.read()
         assert moved
         steps += [one.step for one in found]
     assert steps == [5, 6]
-    assert time.monotonic() - began_at < 1.0
+    assert time.process_time() - began_s < 1.0
     assert logs.read() == (False, [])
 
 

@@ -62,7 +62,8 @@ def test_a_name_with_parentheses_is_no_trap(farm: Farm) -> None:
     script = "import ctypes\nctypes.CDLL(None).prctl(15, b'a) R 1 (b', 0, 0, 0)\n" + REST
     found = processes.stat(farm.python(script))
     assert found is not None
-    assert (found.state, found.parent) == ("S", os.getpid())
+    assert found.state in "RS"
+    assert found.parent == os.getpid()
 
 
 def test_a_look_reads_the_stack_of_one_that_has_a_handler(farm: Farm, tmp_path: Path) -> None:
@@ -82,8 +83,10 @@ def test_a_look_reads_the_stack_of_one_that_has_a_handler(farm: Farm, tmp_path: 
 def test_a_look_never_harms_one_that_has_none(farm: Farm, tmp_path: Path) -> None:
     pid = farm.python(REST)
     seen = asyncio.run(processes.look(1.0, node=0, world=1, rank=0, pid=pid, stack_file=tmp_path / "stack.txt"))
-    assert (seen.state, seen.stack) == ("S", ())
-    assert processes.stat(pid) is not None
+    assert seen.stack == ()
+    after = processes.stat(pid)
+    assert after is not None
+    assert after.state in "RS"
 
 
 def test_a_look_at_one_that_is_stopped_or_gone(farm: Farm, tmp_path: Path) -> None:

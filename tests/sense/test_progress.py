@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,13 @@ def test_progress_is_sent_on_change_and_when_it_grows_old(rank: Rank) -> None:
         now = 100.0 + tick * 0.02
         if tick in {10, 11, 12}:
             rank.step(tick)
-        for one in of(s.RankProgress, sense.look(now)):
-            sent.append((round(one.at, 2), one.step, round(one.moved_at, 2)))
+        seen = of(s.RankProgress, sense.look(now))
+        sent += [(round(one.at, 2), one.step, round(one.moved_at, 2)) for one in seen]
     assert sent[0] == (100.0, 0, 100.0)
     assert (100.2, 10, 100.2) in sent
     assert (100.26, 12, 100.24) in sent
     times = [at for at, _, _ in sent]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert min(gaps) >= 0.05 - 1e-9
     assert max(gaps) <= s.SEEN_EVERY_S + 0.02 + 1e-9
     assert sent[-1][1:] == (12, 100.24)
