@@ -23,6 +23,9 @@ DRILL_KINDS: dict[str, frozenset[Kind]] = {
     "exception": frozenset({Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP}),
     "exit": frozenset({Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP}),
     "nan": frozenset({Kind.NONFINITE_LOSS}),
+    "flip": frozenset({Kind.CHECKPOINT_CORRUPT}),
+    "supervisor": frozenset({Kind.SUPERVISOR_RESTARTED}),
+    "agent": frozenset({Kind.AGENT_LOST, Kind.NODE_UNSEEN}),
 }
 """What a drill provokes; an incident of another kind after it is a real one. A drill not named here may be any."""
 DRILL_REACH_S = 600.0

@@ -11,6 +11,7 @@ from orchestrator import phases, timeline
 from orchestrator.core import events as e
 from orchestrator.core.actions import Alert, StartWorld, StopWorld
 from orchestrator.core.state import Phase
+from orchestrator.drills import DRILLS
 from orchestrator.phases import Phases
 from orchestrator.story import seconds, sentences
 from orchestrator.timeline import Case
@@ -139,6 +140,11 @@ def test_the_orders_of_a_recovery_are_kept_once_each() -> None:
 def test_a_drill_is_told_from_a_real_fault(name: str, kind: Kind, ours: bool) -> None:
     script = drill(trained(), name).wait(1.0).fail(kind, onset_step=20)
     assert cases(script)[0].drill == (name if ours else None)
+
+
+def test_every_drill_is_expected_to_provoke_what_its_table_says() -> None:
+    for name, row in DRILLS.items():
+        assert row.expects in timeline.DRILL_KINDS[name]
 
 
 def test_a_drill_explains_one_fault_only_and_not_one_much_later() -> None:
