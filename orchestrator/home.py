@@ -38,6 +38,7 @@ class Home:
 
     @property
     def journal(self) -> Path:
+        """Everything decided, of every run."""
         return self.root / "journal.db"
 
     @property
@@ -51,9 +52,11 @@ class Home:
         return self.root / "supervisor.off"
 
     def run(self, run: str) -> Path:
+        """The folder of a run."""
         return self.root / "runs" / run
 
     def attempt(self, run: str, attempt: int) -> Path:
+        """The folder of one attempt."""
         return registry.attempt_folder(self.root, run, attempt)
 
     def create(self) -> None:

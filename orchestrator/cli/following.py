@@ -12,7 +12,7 @@ import click
 
 from orchestrator import contract
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.text import clock, print_json
+from orchestrator.cli.text import clock, count, flat, print_json
 from orchestrator.story import seconds
 
 LOOK_EVERY_S = 0.25
@@ -43,7 +43,8 @@ def follow(root: Path, run: str, *, as_json: bool) -> int:
         print_json(status)
     else:
         word = click.style(status["state"], bold=True)
-        click.echo(f"{run}: {word} at step {status['step']}, {status['restarts']} restarts: {status['reason']}")
+        restarts = count(status["restarts"], "restart")
+        click.echo(f"{run}: {word} at step {status['step']}, {restarts}: {flat(status['reason'])}")
     if status["exit_code"]:
         click.echo(
             f"what happened: lastgood story {run}; what the ranks said: lastgood logs {run} --rank culprit", err=True
@@ -64,7 +65,7 @@ def _until_over(root: Path, run: str, view: View | None) -> dict[str, Any]:
         if view is not None:
             sentences = contract.story(root, run)["sentences"]
             for sentence in sentences[told:]:
-                view.say(f"{clock(sentence['at'])}  {sentence['text']}")
+                view.say(f"{clock(sentence['at'])}  {flat(sentence['text'])}")
             told = len(sentences)
             view.show(status)
         if status["exit_code"] != contract.NOT_FINISHED:
@@ -87,11 +88,13 @@ class Log:
         self._looks = 0
 
     def show(self, status: dict[str, Any]) -> None:
+        """Say it, now and then."""
         if self._looks % SAY_EVERY_LOOKS == 0:
             self.say(line(status))
         self._looks += 1
 
     def say(self, text: str) -> None:
+        """One line."""
         click.echo(text, err=True)
 
 
@@ -104,7 +107,7 @@ def line(status: dict[str, Any]) -> str:
         parts.append(f"{seconds(status['step_s'])}/step")
     if status["tokens_per_s"] is not None:
         parts.append(f"{status['tokens_per_s']:,.0f} tokens/s")
-    parts.append(f"{status['restarts']} restart{'' if status['restarts'] == 1 else 's'}")
+    parts.append(count(status["restarts"], "restart"))
     good = status["last_good_step"]
     parts.append("no good checkpoint yet" if good is None else f"last good step {good}")
     if status["open_incidents"]:

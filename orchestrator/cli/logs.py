@@ -37,6 +37,7 @@ class Source:
 
     @property
     def label(self) -> str:
+        """Whose lines they are, in front of each when there are several."""
         return self.stream if self.rank < 0 else f"a{self.attempt}w{self.world} rank{self.rank}"
 
 

@@ -99,14 +99,13 @@ def _tell_all(runs: list[dict[str, Any]]) -> None:
 
 def _tell(run: dict[str, Any]) -> None:
     """One screen: the sentence, the numbers, what comes next."""
-    from orchestrator.cli.text import COLOURS, clock, day
+    from orchestrator.cli.text import COLOURS, clock, count, day, flat
 
     word = click.style(run["state"], fg=COLOURS.get(run["state"]), bold=True)
-    click.echo(f"{run['run']}: {word}, {run['reason']}")
+    click.echo(f"{run['run']}: {word}, {flat(run['reason'])}")
     click.echo(f"  since       {day(run['since'])}, submitted {day(run['submitted_at'])}")
-    click.echo(
-        f"  where       attempt {run['attempt']}, world {run['world']}, {run['ranks']} ranks, step {run['step']}"
-    )
+    place = f"attempt {run['attempt']}, world {run['world']}, {count(run['ranks'], 'rank')}"
+    click.echo(f"  where       {place}, step {run['step']}")
     speed = {"loss": run["loss"], "s/step": run["step_s"], "tokens/s": run["tokens_per_s"]}
     numbers = ", ".join(f"{name} {_number(value)}" for name, value in speed.items() if value is not None)
     if numbers:
@@ -151,7 +150,7 @@ def _print_events(root: Path, run: str, since_id: int, as_json: bool) -> int:
     import json
 
     from orchestrator import contract
-    from orchestrator.cli.text import clock
+    from orchestrator.cli.text import clock, flat
 
     for event in contract.events(root, run, since_id)["events"]:
         since_id = event["id"]
@@ -159,7 +158,7 @@ def _print_events(root: Path, run: str, since_id: int, as_json: bool) -> int:
             click.echo(json.dumps(event))
         else:
             acts = "".join(f"  -> {action['is']}" for action in event["actions"])
-            click.echo(f"{event['id']:>6}  {clock(event['at'])}  {event['kind']:20} {event['reason']}{acts}")
+            click.echo(f"{event['id']:>6}  {clock(event['at'])}  {event['kind']:20} {flat(event['reason'])}{acts}")
     return since_id
 
 

@@ -30,8 +30,10 @@ class Screen:
         self._live.stop()
 
     def show(self, status: dict[str, Any]) -> None:
+        """Move the line at the bottom."""
         state, _, rest = line(status).partition(" ")
         self._spinner.update(text=Text.assemble((state, COLOURS.get(state, "")), " ", rest))
 
     def say(self, text: str) -> None:
+        """Scroll a line by, above it."""
         self._console.print(Text(text))

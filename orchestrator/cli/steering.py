@@ -23,6 +23,7 @@ CODES = {"not_found": Exit.NOT_FOUND, "usage": Exit.USAGE, "not_running": Exit.T
 def stop(run: str, now: bool, wait: bool, as_json: bool) -> int:
     """End a run: the ranks finish their step, save, and end. `lastgood resume` lets it go on."""
     root, found = find(run)
+    _refuse_in(root, found, {"SUCCEEDED": "it is complete", "STOPPED": "it is stopped already"})
     ordered(root, {"ask": "stop", "run": found, "now": now})
     if wait:
         return _wait(root, found, as_json)
@@ -46,6 +47,7 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 def resume(run: str, from_step: int | None, as_json: bool) -> None:
     """Let a stopped or held run go on, from its last good checkpoint."""
     root, found = find(run)
+    _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood logs {found} -f")
 
@@ -67,9 +69,19 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     if drill not in DRILLS:
         raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
     root, found = find(run)
+    _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
     done = _injected(lambda: inject(root, found, drill, rank))
     text = f"{done}; expected: {DRILLS[drill].expects}; follow it: lastgood incident ls {found}"
     return click.echo(json.dumps({"run": found, "drill": drill, "done": done}) if as_json else text)
+
+
+def _refuse_in(root: Path, run: str, why: dict[str, str]) -> None:
+    """Raises Refusal when the run is in one of the states named."""
+    from orchestrator import contract
+
+    status = contract.status(root, run)
+    if status["state"] in why:
+        raise Refusal(f"{run} is {status['state']} ({status['reason']}): {why[status['state']]}")
 
 
 def _injected(inject: Any) -> str:

@@ -27,6 +27,9 @@ COLOURS = {
 """The word says it; the colour only helps the eye, and is left out of pipes."""
 
 
+LINE_MAX = 400
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(value, indent=2))
@@ -38,8 +41,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
     for row in cells:
         padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        coloured = [click.style(cell, fg=COLOURS.get(cell.strip())) for cell in padded]
-        click.echo("  ".join(coloured).rstrip())
+        click.echo("  ".join(_coloured(cell) for cell in padded).rstrip())
+
+
+def _coloured(cell: str) -> str:
+    colour = COLOURS.get(cell.strip())
+    return click.style(cell, fg=colour) if colour else cell
+
+
+def flat(text: str) -> str:
+    """On one line, and not endless: what a program raised may be a page. The JSON has all of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= LINE_MAX else f"{line[: LINE_MAX - 4]} ..."
 
 
 def _cell(value: Any) -> str:
@@ -49,12 +62,17 @@ def _cell(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case _:
-            return str(value)
+            return flat(str(value))
 
 
 def clock(at: float) -> str:
     """The time of day here, to the millisecond: what logs are compared by."""
     return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]
+
+
+def count(number: int, noun: str) -> str:
+    """`1 rank`, `2 ranks`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def day(at: float) -> str:
@@ -80,7 +98,7 @@ def where(subject: dict[str, Any]) -> str:
 def print_story(story: dict[str, Any], incidents: dict[str, Any]) -> None:
     """The course of a run, and what its incidents cost."""
     for sentence in story["sentences"]:
-        click.echo(f"{clock(sentence['at'])}  {sentence['text']}")
+        click.echo(f"{clock(sentence['at'])}  {flat(sentence['text'])}")
     if incidents["incidents"]:
         click.echo()
         print_incidents(incidents)
@@ -120,7 +138,7 @@ def print_incident(one: dict[str, Any]) -> None:
     click.echo(f"  response  {one['response']}{' (drill: ' + one['drill'] + ')' if one['drill'] else ''}")
     for title, lines in (("evidence", one["evidence"]), ("actions", one["actions"])):
         for number, line in enumerate(lines):
-            click.echo(f"  {title if number == 0 else '':9} {line}")
+            click.echo(f"  {title if number == 0 else '':9} {flat(line)}")
     if one["resumed_from_step"] is not None:
         click.echo(f"  resumed   from step {one['resumed_from_step']}, {one['steps_lost'] or 0} steps to train again")
     spent = [
@@ -143,8 +161,8 @@ def print_ledger(ledger: dict[str, Any]) -> None:
     parts = [f"{name} {value:.1%}" for name, value in ratios if value is not None]
     parts += [f"{name} {seconds(ledger[key])}" for name, key in (("MTTF", "mttf_s"), ("MTTR", "mttr_s")) if ledger[key]]
     parts += [
-        f"{ledger['incidents']} recoveries",
-        f"{ledger['steps_lost']} steps lost",
+        f"{count(ledger['incidents'], 'incident')} answered",
+        f"{count(ledger['steps_lost'], 'step')} lost",
         f"{ledger['gpu_hours']:.3f} GPU h",
     ]
     click.echo(", ".join(parts))
