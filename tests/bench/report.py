@@ -10,7 +10,6 @@ import json
 import statistics
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 from lastgood import progress
@@ -60,7 +59,6 @@ def steps_us(run: Run) -> list[float]:
 
 def main() -> None:
     """Measure and print."""
-    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as one, tempfile.TemporaryDirectory(dir="/dev/shm") as two:
         report, step = reports_us(supervised(Path(one))), steps_us(supervised(Path(two)))
     found = {

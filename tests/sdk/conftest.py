@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # torch without numpy says so, once, and needs none
-    import torch
-    from torch.distributed import fsdp  # noqa: F401
+import torch
 
 from tests.sdk.ranks import Rank
 
