@@ -1,0 +1,104 @@
+"""A manifest comes back as it was written, and no single bit of it may change unseen."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastgood import manifest
+from lastgood.manifest import CheckpointDamaged, Entry, Manifest, Name
+
+COUNTS = st.integers(0, 2**63)
+HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
+FILES = st.text(string.ascii_letters + string.digits + "._-é", min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..", manifest.MANIFEST)
+)
+MANIFESTS = st.builds(
+    Manifest,
+    run=st.text(max_size=20),
+    attempt=COUNTS,
+    world=COUNTS,
+    step=COUNTS,
+    world_size=COUNTS,
+    data_index=COUNTS,
+    saved_at=st.floats(0, 1e12),
+    torch=st.text(max_size=20),
+    files=st.dictionaries(FILES, st.builds(Entry, bytes=COUNTS, xxh3_128=HEX), max_size=4),
+)
+ONE = Manifest(
+    run="gpt-abcde",
+    attempt=1,
+    world=3,
+    step=40,
+    world_size=2,
+    data_index=40,
+    saved_at=1700000000.25,
+    torch="2.13.0",
+    files={"__0_0.distcp": Entry(bytes=7, xxh3_128="0f" * 16), ".metadata": Entry(bytes=0, xxh3_128="a1" * 16)},
+)
+
+
+@given(MANIFESTS)
+def test_a_manifest_comes_back_as_it_was_written(meant: Manifest) -> None:
+    assert manifest.decode(manifest.encode(meant)) == meant
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    raw = manifest.encode(ONE)
+    for position in range(len(raw) * 8):
+        damaged = bytearray(raw)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises(ValueError, match=r"\w"):
+            manifest.decode(bytes(damaged))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_are_a_surprise(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        manifest.decode(raw)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_name_comes_back(step: int, attempt: int, world: int) -> None:
+    name = Name(step=step, attempt=attempt, world=world)
+    assert manifest.parse_name(str(name)) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "step-00000040.a1w3.writing",
+        "step-00000040.a1w3.deleting",
+        "step-40.a1w3",
+        "step-000000040.a1w3",
+        "step-00000040.a01w3",
+        "step-00000040",
+        "latest",
+    ],
+)
+def test_only_whole_names_are_checkpoints(text: str) -> None:
+    assert manifest.parse_name(text) is None
+
+
+def test_checkpoints_are_listed_by_step(tmp_path: Path) -> None:
+    for name in ("step-00000100.a1w1", "step-00000020.a2w2", "step-00000020.a1w1", "step-00000300.a1w1.writing"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-00000400.a1w1").write_bytes(b"a file is no checkpoint")
+    assert [str(name) for name in manifest.names(str(tmp_path))] == [
+        "step-00000020.a1w1",
+        "step-00000020.a2w2",
+        "step-00000100.a1w1",
+    ]
+    assert manifest.names(str(tmp_path / "nowhere")) == []
+
+
+def test_what_is_no_checkpoint_is_named_as_damaged(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointDamaged, match="is gone"):
+        manifest.verify(str(tmp_path / "step-00000040.a1w3"))
+    (tmp_path / "step-00000040.a1w3").mkdir()
+    with pytest.raises(CheckpointDamaged, match=r"manifest\.json: is missing"):
+        manifest.verify(str(tmp_path / "step-00000040.a1w3"))
