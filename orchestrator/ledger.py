@@ -87,10 +87,10 @@ OF_PHASE = {
     Phase.FINISHING: Bucket.STARTUP,
     Phase.HOLDING: Bucket.HELD,
     Phase.HELD: Bucket.HELD,
-    Phase.SUCCEEDED: Bucket.PAUSED,
-    Phase.STOPPED: Bucket.PAUSED,
 }
-"""In the other phases the world itself says what it does. PAUSED counts only if the run is resumed."""
+"""In the other phases the world itself says what it does."""
+OVER = frozenset({Phase.SUCCEEDED, Phase.STOPPED})
+"""The clock stands still, unless the run is resumed: then it was paused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ class _Walk:
         for opened in entry.opened:
             self._detected(opened, entry.event.at)
         self._turn(self._next(entry), entry.event.at)
-        over = entry.phase in (Phase.SUCCEEDED, Phase.STOPPED)
+        over = entry.phase in OVER
         if over and not self.ended:
             self.cut(entry.event.at)
         self.ended = over
@@ -308,6 +308,8 @@ class _Walk:
 
     def _next(self, entry: Entry) -> Bucket:
         """What goes on after an entry."""
+        if entry.phase in OVER:
+            return Bucket.PAUSED
         for action in entry.actions:
             if isinstance(action, StartWorld) and action.world > self._world:
                 self.cut(entry.event.at)
