@@ -167,7 +167,7 @@ def _stayed(spike: Spike, onset: Row) -> tuple[str, ...]:
     rows = spike.onset + 1
     noise = f"(noise {spike.sigma:.2g})"
     return (
-        f"the loss jumped at step {onset.step} from {spike.level:.4g} {noise}; {rows} rows later it is {spike.now:.4g}",
+        f"the loss jumped at step {onset.step} from {spike.level:.4g} {noise}; after {rows} rows it is {spike.now:.4g}",
         f"{spike.hot_rows} of the {rows} rows are high, the highest {spike.peak:.4g}; it is not coming back",
     )
 

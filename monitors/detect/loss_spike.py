@@ -25,6 +25,8 @@ class SpikeConfig:
     """of those rows that must be high"""
     small_factor: int = 2
     """times as many rows for a small jump: it costs less to wait, and data order makes small ones"""
+    raised_sigmas: float = 2.0
+    """rows above this, leading without a break to the jump, belong to it: the onset is the first"""
     large: float = 0.25
     """of the level: a jump above this is large"""
     falling: float = 0.9
@@ -98,6 +100,7 @@ class Spikes:
         self._level = level
         self._long_rows = config.persist_rows * config.small_factor
         self._mild: deque[bool] = deque(maxlen=self._long_rows)
+        self._raised: deque[bool] = deque(maxlen=self._long_rows)
         self._losses: deque[float] = deque(maxlen=self._long_rows)
         self._episode: _Episode | None = None
 
@@ -111,6 +114,7 @@ class Spikes:
         reading = self._level.read(loss)
         mild = reading is not None and reading.mild
         self._mild.append(mild)
+        self._raised.append(reading is not None and reading.excess > self.config.raised_sigmas * reading.sigma)
         self._losses.append(loss)
         if not mild:
             self._level.accept(loss)
@@ -127,12 +131,12 @@ class Spikes:
         return reading.strong or self._persists(self.config.persist_rows)
 
     def _open(self, reading: Reading) -> _Episode:
-        """Begin at the first of the high rows that led here: that is the onset."""
-        rows, normal = 1, 0
-        for back, mild in enumerate(reversed(self._mild), start=1):
-            normal = 0 if mild else normal + 1
-            rows = back if mild else rows
-            if normal == 2:
+        """Begin at the first of the raised rows that led here, one dip allowed: that is the onset."""
+        rows, dips = 1, 0
+        for back, raised in enumerate(reversed(self._raised), start=1):
+            dips = 0 if raised else dips + 1
+            rows = back if raised else rows
+            if dips == 2:
                 break
         began = list(self._losses)[-rows:]
         hot = sum(list(self._mild)[-rows:-1])

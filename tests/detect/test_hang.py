@@ -1,0 +1,191 @@
+"""Who holds up the world, and who only waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitors.incidents import Blame, Kind
+from monitors.signals import NodeSeen, Phase, StepReported
+from tests.detect.worlds import World
+
+
+def trained(steps: int = 40, **config: float) -> World:
+    world = World(**config)  # type: ignore[arg-type]
+    world.train(steps)
+    assert world.incidents == []
+    return world
+
+
+def test_a_stopped_rank_is_named_within_a_second_and_a_third() -> None:
+    world = trained()
+    began = world.now
+    world.passes(0.8)
+    assert world.watch.looks == (0, 1)
+    world.kernel(0, "S")
+    world.kernel(1, "T")
+    assert world.watch.looks == ()
+    world.until_incident(5)
+    (hang,) = world.incidents
+    assert (hang.kind, hang.subject.rank, hang.blame) == (Kind.HANG, 1, Blame.HOST)
+    assert hang.at - began <= 1.3
+    assert hang.onset == pytest.approx(began)
+    assert hang.confidence > 0.9
+
+
+def test_a_spinning_rank_is_named_by_its_cpu() -> None:
+    world = trained(ranks_per_node=4)
+    world.passes(0.8)
+    for rank in (0, 1, 3):
+        world.kernel(rank, "S")
+    world.kernel(2, "R", ("train.py:9 main", "train.py:30 spin"))
+    world.until_incident(5)
+    (hang,) = world.incidents
+    assert (hang.subject.rank, hang.blame, hang.step) == (2, Blame.USER_CODE, 40)
+    assert any("train.py:30 spin" in said for said in hang.evidence)
+
+
+def test_the_rank_that_is_behind_is_named_without_any_look_at_processes() -> None:
+    world = trained()
+    world.ranks[1].still = True
+    world.train(1)
+    world.until_incident(5)
+    (hang,) = world.incidents
+    assert (hang.subject.rank, hang.step, hang.confidence) == (1, 40, 0.95)
+    assert "rank 0 finished step 41, so the world waits for it" in hang.evidence
+
+
+def test_a_rank_that_saves_while_the_others_went_on_holds_them_up() -> None:
+    world = trained(unlearned_s=20)
+    world.ranks[1].does(Phase.SAVE, world.now)
+    assert world.until_incident(60) == pytest.approx(20, abs=0.4)
+    assert world.incidents[0].subject.rank == 1
+
+
+def test_equal_ranks_are_named_with_little_confidence() -> None:
+    world = trained()
+    assert world.until_incident(5) <= 1.3
+    assert world.incidents[0].confidence < 0.5
+    world.passes(60)
+    assert len(world.incidents) == 1, "one world, one hang"
+
+
+@pytest.mark.parametrize("phase", [Phase.SAVE, Phase.EVAL, Phase.DATA])
+@pytest.mark.parametrize("everybody", [True, False])
+def test_long_phases_are_no_hang(phase: Phase, everybody: bool) -> None:
+    world = trained()
+    for rank in world.ranks[: None if everybody else 1]:
+        rank.does(phase, world.now)
+    world.passes(250)
+    for rank in world.ranks:
+        if rank.phase is phase:
+            rank.does(Phase.STEP, world.now)
+    world.train(20)
+    assert world.incidents == []
+
+
+def test_short_saves_do_not_make_a_long_one_a_hang() -> None:
+    world = trained()
+    for seconds in [0.05] * 20 + [60]:
+        for rank in world.ranks:
+            rank.does(Phase.SAVE, world.now)
+        world.passes(seconds)
+        for rank in world.ranks:
+            rank.does(Phase.STEP, world.now)
+        world.train(3)
+    assert world.incidents == []
+
+
+@pytest.mark.parametrize("step_s", [0.01, 0.1, 1.0, 8.0])
+def test_slow_steps_are_no_hang(step_s: float) -> None:
+    world = trained(step_s=step_s)
+    for slower in (1, 5, 2, 5, 5, 1):
+        world.train(1, step_s=slower * step_s)
+        world.train(10)
+    assert world.incidents == []
+
+
+def test_the_limit_follows_the_run() -> None:
+    world = trained(step_s=2.0)
+    assert 11.5 < world.until_incident(60) < 13
+    assert "the limit for a step is 12.0 s" in world.incidents[0].evidence[-1]
+
+
+def test_what_was_learned_outlives_the_world_and_the_first_step_is_its_own_phase() -> None:
+    world = trained(step_s=0.1)
+    world.begin(step=30)
+    world.train(1, step_s=50)
+    world.train(5)
+    assert world.incidents == []
+    assert world.until_incident(5) <= 1.3
+
+
+def test_stored_rows_teach_step_times_again() -> None:
+    world = World()
+    rows = [
+        StepReported(at=float(n), node=0, world=0, rank=0, step=n, step_s=90.0 if n % 50 == 0 else 0.1)
+        for n in range(1, 200)
+    ]
+    world.watch.recall(rows)
+    world.train(2)
+    assert world.until_incident(5) <= 1.3
+
+
+def test_an_agent_that_is_not_heard_makes_no_hang() -> None:
+    world = trained(nodes=2, ranks_per_node=1)
+    world.unheard = {1}
+    world.ranks[1].still = world.ranks[0].still = True
+    world.passes(25)
+    assert world.incidents == []
+    world.passes(10)
+    assert [(i.kind, i.subject.node) for i in world.incidents] == [(Kind.NODE_UNSEEN, 1)]
+
+
+def test_a_paused_node_is_no_hang() -> None:
+    world = trained()
+    world.now += 90  # agent and ranks alike
+    world.look()
+    world.train(30)
+    assert [i for i in world.incidents if i.kind is Kind.HANG] == []
+
+
+def test_a_rank_that_is_not_there_yet_is_waited_for() -> None:
+    world = World(start_s=600)
+    for rank in world.ranks:
+        rank.phase = Phase.STARTING
+    world.look()
+    world.ranks[0].does(Phase.STEP, world.now)
+    world.passes(500)
+    assert world.incidents == []
+
+
+def test_a_rank_that_ended_well_leaves_the_others_to_be_judged() -> None:
+    world = trained()
+    world.ends(0)
+    world.until_incident(5)
+    assert world.incidents[0].subject.rank == 1
+
+
+def test_after_a_death_nobody_hangs() -> None:
+    world = trained()
+    world.ends(0, code=None, signal=9)
+    world.passes(30)
+    assert [i.kind for i in world.incidents] == [Kind.WORKER_KILLED]
+
+
+def test_looks_without_news_count_through_the_nodes_word() -> None:
+    world = trained()
+    for n in range(8):
+        world.say(NodeSeen(at=world.now + 0.25 * n, node=0, world=1))
+    assert [i.kind for i in world.incidents] == [Kind.HANG]
+
+
+def test_a_long_look_is_wanted_once() -> None:
+    world = trained()
+    for rank in world.ranks:
+        rank.does(Phase.EVAL, world.now)
+    world.passes(1)
+    assert world.watch.looks == (0, 1)
+    world.kernel(0, "R")
+    world.kernel(1, "S")
+    world.passes(100)
+    assert world.watch.looks == ()
