@@ -64,7 +64,7 @@ class Storage:
         from jobs.checkpoint.folder import delete
 
         try:
-            await asyncio.to_thread(delete, self._folder, name)
+            await asyncio.to_thread(delete, str(self._folder), name)
         except OSError as error:
             why = f"{name} could not be deleted: {error}"
             return Blind(at=self._clock.now(), node=self._node, sense="delete", why=why)
