@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import select
 from collections import deque
@@ -91,9 +93,9 @@ def logs(
     if not sources and not follow:
         raise Refusal(_nothing(root, found), Exit.NOT_FOUND)
     many = follow or len({source.label for source in sources}) > 1
-    printer = Printer(matches=_matcher(pattern), labelled=many, as_json=as_json, follow=follow)
+    printer = Printer(matches=_matcher(pattern), labelled=many, as_json=as_json, whole_lines=follow)
     for source in sources:
-        printer.begin(source, tail)
+        printer.show(source, tail)
     if follow:
         _follow(root, found, choose, printer)
 
@@ -211,47 +213,38 @@ def _follow(root: Path, run: str, choose: Callable[[], list[Source]], printer: P
     from orchestrator import contract
 
     while True:
+        # The status first: what a rank wrote last is then in the files that are read after it.
         over = contract.status(root, run)["exit_code"] != contract.NOT_FINISHED
         for source in choose():
-            printer.begin(source, None)
-        printer.more()
+            printer.show(source)
         if over:
             return
         select.select([], [], [], LOOK_EVERY_S)
 
 
 class Printer:
-    """Prints lines of several files, whole lines only, each file from where it was left."""
+    """Prints files line by line, each from where it was left."""
 
-    def __init__(self, *, matches: re.Pattern[str] | None, labelled: bool, as_json: bool, follow: bool) -> None:
+    def __init__(self, *, matches: re.Pattern[str] | None, labelled: bool, as_json: bool, whole_lines: bool) -> None:
         self._matches = matches
         self._labelled = labelled
         self._as_json = as_json
-        self._follow = follow
-        self._files: dict[Path, tuple[Source, BinaryIO]] = {}
+        self._whole_lines = whole_lines
+        self._left_at: dict[Path, int] = {}
 
-    def begin(self, source: Source, tail: int | None) -> None:
-        """Print what a file holds now; a file that was begun before is left alone."""
-        if source.path in self._files:
-            return
-        file = source.path.open("rb")
-        lines = self._lines(file)
-        for text in deque(lines, tail) if tail is not None else lines:
-            self._print(source, text)
-        self._files[source.path] = (source, file)
-        if not self._follow:
-            file.close()
-
-    def more(self) -> None:
-        """Print what was written since."""
-        for source, file in self._files.values():
-            for text in self._lines(file):
+    def show(self, source: Source, tail: int | None = None) -> None:
+        """Print what was written since the last time, or the end of it."""
+        with source.path.open("rb") as file:
+            file.seek(self._left_at.get(source.path, 0))
+            lines = self._lines(file)
+            for text in lines if tail is None else deque(lines, tail):
                 self._print(source, text)
+            self._left_at[source.path] = file.tell()
 
     def _lines(self, file: BinaryIO) -> Iterator[str]:
         while raw := file.readline():
-            if not raw.endswith(b"\n") and self._follow:
-                file.seek(-len(raw), 1)  # the rest of the line is still to come
+            if self._whole_lines and not raw.endswith(b"\n"):
+                file.seek(-len(raw), os.SEEK_CUR)  # the rest of the line is still to come
                 return
             text = raw.decode(errors="replace").rstrip("\r\n")
             if self._matches is None or self._matches.search(text):
@@ -259,8 +252,6 @@ class Printer:
 
     def _print(self, source: Source, text: str) -> None:
         if self._as_json:
-            import json
-
             place = {"attempt": source.attempt, "world": source.world, "rank": source.rank, "stream": source.stream}
             click.echo(json.dumps({**place, "text": text}))
         else:

@@ -135,10 +135,15 @@ def _resolved(
 
 def _spec_of(words: list[str]) -> str:
     """The YAML that says the same as a bare command line."""
-    python = bool(words) and re.fullmatch(r"(.*/)?python[0-9.]*", words[0]) is not None
-    command = words[1:] if python else words
-    script = python or (bool(command) and (command[0] == "-m" or command[0].endswith(".py")))
-    subject = next((word for word in command if not word.startswith("-")), "run")
+    called = bool(words) and re.fullmatch(r"(.*/)?python[0-9.]*", words[0]) is not None
+    # An interpreter with options of its own is left to start as it was written.
+    command = words[1:] if called and not _is_option(words[1:]) else words
+    script = bool(command) and (command[0] == "-m" or command[0].endswith(".py"))
+    subject = next((word for word in words[called:] if not word.startswith("-")), "run")
     name = re.sub(r"[^a-z0-9]+", "-", Path(subject).stem.lower()).strip("-")[:40].strip("-") or "run"
     # JSON is YAML, and quotes every word.
     return f"name: {name}\ncommand: {json.dumps(command)}\npython: {json.dumps(script)}\n"
+
+
+def _is_option(words: list[str]) -> bool:
+    return not words or (words[0].startswith("-") and words[0] != "-m")

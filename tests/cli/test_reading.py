@@ -1,0 +1,162 @@
+"""What the reading commands say of a journal, with no supervisor there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from orchestrator import contract
+from tests.cli.conftest import DONE, HELD, RUN, Say
+
+READERS = {
+    ("status", RUN): lambda home: contract.status(home, RUN),
+    ("incident", "ls", RUN): lambda home: contract.incidents(home, RUN),
+    ("incident", "show", RUN, "i1"): lambda home: contract.incident(home, RUN, "i1"),
+    ("ckpt", "ls", RUN): lambda home: contract.checkpoints(home, RUN),
+    ("events", RUN): lambda home: contract.events(home, RUN),
+    ("story", RUN): lambda home: contract.story(home, RUN),
+}
+
+
+def ok(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_json_is_the_contract_and_nothing_else_is_on_stdout(words: tuple[str, ...], say: Say, home: Path) -> None:
+    assert json.loads(ok(say(*words, "--json"))) == READERS[words](home)
+
+
+def test_the_ledger_adds_up_in_both_forms(say: Say) -> None:
+    books = json.loads(ok(say("ledger", DONE, "--json")))
+    assert sum(books["buckets"].values()) == pytest.approx(books["wall_s"], abs=0.0005)
+    assert f"wall clock  {books['wall_s']:.3f} s  100.0%" in ok(say("ledger", DONE))
+
+
+def test_ls_shows_what_goes_on_or_needs_a_person(say: Say) -> None:
+    lines = ok(say("ls")).splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["RUN", "STATE", "STEP"],
+        [RUN, "RUNNING", "31"],
+        [HELD, "HELD", "3"],
+    ]
+    assert DONE in ok(say("ls", "-a"))
+    assert [run["run"] for run in json.loads(ok(say("ls", "-s", "succeeded", "--json")))["runs"]] == [DONE]
+
+
+@pytest.mark.parametrize("alias", ["list", "ps", "queue"])
+def test_aliases_work_and_are_not_advertised(alias: str, say: Say) -> None:
+    assert ok(say(alias)) == ok(say("ls"))
+    assert f"\n  {alias} " not in ok(say("--help"))
+
+
+def test_status_is_a_sentence_and_numbers(say: Say) -> None:
+    text = ok(say("status", RUN))
+    assert text.startswith(f"{RUN}: RUNNING, ")
+    for part in ("attempt 1, world 2, 2 ranks, step 31", "loss 2.25", "last good checkpoint: step 10", "restarts    1"):
+        assert part in text
+    assert "supervisor  not running" in text
+
+
+def test_status_without_a_run_shows_all_that_go_on(say: Say) -> None:
+    text = ok(say("status"))
+    assert RUN in text
+    assert HELD in text
+    assert DONE not in text
+
+
+@pytest.mark.parametrize(("run", "code"), [(RUN, 101), (HELD, 100), (DONE, 0)])
+def test_status_check_ends_with_how_the_run_is(run: str, code: int, say: Say) -> None:
+    assert say("status", run, "--check").exit_code == code
+
+
+def test_status_check_of_all_tells_cron_that_a_person_is_needed(say: Say) -> None:
+    assert say("status", "--check").exit_code == 106
+
+
+@pytest.mark.parametrize("text", ["gpt-x", HELD])
+def test_the_beginning_of_an_id_is_enough(text: str, say: Say) -> None:
+    assert ok(say("status", text)).startswith(HELD)
+
+
+def test_a_dash_is_the_newest(say: Say) -> None:
+    assert ok(say("status", "-")).startswith(DONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("gpt", "'gpt' may be gpt-abcde, gpt-xxxxx, gpt-zzzzz"), ("nope", "no run begins with 'nope'")],
+)
+def test_an_id_that_means_no_run_is_not_found(text: str, words: str, say: Say) -> None:
+    result = say("ledger", text)
+    assert (result.exit_code, result.stdout) == (102, "")
+    assert words in result.stderr
+
+
+def test_an_incident_shows_its_evidence_and_what_was_done(say: Say) -> None:
+    text = ok(say("incident", "show", RUN, "i1"))
+    for part in (
+        "worker_killed",
+        "rank 1",
+        "drill: kill",
+        "first evidence",
+        "second evidence",
+        "ended world 1",
+        "from step 10",
+    ):
+        assert part in text
+    missing = say("incident", "show", RUN, "i7")
+    assert (missing.exit_code, missing.stderr) == (102, f"Error: {RUN} has no incident 'i7'; there is i1\n")
+
+
+def test_the_story_is_the_contracts_sentences(say: Say, home: Path) -> None:
+    text = ok(say("story", RUN))
+    for sentence in contract.story(home, RUN)["sentences"]:
+        assert sentence["text"] in text
+
+
+def test_events_can_be_read_on_from_one(say: Say) -> None:
+    every = json.loads(ok(say("events", RUN, "--json")))["events"]
+    later = json.loads(ok(say("events", RUN, "--since", str(every[3]["id"]), "--json")))["events"]
+    assert later == every[4:]
+    assert len(ok(say("events", RUN)).splitlines()) == len(every)
+
+
+def test_following_what_has_ended_ends(say: Say) -> None:
+    assert len(ok(say("events", DONE, "-f", "--json")).splitlines()) == len(
+        json.loads(ok(say("events", DONE, "--json")))["events"]
+    )
+
+
+def test_an_old_run_decides_again_as_it_did(say: Say) -> None:
+    answer = json.loads(ok(say("replay", DONE, "--json")))
+    assert answer["different"] == []
+    assert "it would have ended succeeded" in ok(say("replay", DONE))
+
+
+def test_a_state_folder_that_others_may_enter_is_refused(say: Say, home: Path) -> None:
+    home.chmod(0o755)
+    result = say("ls")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: {home}: others may enter it (mode 0755), and it holds a key: chmod 700 {home}\n",
+    )
+
+
+def test_a_journal_that_is_none_is_a_sentence(say: Say, home: Path) -> None:
+    (home / "journal.db").write_bytes(b"not a database, whatever its name says" * 100)
+    result = say("ls")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_was_ever_submitted(say: Say, tmp_path: Path) -> None:
+    fresh = str(tmp_path / "fresh")
+    listed, asked = say("ls", LASTGOOD_HOME=fresh), say("status", "x", LASTGOOD_HOME=fresh)
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no runs\n")
+    assert (asked.exit_code, asked.stderr) == (102, f"Error: no run was ever submitted in {fresh}\n")
