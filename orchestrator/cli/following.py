@@ -58,19 +58,42 @@ def until_over(root: Path, run: str) -> dict[str, Any]:
 
 
 def _until_over(root: Path, run: str, view: View | None) -> dict[str, Any]:
-    told = 0
+    telling = None if view is None else Telling(root, run, view)
     while True:
         # The status first: what ended the run is then in the story that is read after it.
         status = contract.status(root, run)
-        if view is not None:
-            sentences = contract.story(root, run)["sentences"]
-            for sentence in sentences[told:]:
-                view.say(f"{clock(sentence['at'])}  {flat(sentence['text'])}")
-            told = len(sentences)
-            view.show(status)
+        if telling is not None:
+            telling.go_on(status)
         if status["exit_code"] != contract.NOT_FINISHED:
             return status
         select.select([], [], [], LOOK_EVERY_S)
+
+
+class Telling:
+    """The story of a run to somebody who listens: each sentence once."""
+
+    def __init__(self, root: Path, run: str, view: View) -> None:
+        self._root = root
+        self._run = run
+        self._view = view
+        self._event = 0
+        self._told = 0
+
+    def go_on(self, status: dict[str, Any]) -> None:
+        """Say what is new, and show where the run stands."""
+        if self._is_news():
+            sentences = contract.story(self._root, self._run)["sentences"]
+            for sentence in sentences[self._told :]:
+                self._view.say(f"{clock(sentence['at'])}  {flat(sentence['text'])}")
+            self._told = len(sentences)
+        self._view.show(status)
+
+    def _is_news(self) -> bool:
+        """Whether the story has grown: telling it anew four times a second would cost more than the supervisor."""
+        news = contract.events(self._root, self._run, self._event)["events"]
+        if news:
+            self._event = news[-1]["id"]
+        return any(event["kind"] != "Progressed" or event["reason"] for event in news)
 
 
 def _view() -> AbstractContextManager[View]:
