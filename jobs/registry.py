@@ -287,10 +287,9 @@ def witnesses(home: Path, run: str, attempt: int, node: int) -> tuple[str, ...]:
     record = read(home, run, attempt)
     if record is None or record.host != os.uname().nodename:
         return ()
-    if any(agent.node == node for agent in agents(run, attempt)):
-        return ()
     known = [agent for agent in record.agents if agent.node == node]
     sentences = [why for agent in known if (why := why_dead(agent.pid, agent.started_at)) is not None]
-    if len(sentences) < len(known):
+    # The cheap sense first: this is asked often while an agent is only unseen.
+    if len(sentences) < len(known) or any(agent.node == node for agent in agents(run, attempt)):
         return ()
     return (*sentences, f"no agent among the processes of {record.host} says {mark(run, attempt)}, node {node}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from tests.cli.conftest import Say
 
 SCRIPT = Path(sys.executable).parent / "lastgood"
 HELP_S = 0.5
-"""the promise is 0.15 s on a machine of its own; a CI machine is shared"""
+"""the promise is 0.15 s; a shared machine may be three times as slow"""
 HEAVY = ("torch", "torchx", "pydantic", "rich", "sqlite3", "yaml", "asyncio", "numpy")
 
 
@@ -33,15 +34,23 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def cpu_s() -> float:
+    """Seconds of processor that the children of this process took so far."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 def test_help_is_there_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    took = []
+    walls, cpus = [], []
     for _ in range(5):
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), cpu_s()
         assert run(str(SCRIPT), "--help").returncode == 0
-        took.append(time.perf_counter() - began)
+        walls.append(time.perf_counter() - began)
+        cpus.append(cpu_s() - spent)
     with capsys.disabled():
-        print(f"\nlastgood --help: {min(took) * 1000:.0f} ms (best of {len(took)}; promised 150 ms)")
-    assert min(took) < HELP_S
+        print(f"\nlastgood --help: best {min(walls) * 1000:.0f} ms, {min(cpus) * 1000:.0f} ms of processor")
+    # The processor's time, because the other tests of a busy machine are not what is measured.
+    assert min(cpus) < HELP_S
 
 
 def test_help_imports_nothing_heavy() -> None:
