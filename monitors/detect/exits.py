@@ -6,7 +6,6 @@ that point elsewhere wait a moment for the rank they point at, and one world yie
 
 from __future__ import annotations
 
-import signal as names
 from dataclasses import dataclass
 
 from monitors.catalogue.blames import blame
@@ -26,17 +25,19 @@ class ExitsConfig:
     """a gloo peer notices a death within 60 ms and the agents' links add little; measured, facts/recovery section 4"""
 
 
-SIGNALS: dict[int, tuple[str, Blame | None]] = {
-    names.SIGKILL: ("nobody of ours ordered it: the kernel's out-of-memory killer, the scheduler or a person", None),
-    names.SIGTERM: ("nobody of ours ordered it: the scheduler or a person ended it", None),
-    names.SIGINT: ("nobody of ours ordered it: a person interrupted it", None),
-    names.SIGSEGV: ("it touched memory that is not its own: a bug in native code, or broken memory", None),
-    names.SIGBUS: ("memory behind a mapping was gone: mostly a full /dev/shm or a file that was cut", Blame.HOST),
-    names.SIGABRT: ("native code gave up: a failed check, or NCCL's watchdog ending it for another's fault", None),
-    names.SIGILL: ("it met an instruction that this CPU does not have", Blame.HOST),
-    names.SIGFPE: ("native code divided by zero", Blame.USER_CODE),
+_UNORDERED = "nobody of ours ordered it"
+SIGABRT = 6
+SIGNALS: dict[int, tuple[str, str, Blame | None]] = {
+    2: ("SIGINT", f"{_UNORDERED}: a person interrupted it", None),
+    4: ("SIGILL", "it met an instruction that this CPU does not have", Blame.HOST),
+    SIGABRT: ("SIGABRT", "native code gave up: a failed check, or NCCL's watchdog for another's fault", None),
+    7: ("SIGBUS", "memory behind a mapping was gone: mostly a full /dev/shm or a file that was cut", Blame.HOST),
+    8: ("SIGFPE", "native code divided by zero", Blame.USER_CODE),
+    9: ("SIGKILL", f"{_UNORDERED}: the kernel's out-of-memory killer, the scheduler or a person", None),
+    11: ("SIGSEGV", "it touched memory that is not its own: a bug in native code, or broken memory", None),
+    15: ("SIGTERM", f"{_UNORDERED}: the scheduler or a person ended it", None),
 }
-"""What the death by a signal says; the blame stays the runbook's where the signal does not tell."""
+"""Linux' number: name, what the death by it says, whose fault; None: the runbook's blame stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Exits:
 def _read(exited: RankExited) -> _Death:
     failure = exited.failure
     cascade = None
-    if exited.signal == names.SIGABRT and failure is None:
+    if exited.signal == SIGABRT and failure is None:
         cascade = "NCCL's watchdog ends a rank so when a collective failed elsewhere"
     elif exited.signal is None and failure is not None:
         cascade = symptom(failure.kind, failure.message)
@@ -126,7 +127,7 @@ def _blame(culprit: _Death) -> Blame | None:
         return Blame.UNKNOWN
     exited = culprit.exited
     if exited.signal is not None:
-        return SIGNALS.get(exited.signal, ("", None))[1]
+        return SIGNALS.get(exited.signal, ("", "", None))[2]
     if exited.failure is None:
         return None
     return blame(exited.failure.kind, exited.failure.message)[0]
@@ -144,7 +145,7 @@ def _evidence(culprit: _Death) -> tuple[str, ...]:
     if culprit.cascade is not None:
         said.append(f"these words point at another rank ({culprit.cascade}), but none was found")
     elif exited.signal is not None:
-        said.append(SIGNALS.get(exited.signal, ("nobody of ours ordered it", None))[0])
+        said.append(SIGNALS.get(exited.signal, ("", _UNORDERED, None))[1])
     elif exited.failure is not None and (meaning := blame(exited.failure.kind, exited.failure.message)[1]):
         said.append(meaning)
     return tuple(said)
@@ -165,7 +166,4 @@ def _folded(death: _Death) -> str:
 
 
 def _signal_name(number: int) -> str:
-    try:
-        return f"{names.Signals(number).name} (signal {number})"
-    except ValueError:
-        return f"signal {number}"
+    return f"{SIGNALS[number][0]} (signal {number})" if number in SIGNALS else f"signal {number}"

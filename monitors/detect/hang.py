@@ -33,6 +33,13 @@ HangConfig = LimitsConfig
 _STEP = PHASES.index(Phase.STEP)
 _ASIDE = tuple((PHASES.index(phase), phase) for phase in (Phase.SAVE, Phase.EVAL, Phase.DATA))
 _JUDGE_EVERY_S = 0.05
+_LOOK_AT = (0.3, 0.6)
+"""shares of a step's limit after which the process is looked at: twice, to see how much CPU it gets"""
+_STARVED_LOOKS_S = 0.1
+"""the kernel counts CPU time in 10 ms: looks closer than this tell nothing"""
+_STARVED_SHARE = 0.7
+_STARVED_PATIENCE = 4.0
+"""times the limit for a rank that is starved: on a machine with four times its load, steps take four times as long"""
 _SMALL_WORLD = 64
 """ranks; in larger worlds silent ranks must not each cause a look over all of them"""
 
@@ -50,16 +57,25 @@ class _Rank:
     spent_s: list[float] = field(default_factory=list)
     """per phase, when the phase last ended (for steps: when the last step ended)"""
     stepped_at: float | None = None
-    limit_s: float = float("inf")
     silent_s: float = 0.0
+    first_look: ProcessLooked | None = None
     process: ProcessLooked | None = None
-    looks_wanted_for: float = 0.0
-    """the `moved_at` for which a look was wanted"""
+    """first and newest look at the process since it last moved"""
+    looks_wanted: int = 0
+    """since it last moved"""
 
     @property
     def limit_phase(self) -> str:
         """The phase whose limit counts."""
         return FIRST_STEP if self.phase is Phase.STEP and self.step <= self.base_step else self.phase
+
+    @property
+    def is_starved(self) -> bool:
+        """It wants to run and does not get the CPU: the machine is overloaded, not the rank lost."""
+        first, last = self.first_look, self.process
+        if first is None or last is None or last.state != "R" or last.at - first.at < _STARVED_LOOKS_S:
+            return False
+        return last.cpu_s - first.cpu_s < _STARVED_SHARE * (last.at - first.at)
 
     def watched(self, at: float, limit_s: float) -> None:
         """The agent looked: the time since its last look counts, but for a pause of the agent itself."""
@@ -92,7 +108,7 @@ class Hang:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Ranks silent for half a step's limit: what the kernel says of them would help to name the culprit."""
+        """Ranks silent for a part of a step's limit: what the kernel says of them helps to name the culprit."""
         return tuple(sorted(self._suspects))
 
     def recall(self, rows: list[StepReported]) -> None:
@@ -168,9 +184,8 @@ class Hang:
         if rank.phase in STARTS and signal.phase not in STARTS:
             rank.base_step = self._restored.get(number, signal.step)
         rank.step, rank.phase, rank.moved_at = signal.step, signal.phase, signal.moved_at
-        rank.silent_s = 0.0
-        if rank.process is not None:
-            rank.process = None
+        rank.silent_s, rank.looks_wanted = 0.0, 0
+        rank.first_look = rank.process = None
         self._suspects.discard(number)
 
     def _learn(self, rank: _Rank, signal: RankProgress) -> None:
@@ -213,21 +228,24 @@ class Hang:
         if rank is None or signal.at <= rank.moved_at:
             return []
         rank.process = signal
+        rank.first_look = rank.first_look or signal
         return self._judge(signal.at) if rank.silent_s > 0 else []
 
     def _watched(self, number: int, rank: _Rank, at: float) -> list[Incident]:
-        limit_s = rank.limit_s = self._limits.limit(rank.limit_phase)
+        limit_s = self._limits.limit(rank.limit_phase)
         rank.watched(at, limit_s)
         if self._over or number in self._gone:
             return []
-        if rank.silent_s > self._limits.limit(Phase.STEP) / 2:
-            self._suspect(number, rank)
+        self._suspect(number, rank)
         stopped = rank.process is not None and rank.process.state == "T"
         return self._judge(at) if rank.silent_s > limit_s or stopped else []
 
     def _suspect(self, number: int, rank: _Rank) -> None:
-        if rank.looks_wanted_for != rank.moved_at and rank.phase not in STARTS and rank.phase is not Phase.DONE:
-            rank.looks_wanted_for = rank.moved_at
+        wanted = rank.looks_wanted
+        if wanted == len(_LOOK_AT) or rank.silent_s <= _LOOK_AT[wanted] * self._limits.limit(Phase.STEP):
+            return
+        if rank.phase not in STARTS and rank.phase is not Phase.DONE:
+            rank.looks_wanted += 1
             self._suspects.add(number)
 
     def _judge(self, at: float) -> list[Incident]:
@@ -251,13 +269,17 @@ class Hang:
                 phase=rank.phase,
                 moved_at=rank.moved_at,
                 silent_s=rank.silent_s,
-                over=rank.silent_s > self._limits.limit(rank.limit_phase),
+                over=self._is_over(rank),
                 process=rank.process,
             )
             for number, rank in self._ranks.items()
             if number not in self._gone
         ]
         return known if len(self._ranks.keys() | self._gone) >= self._size else []
+
+    def _is_over(self, rank: _Rank) -> bool:
+        patience = _STARVED_PATIENCE if rank.is_starved else 1.0
+        return rank.silent_s > patience * self._limits.limit(rank.limit_phase)
 
     def _incident(self, verdict: Verdict, at: float) -> Incident:
         culprit = verdict.culprit

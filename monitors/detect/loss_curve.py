@@ -135,8 +135,7 @@ class Curve:
         if self._spikes.suspected_for:
             return []
         self._calm.append(row)
-        reading = self._level.read(loss)
-        drifted = self._drift.see(loss, reading.sigma) if reading is not None else None
+        drifted = self._drift.see(loss, self._level) if self._level.is_known else None
         return [] if drifted is None else [self._drifted(drifted)]
 
     def _spiked(self, spike: Spike) -> list[Finding]:

@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import median
 
+from monitors.detect.loss_level import Level
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftConfig:
@@ -54,13 +56,13 @@ class Drift:
         """Rows since the loss has been suspicious; 0 when it is not."""
         return self._high_rows + self.config.rows - 1 if self._high_rows and not self._told else 0
 
-    def see(self, loss: float, sigma: float) -> Drifted | None:
-        """One normal loss and the noise of the curve. Returns once for each drift."""
+    def see(self, loss: float, level: Level) -> Drifted | None:
+        """One normal loss, and the level that knows the curve's noise. Returns once for each drift."""
         self._rows.append(loss)
         if len(self._rows) < self.config.rows:
             return None
         now = median(self._rows)
-        drifted = self._judge(now, sigma)
+        drifted = self._judge(now, level)
         self._medians.append(now)
         if self._first is None:
             self._first = now
@@ -74,11 +76,12 @@ class Drift:
         self._high_rows = 0
         self._told = False
 
-    def _judge(self, now: float, sigma: float) -> Drifted | None:
+    def _judge(self, now: float, level: Level) -> Drifted | None:
         config = self.config
         lowest = min(self._medians, default=now)
         lowest = lowest if self._first is None else min(lowest, self._first)
-        if now <= lowest + max(config.rise * abs(lowest), config.rise_sigmas * sigma):
+        rise = now - lowest
+        if not (rise > config.rise * abs(lowest) and rise > config.rise_sigmas * level.sigma):
             self._high_rows, self._told = 0, False
             return None
         self._high_rows += 1

@@ -38,49 +38,72 @@ class Reading:
     """One loss beside what was expected."""
 
     level: float
-    sigma: float
     excess: float
     """loss above the level"""
-    mild: bool
-    strong: bool
+    mild: bool = False
+    strong: bool = False
 
 
 class Level:
-    """The baseline of one loss curve. O(window) for each row."""
+    """The baseline of one loss curve. O(window) for each row; the noise is only looked at when a row is high."""
 
     def __init__(self, config: LevelConfig) -> None:
         self.config = config
         self._rows: deque[float] = deque(maxlen=config.level_rows)
         self._residuals: deque[float] = deque(maxlen=config.noise_rows)
+        self._median: float | None = None
+        self._spread: tuple[float, float] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Enough rows were seen to judge one."""
+        return len(self._residuals) >= self.config.noise_rows_min
 
     @property
     def has_zeros(self) -> bool:
         """Exact zeros are normal for this loss, or nothing is known yet."""
         return len(self._rows) < self.config.level_rows or 0.0 in self._rows
 
+    @property
+    def median(self) -> float:
+        """Of the last normal rows."""
+        if self._median is None:
+            self._median = median(self._rows)
+        return self._median
+
+    @property
+    def usual(self) -> float:
+        """Median residual: below 0 on the way down."""
+        return self._measured()[0]
+
+    @property
+    def sigma(self) -> float:
+        """Noise of one row, in units of the loss."""
+        return self._measured()[1]
+
     def read(self, loss: float) -> Reading | None:
         """Judge a loss; None while too few rows were seen."""
-        config = self.config
-        if len(self._rows) < config.level_rows or len(self._residuals) < config.noise_rows_min:
+        if not self.is_known:
             return None
-        level = median(self._rows)
-        usual, sigma = _spread(self._residuals)
-        # On the way down residuals are negative; that must not make a flat piece look high.
-        excess = loss - level - max(0.0, usual)
+        config, level = self.config, self.median
         floor = max(config.floor * abs(level), 1e-9)
+        if not loss - level > floor:
+            return Reading(level=level, excess=loss - level)
+        # On the way down residuals are negative; that must not make a flat piece look high.
+        excess = loss - level - max(0.0, self.usual)
         return Reading(
             level=level,
-            sigma=sigma,
             excess=loss - level,
-            mild=excess > max(config.mild_sigmas * sigma, floor),
-            strong=excess > max(config.strong_sigmas * sigma, floor),
+            mild=excess > max(config.mild_sigmas * self.sigma, floor),
+            strong=excess > max(config.strong_sigmas * self.sigma, floor),
         )
 
     def accept(self, loss: float) -> None:
         """This row is normal."""
         if len(self._rows) == self.config.level_rows:
-            self._residuals.append(loss - median(self._rows))
+            self._residuals.append(loss - self.median)
         self._rows.append(loss)
+        self._median = self._spread = None
 
     def relearn(self, losses: Iterable[float]) -> None:
         """Forget what was normal: these are."""
@@ -89,10 +112,11 @@ class Level:
         for loss in losses:
             self.accept(loss)
 
-
-def _spread(residuals: deque[float]) -> tuple[float, float]:
-    """Median and robust standard deviation, the larger of two: bimodal losses have a small MAD and wide shoulders."""
-    usual = median(residuals)
-    away = sorted(abs(residual - usual) for residual in residuals)
-    shoulder = away[int(0.9 * len(away))]
-    return usual, max(_MAD_TO_SIGMA * away[len(away) // 2], _Q90_TO_SIGMA * shoulder)
+    def _measured(self) -> tuple[float, float]:
+        """Median and robust deviation, the larger of two: bimodal losses have a small MAD and wide shoulders."""
+        if self._spread is None:
+            usual = median(self._residuals)
+            away = sorted([abs(residual - usual) for residual in self._residuals])
+            shoulder = away[int(0.9 * len(away))]
+            self._spread = usual, max(_MAD_TO_SIGMA * away[len(away) // 2], _Q90_TO_SIGMA * shoulder)
+        return self._spread

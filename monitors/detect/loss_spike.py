@@ -100,7 +100,7 @@ class Spikes:
         self._level = level
         self._long_rows = config.persist_rows * config.small_factor
         self._mild: deque[bool] = deque(maxlen=self._long_rows)
-        self._raised: deque[bool] = deque(maxlen=self._long_rows)
+        self._excess: deque[float] = deque(maxlen=self._long_rows)
         self._losses: deque[float] = deque(maxlen=self._long_rows)
         self._episode: _Episode | None = None
 
@@ -114,7 +114,7 @@ class Spikes:
         reading = self._level.read(loss)
         mild = reading is not None and reading.mild
         self._mild.append(mild)
-        self._raised.append(reading is not None and reading.excess > self.config.raised_sigmas * reading.sigma)
+        self._excess.append(0.0 if reading is None else reading.excess)
         self._losses.append(loss)
         if not mild:
             self._level.accept(loss)
@@ -128,21 +128,21 @@ class Spikes:
         return self._judge(self._episode)
 
     def _opens(self, reading: Reading) -> bool:
-        return reading.strong or self._persists(self.config.persist_rows)
+        return reading.strong or (reading.mild and self._persists(self.config.persist_rows))
 
     def _open(self, reading: Reading) -> _Episode:
         """Begin at the first of the raised rows that led here, one dip allowed: that is the onset."""
         rows, dips = 1, 0
-        for back, raised in enumerate(reversed(self._raised), start=1):
+        raised_from, sigma = self.config.raised_sigmas * self._level.sigma, self._level.sigma
+        for back, excess in enumerate(reversed(self._excess), start=1):
+            raised = excess > raised_from
             dips = 0 if raised else dips + 1
             rows = back if raised else rows
             if dips == 2:
                 break
         began = list(self._losses)[-rows:]
         hot = sum(list(self._mild)[-rows:-1])
-        return _Episode(
-            level=reading.level, sigma=reading.sigma, excess=[loss - reading.level for loss in began], hot_rows=hot
-        )
+        return _Episode(level=reading.level, sigma=sigma, excess=[loss - reading.level for loss in began], hot_rows=hot)
 
     def _judge(self, episode: _Episode) -> Spike | None:
         config = self.config

@@ -179,13 +179,33 @@ def test_looks_without_news_count_through_the_nodes_word() -> None:
     assert [i.kind for i in world.incidents] == [Kind.HANG]
 
 
-def test_a_long_look_is_wanted_once() -> None:
+def test_a_look_is_wanted_twice_in_each_stretch_of_silence() -> None:
     world = trained()
     for rank in world.ranks:
         rank.does(Phase.EVAL, world.now)
-    world.passes(1)
-    assert world.watch.looks == (0, 1)
-    world.kernel(0, "R")
-    world.kernel(1, "S")
+    for seconds in (0.6, 0.4):
+        world.passes(seconds)
+        assert world.watch.looks == (0, 1)
+        world.kernel(0, "R")
+        world.kernel(1, "S")
+        assert world.watch.looks == ()
     world.passes(100)
     assert world.watch.looks == ()
+    for rank in world.ranks:
+        rank.does(Phase.STEP, world.now)
+    world.passes(0.6)
+    assert world.watch.looks == (0, 1)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.2, 4.0, 4.5), (1.0, 1.0, 1.3)])
+def test_a_rank_that_gets_little_cpu_is_given_more_time(share: float, least: float, most: float) -> None:
+    world = trained()
+    began = world.now
+    for seconds in (0.4, 0.4):
+        world.passes(seconds)
+        world.kernel(0, "S")
+        world.kernel(1, "R", cpu_s=share * (world.now - began))
+    world.until_incident(10)
+    (hang,) = world.incidents
+    assert least <= hang.at - began <= most
+    assert hang.subject.rank == 1

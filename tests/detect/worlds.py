@@ -111,11 +111,11 @@ class World:
             self.look()
         return self.now - began
 
-    def kernel(self, rank: int, state: str, stack: tuple[str, ...] = ()) -> None:
+    def kernel(self, rank: int, state: str, stack: tuple[str, ...] = (), *, cpu_s: float = 1.0) -> None:
         """An agent looks at a process."""
         node = self.ranks[rank].node
         self.say(
-            ProcessLooked(at=self.now, node=node, world=self.world, rank=rank, state=state, cpu_s=1.0, stack=stack)
+            ProcessLooked(at=self.now, node=node, world=self.world, rank=rank, state=state, cpu_s=cpu_s, stack=stack)
         )
 
     def ends(self, rank: int, code: int | None = 0, signal: int | None = None) -> None:
