@@ -321,8 +321,7 @@ class Daemon:
         if all(known.run != run for known in self._journal.runs()):
             raise AskError("not_found", f"no run {run}: see `lastgood ls -a`")
         state = replayed(*self._journal.load(run))
-        live = self._assemble(run, self._spec(run), state)
-        return live
+        return self._assemble(run, self._spec(run), state)
 
     def _drill(self, run: str, drill: str, rank: int | None) -> dict[str, Any]:
         live = self._live(run)

@@ -84,7 +84,7 @@ def _ready(scene: Scene, home: Path, run: str) -> Callable[[dict[str, Any]], boo
     def ready(status: dict[str, Any]) -> bool:
         if status["state"] != "RUNNING" or status["step"] < scene.step:
             return False
-        return any(c["state"] in ("verified", "good") for c in contract.checkpoints(home, run))
+        return any(c["state"] in ("verified", "good") for c in contract.checkpoints(home, run)["checkpoints"])
 
     return ready
 

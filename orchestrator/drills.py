@@ -74,7 +74,7 @@ def _flip(home: Path, run: str) -> str:
     from jobs.checkpoint import damage
     from orchestrator.contract import checkpoints
 
-    restorable = [c for c in checkpoints(home, run) if c["state"] in ("verified", "good")]
+    restorable = [c for c in checkpoints(home, run)["checkpoints"] if c["state"] in ("verified", "good")]
     if not restorable:
         raise LookupError(f"{run} has no verified checkpoint yet: see `lastgood ckpt ls {run}`")
     newest = max(restorable, key=lambda c: (c["step"], c["world"]))

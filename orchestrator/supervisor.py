@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from monitors import signals as s
 from monitors.clock import Clock
 from orchestrator.core import actions, decide, events, invariants, worlds
-from orchestrator.core.state import ENDED, CheckpointState, Decision, State
+from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Ports, perform
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_EVERY = 50
-"""decisions between snapshots: a replay of 50 takes milliseconds"""
+SNAPSHOT_EVERY = 1000
+"""decisions between states that are kept for good; the newest one is always there"""
 LOOK_EVERY_S = 1.0
 
 
@@ -104,7 +104,8 @@ class RunLoop:
     def resume(self, event: events.SupervisorStarted) -> None:
         """Take the run over: order again what may not have been carried out, then go on."""
         assert self.state is not None
-        self._inbox.began(self.state.world, event.at)
+        trains = self.state.phase is not Phase.STARTING
+        self._inbox.adopted(self.state.world, event.at, speaks=self.state.entered, trains=trains)
         for event_id, index, action in self._journal.unmarked(self.run):
             self._perform(event_id, index, action)
         for save in self.state.checkpoints:
@@ -129,7 +130,7 @@ class RunLoop:
         self.state = decision.state
         if decision.reason:
             log.info("%s %s: %s", self.run, type(event).__name__, decision.reason)
-        self._follow(before, decision.state, event.at)
+        self._follow(before, decision.state)
         for index, action in enumerate(decision.actions):
             self._perform(event_id, index, action)
 
@@ -142,9 +143,9 @@ class RunLoop:
         invariants.check(before, event, decision)
         return decision
 
-    def _follow(self, before: State | None, after: State, at: float) -> None:
+    def _follow(self, before: State | None, after: State) -> None:
         if before is None or after.world != before.world:
-            self._inbox.began(after.world, at)
+            self._inbox.began(after.world, after.since)
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
         perform(self.run, action, self._ports, self.take)

@@ -1,0 +1,207 @@
+"""A real supervisor, real agents, real ranks, in a state folder of its own: what the end-to-end tests are written on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import registry
+from jobs.spec import Spec
+from monitors.signals import StepReported
+from orchestrator import contract
+from orchestrator.client import ask
+from orchestrator.drills import inject
+from orchestrator.home import Home
+from orchestrator.journal import Journal
+
+STEPS = 60
+SMALL = ("--dim", "64", "--layers", "2", "--seq", "64", "--batch", "4")
+"""a model whose step takes some milliseconds, so that what takes time is what is tested"""
+ENV = {"OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came out of a run, bit for bit."""
+
+    losses: dict[int, tuple[int, str]]
+    """step → (data index, loss in hexadecimal) as it counted in the end"""
+    repeats_differ: tuple[int, ...]
+    """steps that were computed more than once, with different results"""
+    weights: str
+    """digest"""
+
+
+def read(losses: Path, weights: Path) -> Trained:
+    """Read what the recipe wrote; a step computed again must come out the same unless the run was rewound."""
+    final: dict[int, tuple[int, str]] = {}
+    differ = set()
+    for line in losses.read_text().splitlines():
+        step, index, value = line.split()
+        new = (int(index), value)
+        if final.get(int(step), new) != new:
+            differ.add(int(step))
+        final[int(step)] = new
+    return Trained(losses=final, repeats_differ=tuple(sorted(differ)), weights=weights.read_text().strip())
+
+
+def undisturbed(folder: Path, *args: str, ranks: int = 2, skips: Sequence[tuple[int, int]] = ()) -> Trained:
+    """The same training under no supervision at all, from start to end."""
+    folder.mkdir()
+    command = [*gpt(folder), *args]
+    port = _free_port()
+    children = []
+    for rank in range(ranks):
+        env = {
+            **os.environ,
+            **ENV,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"),
+            "LASTGOOD_SKIPS": json.dumps(list(skips)),
+        }
+        log = (folder / f"rank{rank}.log").open("w")
+        children.append(
+            subprocess.Popen([sys.executable, "-P", *command], env=env, stdout=log, stderr=log, cwd=folder)
+        )
+    for rank, child in enumerate(children):
+        assert child.wait(timeout=180) == 0, (folder / f"rank{rank}.log").read_text()[-2000:]
+    return read(folder / "losses", folder / "weights")
+
+
+def gpt(folder: Path, *args: str, steps: int = STEPS) -> list[str]:
+    """The recipe's command, small, writing what it computes into a folder."""
+    out = ["--losses", str(folder / "losses"), "--weights", str(folder / "weights")]
+    return ["-m", "jobs.recipes.gpt", "--steps", str(steps), *SMALL, *out, *args]
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Lab:
+    """One state folder with its supervisor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self._runs: list[str] = []
+
+    def submit(self, command: Sequence[str], **spec: Any) -> str:
+        """Submit a run; returns its id."""
+        fields: dict[str, Any] = {
+            "name": "e2e",
+            "command": list(command),
+            "workdir": str(self.folder),
+            "ranks_per_node": 2,
+            "env": ENV,
+            "checkpoint": {"every_steps": 5, "probation_steps": 12, "keep": 3},
+            **spec,
+        }
+        body = Spec.model_validate(fields).model_dump(mode="json")
+        run = str(ask(self.home, {"ask": "submit", "spec": body, "yaml": ""}, start=True)["run"])
+        self._runs.append(run)
+        return run
+
+    def status(self, run: str) -> dict[str, Any]:
+        """What `lastgood status --json` prints."""
+        return contract.status(self.home, run)
+
+    def incidents(self, run: str) -> list[dict[str, Any]]:
+        """What `lastgood incident ls --json` prints."""
+        found: list[dict[str, Any]] = contract.incidents(self.home, run)["incidents"]
+        return found
+
+    def checkpoints(self, run: str) -> list[dict[str, Any]]:
+        """What `lastgood ckpt ls --json` prints."""
+        found: list[dict[str, Any]] = contract.checkpoints(self.home, run)["checkpoints"]
+        return found
+
+    def skips(self, run: str) -> list[tuple[int, int]]:
+        """Windows of data that the newest world was told never to feed."""
+        with Journal(Home(self.home).journal, read_only=True) as journal:
+            state, _ = journal.load(run)
+        assert state is not None
+        return list(state.skips)
+
+    def rows(self, run: str) -> list[StepReported]:
+        """Every step that was heard of, by world."""
+        with Journal(Home(self.home).journal, read_only=True) as journal:
+            return journal.rows(run)
+
+    def wait(self, run: str, until: Callable[[dict[str, Any]], bool], *, within_s: float = 120.0) -> dict[str, Any]:
+        """Poll the status until it holds; a run that ends before it does is a failure of the test."""
+        deadline = time.monotonic() + within_s
+        while True:
+            status = self.status(run)
+            if until(status):
+                return status
+            ended = status["exit_code"] != contract.NOT_FINISHED
+            assert not ended, f"{run} ended: {status}\n{self.told(run)}"
+            assert time.monotonic() < deadline, f"{run}: not within {within_s} s: {status}\n{self.told(run)}"
+            time.sleep(0.05)
+
+    def reach(self, run: str, step: int, **wait: Any) -> dict[str, Any]:
+        """Wait until the run trains beyond a step with a checkpoint to fall back to."""
+
+        def there(status: dict[str, Any]) -> bool:
+            return bool(status["state"] == "RUNNING" and status["step"] >= step and self.restorable(run))
+
+        return self.wait(run, there, **wait)
+
+    def restorable(self, run: str) -> list[dict[str, Any]]:
+        """Checkpoints that a crash may resume from."""
+        return [c for c in self.checkpoints(run) if c["state"] in ("verified", "good")]
+
+    def finish(self, run: str, **wait: Any) -> dict[str, Any]:
+        """Wait for the end; it must be a success."""
+        status = self.wait(run, lambda s: bool(s["exit_code"] != contract.NOT_FINISHED), **wait)
+        assert status["state"] == "SUCCEEDED", f"{status}\n{self.told(run)}"
+        return status
+
+    def drill(self, run: str, name: str, rank: int = 0) -> str:
+        """Inject a fault."""
+        return inject(self.home, run, name, rank)
+
+    def supervisor_pid(self) -> int:
+        """The process that supervises now."""
+        return int(json.loads((self.home / "supervisor.json").read_text())["pid"])
+
+    def told(self, run: str) -> str:
+        """The story and the end of the supervisor's log, for a failure's message."""
+        story = "\n".join(s["text"] for s in contract.story(self.home, run)["sentences"])
+        log = self.home / "supervisor.log"
+        tail = log.read_text()[-3000:] if log.exists() else "no supervisor.log"
+        return f"{story}\n--- supervisor.log\n{tail}"
+
+    def close(self) -> None:
+        """End everything that was started here, and make sure."""
+        (self.home / "supervisor.off").touch()
+        if (self.home / "supervisor.json").exists():
+            _end(self.supervisor_pid())
+        for run in self._runs:
+            for attempt in sorted((self.home / "runs" / run / "attempts").glob("[0-9]*")):
+                assert not registry.end(self.home, run, int(attempt.name)), f"{run}: processes are left"
+
+
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,49 @@
+"""For each fault: the run finishes, untouched, and what it trained is bit-identical to an undisturbed run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab import STEPS, Lab, gpt, read, undisturbed
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+
+
+def kinds(lab: Lab, run: str) -> list[str]:
+    """What was concluded, in order."""
+    return [incident["kind"] for incident in lab.incidents(run)]
+
+
+@pytest.mark.parametrize(
+    ("drill", "rank", "kind"),
+    [
+        ("kill", 1, "worker_killed"),
+        ("exception", 1, "worker_exception"),
+        ("stop", 1, "hang"),
+        ("spin", 0, "hang"),
+        ("nan", 1, "nonfinite_loss"),
+    ],
+)
+def test_a_fault_costs_steps_and_changes_nothing(
+    lab: Lab, reference: Path, drill: str, rank: int, kind: str
+) -> None:
+    run = lab.submit(gpt(lab.folder))
+    lab.reach(run, 35)
+    lab.drill(run, drill, rank)
+    lab.finish(run)
+    trained, expected = read(lab.folder / "losses", lab.folder / "weights"), read(reference / "losses", reference / "weights")
+    assert kinds(lab, run) == [kind]
+    incident = lab.incidents(run)[0]
+    assert incident["subject"]["rank"] == rank
+    assert trained.losses == expected.losses
+    assert trained.weights == expected.weights
+    assert len(trained.losses) == STEPS
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    undisturbed(folder)
+    return folder

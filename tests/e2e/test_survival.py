@@ -1,0 +1,95 @@
+"""Killing the supervisor never stops training; killing an agent leaves nothing behind; a stop saves first."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from lab import STEPS, Lab, gpt, read, undisturbed
+
+from jobs import registry
+from orchestrator.client import ask
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+
+
+def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab, request: pytest.FixtureRequest) -> None:
+    kills = 50 if "soak" in (request.config.getoption("-m") or "") else 6
+    _kill_the_supervisor(lab, kills=kills)
+
+
+def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
+    rng = random.Random(7)
+    steps = 40 + kills * 25
+    run = lab.submit(gpt(lab.folder, "--steps", str(steps)))
+    lab.reach(run, 5)
+    for _ in range(kills):
+        time.sleep(rng.uniform(0.0, 1.0))
+        pid = lab.supervisor_pid()
+        os.kill(pid, signal.SIGKILL)
+        lab.wait(run, lambda _, pid=pid: lab.supervisor_pid() != pid, within_s=10)
+    lab.finish(run)
+    found = [i["kind"] for i in lab.incidents(run)]
+    assert set(found) <= {"supervisor_restarted"}, lab.told(run)
+    status = lab.status(run)
+    assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0), "a world was started anew"
+    trained = read(lab.folder / "losses", lab.folder / "weights")
+    assert sorted(trained.losses) == list(range(1, steps + 1))
+    assert len((lab.folder / "losses").read_text().splitlines()) == steps, "a step was trained twice"
+    times = [row.at for row in lab.rows(run)]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert max(gaps) < 1.0, f"training paused for {max(gaps):.2f} s"
+
+
+def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder))
+    lab.reach(run, 35)
+    lab.drill(run, "agent")
+    lab.finish(run)
+    assert [i["kind"] for i in lab.incidents(run)] == ["agent_lost"]
+    assert lab.status(run)["attempt"] == 2
+    assert not registry.marked(run, 1)
+    expected = undisturbed(lab.folder / "undisturbed")
+    trained = read(lab.folder / "losses", lab.folder / "weights")
+    assert (trained.losses, trained.weights) == (expected.losses, expected.weights)
+
+
+def test_a_stopped_run_has_saved_and_resumes_where_it_was(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder, steps=200))
+    lab.reach(run, 20)
+    ask(lab.home, {"ask": "stop", "run": run, "by": "the test"}, start=False)
+    stopped = lab.wait(run, lambda s: bool(s["state"] == "STOPPED"))
+    assert stopped["exit_code"] == 103
+    newest = max(c["step"] for c in lab.checkpoints(run))
+    assert newest == stopped["step"], "the last step was not saved"
+    ask(lab.home, {"ask": "resume", "run": run, "by": "the test"}, start=True)
+    lab.reach(run, newest + 5)
+    first = min(row.step for row in lab.rows(run) if row.world == 2)
+    assert first == newest + 1
+    assert lab.incidents(run) == []
+
+
+def test_two_nodes_of_two_ranks_survive_the_loss_of_a_rank(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder), nodes=2, ranks_per_node=2)
+    lab.reach(run, 20)
+    lab.drill(run, "kill", 3)
+    lab.finish(run)
+    incidents = lab.incidents(run)
+    assert [(i["kind"], i["subject"]["node"], i["subject"]["rank"]) for i in incidents] == [("worker_killed", 1, 3)]
+    expected = undisturbed(lab.folder / "undisturbed", ranks=4)
+    trained = read(lab.folder / "losses", lab.folder / "weights")
+    assert (trained.losses, trained.weights) == (expected.losses, expected.weights)
+    assert len(trained.losses) == STEPS
+
+
+def test_an_unmodified_script_is_watched_and_restarted(lab: Lab) -> None:
+    command = ["-m", "jobs.recipes.plain", "--steps", "60", "--folder", str(lab.folder / "own")]
+    run = lab.submit(command, progress={"pattern": r"step (?P<step>\d+) loss (?P<loss>\S+)"})
+    lab.wait(run, lambda s: bool(s["state"] == "RUNNING" and s["step"] >= 20))
+    lab.drill(run, "kill", 1)
+    lab.finish(run)
+    assert [i["kind"] for i in lab.incidents(run)] == ["worker_killed"]
+    assert lab.status(run)["step"] == 60
