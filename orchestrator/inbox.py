@@ -7,19 +7,21 @@ until it is true of the whole world.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from statistics import median
 
-from monitors.watch import Watch
-
 from monitors import signals as s
 from monitors.incidents import Incident, Kind
+from monitors.watch import Watch
 from orchestrator.core import events as e
 
 PROGRESS_EVERY_S = 1.0
 """how often progress becomes an event: often enough for a ledger to the second, too rare to fill a journal"""
 QUIET_START_S = 30.0
 """a script that moves for this long without a step or the SDK speaks of no steps: its movement is its progress"""
+_BEFORE_ENTRY = frozenset({s.Phase.STARTING})
+_BEFORE_STEPS = frozenset({s.Phase.STARTING, s.Phase.RESTORING})
 ROWS_KEPT = 64
 """step times for the median"""
 
@@ -28,9 +30,15 @@ ROWS_KEPT = 64
 class _World:
     number: int = 0
     began: float = 0.0
+    speaks: bool = False
+    """its ranks use the SDK"""
     progress: dict[int, s.RankProgress] = field(default_factory=dict)
     entered: set[int] = field(default_factory=set)
     restored: dict[int, s.RankRestored] = field(default_factory=dict)
+    told_entered: bool = False
+    told_restored: bool = False
+    base_step: int | None = None
+    """where it began: the step restored, or the first one heard when a supervisor before us heard the restore"""
     told_step: int = -1
     told_at: float = 0.0
 
@@ -53,6 +61,15 @@ class Inbox:
         if world > self._world.number:
             self._world = _World(number=world, began=at)
             self._watch.world_began(world, at)
+
+    def adopted(self, world: int, at: float, *, speaks: bool, trains: bool) -> None:
+        """A supervisor before us ordered this world, and heard of it what will not be said again.
+
+        `speaks`: worlds of this run use the SDK; `trains`: this one took its first step.
+        """
+        self.began(world, at)
+        self._world.speaks = speaks
+        self._world.told_entered = self._world.told_restored = trains
 
     @property
     def deadline(self) -> float | None:
@@ -90,7 +107,7 @@ class Inbox:
         ]
 
     def _speaks_of_steps(self) -> bool:
-        return bool(self._world.entered) or self._world.told_step != 0
+        return self._world.speaks or self._world.told_step != 0
 
     def _facts(self, signal: s.Signal) -> list[e.Event]:
         match signal:
@@ -122,39 +139,56 @@ class Inbox:
 
     def _entered(self, signal: s.RankEntered) -> list[e.Event]:
         world = self._world
-        if signal.world != world.number or signal.rank in world.entered:
+        if signal.world != world.number:
             return []
+        world.speaks = True
         world.entered.add(signal.rank)
-        whole = len(world.entered) == self._ranks
-        return [e.WorldEntered(at=signal.at, world=world.number)] if whole else []
+        return self._milestones(signal.at)
 
     def _restored(self, signal: s.RankRestored) -> list[e.Event]:
         world = self._world
-        if signal.world != world.number or signal.rank in world.restored:
+        if signal.world != world.number:
             return []
-        world.restored[signal.rank] = signal
-        if len(world.restored) != self._ranks:
-            return []
-        self._watch.rewound(signal.step)
-        return [e.WorldRestored(at=signal.at, world=world.number, checkpoint=signal.checkpoint, step=signal.step)]
+        world.speaks = True
+        world.restored.setdefault(signal.rank, signal)
+        return self._milestones(signal.at)
+
+    def _milestones(self, at: float) -> list[e.Event]:
+        """What every rank has reached by now, by its own word or because it is already past it."""
+        world, found = self._world, list[e.Event]()
+        if not world.told_entered and world.entered and self._all_past(world.entered, _BEFORE_ENTRY):
+            world.told_entered = True
+            found.append(e.WorldEntered(at=at, world=world.number))
+        if not world.told_restored and world.restored and self._all_past(world.restored, _BEFORE_STEPS):
+            world.told_restored = True
+            one = next(iter(world.restored.values()))  # a restore is collective: all ranks hold the same
+            world.base_step = one.step
+            self._watch.rewound(one.step)
+            found.append(e.WorldRestored(at=at, world=world.number, checkpoint=one.checkpoint, step=one.step))
+        return found
+
+    def _all_past(self, said: Container[int], before: frozenset[s.Phase]) -> bool:
+        seen = self._world.progress
+        return all(rank in said or (rank in seen and seen[rank].phase not in before) for rank in range(self._ranks))
 
     def _progress(self, signal: s.RankProgress) -> list[e.Event]:
         world = self._world
         if signal.world != world.number:
             return []
         world.progress[signal.rank] = signal
+        reached = [] if world.told_entered and world.told_restored else self._milestones(signal.at)
         step = self._common_step(signal.at)
         if step is None:
-            return []
+            return reached
         first = world.told_step < 0
         if not first and (signal.at - world.told_at < PROGRESS_EVERY_S or not self._moved()):
-            return []
-        return [self._tell(step, signal.at)]
+            return reached
+        return [*reached, self._tell(step, signal.at)]
 
     def _common_step(self, at: float) -> int | None:
         """The last step that every rank finished in this world; None while there is none."""
         world = self._world
-        if world.entered:
+        if world.speaks:
             return self._common_sdk_step()
         steps = [p.step for p in world.progress.values()]
         if max(steps) > 0:  # read from logs: often only one rank writes any
@@ -164,10 +198,12 @@ class Inbox:
 
     def _common_sdk_step(self) -> int | None:
         world = self._world
-        if len(world.progress) < self._ranks or len(world.restored) < self._ranks:
+        if len(world.progress) < self._ranks or any(p.phase in _BEFORE_STEPS for p in world.progress.values()):
             return None
         step = min(p.step for p in world.progress.values())
-        return step if step > world.restored[0].step else None
+        if world.base_step is None:
+            world.base_step = step
+        return step if step > world.base_step else None
 
     def _moved(self) -> bool:
         return any(p.moved_at > self._world.told_at for p in self._world.progress.values())

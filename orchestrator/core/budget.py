@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.detect.crash_loop import repeats
-
 from monitors.incidents import Incident, Kind
 from orchestrator.core.policy import Response, Rung
 from orchestrator.core.state import State, Strike
@@ -36,6 +35,14 @@ def struck(state: State, incident: Incident, at: float) -> State:
 def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
     """Strikes of a kind since which the run has not proved itself."""
     return tuple(s for s in state.strikes if s.kind is kind and s.best_step > state.best_step)
+
+
+def rewound(state: State, best_step: int) -> State:
+    """The run's best step, taken back; strikes that it had proved itself beyond stay forgiven."""
+    if best_step >= state.best_step:
+        return state
+    strikes = tuple(replace(s, best_step=0) if s.best_step <= state.best_step else s for s in state.strikes)
+    return replace(state, best_step=best_step, strikes=strikes)
 
 
 def spent(state: State, kind: Kind, at: float) -> bool:

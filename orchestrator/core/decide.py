@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.incidents import Blame, Incident, Kind, Subject
-from orchestrator.core import checkpoints, worlds
+from orchestrator.core import budget, checkpoints, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
     Alert,
     EndAttempt,
     InjectFault,
+    StartWorld,
     StopAfterStep,
     StopWorld,
     VerifyCheckpoint,
 )
 from orchestrator.core.policy import Rung, Severity
-from orchestrator.core.recover import on_incident
-from orchestrator.core.state import ENDED, Checkpoint, Decision, Phase, Recovery, State
+from orchestrator.core.recover import hold, on_incident, unrestorable
+from orchestrator.core.state import ENDED, Checkpoint, CheckpointState, Decision, Phase, Recovery, State, Taint
 
 LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
 ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
@@ -40,6 +41,7 @@ def begin(event: e.RunSubmitted) -> Decision:
         phase=Phase.LAUNCHING,
         reason="",
         since=event.at,
+        now=event.at,
         skips=event.plan.skips,
         heard=event.at,
     )
@@ -49,6 +51,11 @@ def begin(event: e.RunSubmitted) -> Decision:
 
 def decide(state: State, event: e.Event) -> Decision:
     """The next state, what to do, and why."""
+    if event.at > state.now:
+        state = replace(state, now=event.at)
+    elif event.at < state.now:
+        # Old news, kept by an agent while nobody heard it: what it leads to begins now, and so do the waits for that.
+        event = replace(event, at=state.now)
     match event:
         case e.RunSubmitted():
             return Decision(state=state, reason="submitted before: nothing to do")
@@ -79,13 +86,12 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     if first:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
-    deadline = event.at + state.plan.unheard_s if state.phase is Phase.TRAINING else state.deadline
     state = replace(
         state,
         step=max(state.step, event.step),
         best_step=max(state.best_step, event.step),
-        heard=event.at,
-        deadline=deadline,
+        heard=max(state.heard, event.at),
+        deadline=_heard_deadline(state, event.at),
         nagged=0 if state.phase is Phase.TRAINING else state.nagged,
     )
     state = checkpoints.promote(state, event.suspect_since)
@@ -93,6 +99,13 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     state = replace(state, open=tuple(o for o in state.open if o.id not in over))
     reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""
     return Decision(state=state, actions=checkpoints.surplus(state), reason=reason, closed=over)
+
+
+def _heard_deadline(state: State, at: float) -> float | None:
+    """Progress puts off the page for silence; it neither shortens a wait (old news) nor puts off the end of a world."""
+    if state.phase is not Phase.TRAINING or state.deadline is None or state.stopped == worlds.all_nodes(state):
+        return state.deadline
+    return max(state.deadline, at + state.plan.unheard_s)
 
 
 def _over(kind: Kind, until_step: int, state: State) -> bool:
@@ -104,15 +117,13 @@ def _over(kind: Kind, until_step: int, state: State) -> bool:
 def _attempt(
     state: State, event: e.AgentJoined | e.AgentGone | e.Launched | e.LaunchFailed | e.AttemptEnded
 ) -> Decision:
-    if event.attempt != state.attempt or state.phase in ENDED:
+    if event.attempt != state.attempt or state.phase in ENDED or worlds.attempt_is_over(state):
         return Decision(state=state, reason=f"attempt {event.attempt} is over: ignored")
     match event:
         case e.AgentJoined():
             return _joined(state, event)
-        case e.AgentGone() if state.phase in ENDING_ATTEMPT:
-            return Decision(state=state, reason=f"the agent of node {event.node} has left, as ordered")
         case e.AgentGone():
-            return on_incident(state, _agent_lost(state, event), event.at)
+            return _agent_gone(state, event)
         case e.Launched():
             return Decision(state=state, reason=f"attempt {event.attempt} is with the scheduler")
         case e.LaunchFailed():
@@ -131,14 +142,22 @@ def _joined(state: State, event: e.AgentJoined) -> Decision:
     )
     state = replace(state, open=tuple(o for o in state.open if o.id not in unseen))
     if state.phase is Phase.LAUNCHING and state.joined == worlds.all_nodes(state):
-        state, actions = worlds.start_world(state, event.at, "all agents are here")
-        return Decision(state=state, actions=actions, reason=state.reason, closed=unseen)
+        move = worlds.start_world(state, event.at, "all agents are here")
+        return replace(_moved(state, move, event.at, "all agents are here"), closed=unseen)
     reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
     return Decision(state=state, reason=reason, closed=unseen)
 
 
+def _agent_gone(state: State, event: e.AgentGone) -> Decision:
+    if len(set(event.witnesses)) < 2:
+        return Decision(state=state, reason=f"the agent of node {event.node} is not seen; a death needs two witnesses")
+    state = replace(state, joined=tuple(n for n in state.joined if n != event.node))
+    if state.phase in ENDING_ATTEMPT:
+        return Decision(state=state, reason=f"the agent of node {event.node} has left, as ordered")
+    return on_incident(state, _agent_lost(state, event), event.at)
+
+
 def _agent_lost(state: State, event: e.AgentGone) -> Incident:
-    assert len(event.witnesses) >= 2, "a death needs two witnesses"
     return Incident(
         kind=Kind.AGENT_LOST,
         at=event.at,
@@ -154,7 +173,7 @@ def _launch_failed(state: State, at: float, why: str) -> Incident:
     return Incident(
         kind=Kind.LAUNCH_FAILED,
         at=at,
-        onset=state.since,
+        onset=min(at, state.since),
         world=state.world,
         blame=Blame.SCHEDULER,
         evidence=(why,),
@@ -205,10 +224,12 @@ def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinishe
 
 
 def _restored(state: State, event: e.WorldRestored) -> Decision:
+    if state.phase is not Phase.STARTING:
+        return Decision(state=state)  # old news
     recovery = state.recovery
-    rewound = recovery is not None and recovery.good_only
-    best_step = event.step if rewound else state.best_step
-    state = replace(state, step=event.step, best_step=max(best_step, event.step), heard=event.at)
+    if recovery is not None and recovery.good_only:
+        state = budget.rewound(state, event.step)
+    state = replace(state, step=event.step, best_step=max(state.best_step, event.step), heard=event.at)
     reason = f"restored step {event.step} from {event.checkpoint}" if event.checkpoint else "started fresh"
     return Decision(state=state, reason=reason)
 
@@ -225,13 +246,22 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
         case Phase.STARTING | Phase.TRAINING:
             state, actions = replace(state, deadline=at + UNEXPLAINED_S), ()
         case Phase.STOPPING_WORLD:
-            state, actions = worlds.after_world(state, at)
+            return _moved(state, worlds.after_world(state, at), at, f"no worker of world {event.world} is left")
         case Phase.STOPPING:
             order = EndAttempt(attempt=state.attempt, why=state.reason)
             state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (order,)
         case _:
             return Decision(state=state)
     return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
+
+
+def _moved(before: State, move: worlds.Move, at: float, reason: str) -> Decision:
+    """The move, unless it begins a world that would throw the run away."""
+    state, actions = move
+    begins = any(isinstance(action, StartWorld) for action in actions)
+    if begins and (why := unrestorable(before, before.recovery)):
+        return hold(before, at, f"{before.reason}; {why}")
+    return Decision(state=state, actions=actions, reason=reason)
 
 
 def _checkpoint(
@@ -260,10 +290,20 @@ def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
         bytes=event.bytes,
         path=event.path,
     )
-    state = checkpoints.add(state, save)
+    state = replace(checkpoints.add(state, save), entered=True)
     healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
     state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
-    return Decision(state=state, actions=(VerifyCheckpoint(checkpoint=save.name),), closed=healed)
+    return Decision(state=state, actions=_first_order(state, save.name), closed=healed)
+
+
+def _first_order(state: State, name: str) -> tuple[Action, ...]:
+    """Read a new save back, unless it comes so late that it is not kept; one heard of before was ordered before."""
+    if unwanted := tuple(order for order in checkpoints.surplus(state) if order.checkpoint == name):
+        return unwanted
+    unread = (CheckpointState.COMMITTED, CheckpointState.TAINTED)
+    if any(c.name == name and c.state in unread for c in state.checkpoints):
+        return (VerifyCheckpoint(checkpoint=name),)
+    return ()
 
 
 def _time_passed(state: State, at: float) -> Decision:
@@ -277,8 +317,7 @@ def _time_passed(state: State, at: float) -> Decision:
         case Phase.STARTING | Phase.TRAINING:
             return _world_silent(state, at)
         case Phase.BACKING_OFF:
-            state, actions = worlds.after_back_off(state, at)
-            return Decision(state=state, actions=actions, reason=f"waited long enough: {state.reason}")
+            return _moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
         case Phase.STOPPING:
             return _stop_harder(state, at)
         case _:
@@ -289,6 +328,9 @@ def _world_silent(state: State, at: float) -> Decision:
     if state.stopped == worlds.all_nodes(state):
         why = "every worker is gone and none said why"
         return on_incident(state, _stalled(state, at, Kind.WORKER_EXCEPTION, why), at)
+    unseen = [o.incident.subject.node for o in state.open if o.incident.kind is Kind.NODE_UNSEEN]
+    if state.phase is Phase.STARTING and unseen:
+        return _nag(state, at, f"no first step heard, nor anything of nodes {unseen}; what cannot be seen is not ended")
     if state.phase is Phase.STARTING:
         why = f"world {state.world} did not take a step within {state.plan.start_timeout_s:.0f} s"
         return on_incident(state, _stalled(state, at, Kind.START_STALLED, why), at)
@@ -377,6 +419,9 @@ def _resume(state: State, event: e.ResumeRequested) -> Decision:
     below = None if event.from_step is None else event.from_step + 1
     reason = f"resumed by {event.by}"
     closed = tuple(o.id for o in state.open)
+    if below is not None:  # nothing later is to be trusted, by this world or by any after it
+        mark = Taint(world=state.world, onset=event.at, step=below)
+        state = replace(checkpoints.taint(state, mark), best_step=min(state.best_step, below - 1))
     state = replace(
         state,
         strikes=(),  # a person looked: the ladders begin anew
@@ -398,8 +443,11 @@ def _drill(state: State, event: e.DrillRequested) -> Decision:
 
 
 def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
-    if event.last_alive is None or state.phase in ENDED:
+    if state.phase in ENDED:
         return Decision(state=state)
+    state = _waiting_anew(state, event.at)
+    if event.last_alive is None:
+        return Decision(state=state, actions=worlds.outstanding(state))
     incident = Incident(
         kind=Kind.SUPERVISOR_RESTARTED,
         at=event.at,
@@ -410,3 +458,13 @@ def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
     )
     decision = on_incident(state, incident, event.at)
     return replace(decision, actions=(*decision.actions, *worlds.outstanding(decision.state)))
+
+
+def _waiting_anew(state: State, at: float) -> State:
+    """Nobody listened while the supervisor was away, so that silence says nothing: every wait begins again."""
+    wait_s = worlds.wait_s(state, state.phase)
+    if wait_s is None or state.deadline is None:
+        return state
+    if state.phase in LIVE and state.stopped == worlds.all_nodes(state):
+        wait_s = UNEXPLAINED_S
+    return replace(state, deadline=max(state.deadline, at + wait_s))

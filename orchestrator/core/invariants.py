@@ -8,6 +8,7 @@ from orchestrator.core.policy import Rung
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 
 ANSWERED = frozenset({Phase.HELD, Phase.HOLDING})
+"""phases that answer a budget which is spent"""
 
 
 class InvariantBroken(AssertionError):
@@ -18,8 +19,8 @@ def check(before: State | None, event: events.Event, decision: Decision) -> None
     """Raise InvariantBroken when the decision breaks one of the invariants (their numbers are in ARCHITECTURE.md)."""
     after = decision.state
     _one_world(before, event, decision)
-    _trusted_resume(after, decision)
-    _budgets(after)
+    _trusted_resume(before, decision)
+    _budgets(before, after)
     _nothing_unseen_is_killed(event, decision)
     _never_stuck(after)
     if before is not None:
@@ -46,11 +47,15 @@ def _one_world(before: State | None, event: events.Event, decision: Decision) ->
             _require(ended and action.attempt == before.attempt + 1, "1: two attempts", before.phase, action)
 
 
-def _trusted_resume(after: State, decision: Decision) -> None:
+def _trusted_resume(before: State | None, decision: Decision) -> None:
     """2: never from a checkpoint that is uncommitted, unverified, or was saved inside a tainted interval."""
+    after = decision.state
     known = {c.name: c for c in after.checkpoints}
     for action in decision.actions:
         if not isinstance(action, StartWorld):
+            continue
+        if before is not None and action.world == before.world:
+            _require(action.candidates == before.candidates, "2: a repeated order differs", action, before.candidates)
             continue
         for name in action.candidates:
             save = known.get(name)
@@ -60,9 +65,10 @@ def _trusted_resume(after: State, decision: Decision) -> None:
             _require(not checkpoints.tainted(save, after.taints), "2: saved inside a fault", save, after.taints)
 
 
-def _budgets(after: State) -> None:
+def _budgets(before: State | None, after: State) -> None:
     """3: no kind strikes more often than its runbook allows without the run being held."""
-    if after.phase in ANSWERED or not after.strikes:
+    struck = before is not None and after.strikes[-1:] != before.strikes[-1:]
+    if not struck or after.phase in ANSWERED or not after.strikes:
         return
     newest = after.strikes[-1]
     response = after.policy.responses[newest.kind]
@@ -77,7 +83,7 @@ def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
         _require(len(set(event.witnesses)) >= 2, "5: one witness", event)
     if isinstance(event, events.IncidentDetected):
         response = decision.state.policy.responses[event.incident.kind]
-        if response.witnesses > len(event.incident.evidence) or response.ladder == (Rung.OBSERVE,):
+        if response.witnesses > len(set(event.incident.evidence)) or response.ladder == (Rung.OBSERVE,):
             _require(not destructive, "5: killed without witnesses", event, destructive)
 
 

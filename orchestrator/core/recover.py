@@ -10,22 +10,29 @@ from orchestrator.core.actions import Action, Alert
 from orchestrator.core.policy import Paging, Response, Rung, Severity
 from orchestrator.core.state import ENDED, Decision, Opened, Phase, Recovery, State, Taint
 
-RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING})
+RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING, Phase.LAUNCHING})
+"""the newest world is being ended, or is gone and the next not begun"""
 ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 """kinds that no new world inside the same attempt can answer"""
+LASTING = frozenset({Kind.SAVE_FAILED, Kind.NODE_UNSEEN})
+"""observed kinds that stay open until their own end is seen"""
 
 
 def on_incident(state: State, incident: Incident, at: float) -> Decision:
     """Open the incident and answer it; a victim of a fault already being answered is folded into it."""
     if state.phase in ENDED:
         return Decision(state=state, reason=f"{incident.kind} noted: the run has ended")
+    if incident.world > state.world:
+        return Decision(state=state, reason=f"{incident.kind} of a world that was never ordered: ignored")
+    if any(_same(o.incident, incident) for o in state.open):
+        return Decision(state=state, reason=f"{incident.kind}: known and not over")
     if budget.loops(state, incident):
         incident = replace(incident, kind=Kind.CRASH_LOOP)
     response = state.policy.responses[incident.kind]
+    state = _tainted(state, incident, response)
     if _is_victim(state, incident, response):
         return Decision(state=state, reason=f"{incident.kind} folded into the fault being answered")
-    state = _tainted(state, incident, response)
     if incident.world == state.world:
         # Progress is heard about once a second; the incident knows the last step better.
         state = replace(state, best_step=max(state.best_step, incident.step))
@@ -37,6 +44,11 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
     return _answered(state, budget.struck(state, incident, at), opened, backoff_s, at)
 
 
+def _same(known: Incident, incident: Incident) -> bool:
+    """A fault that lasts was concluded once more: another supervisor, another silence."""
+    return incident.kind in LASTING and known.kind is incident.kind and known.subject.node == incident.subject.node
+
+
 def _is_victim(state: State, incident: Incident, response: Response) -> bool:
     """A fault of a world that is already being ended is its consequence, unless it says more than the cause did."""
     if incident.kind is Kind.SAVE_FAILED and state.phase in RECOVERING:
@@ -44,13 +56,13 @@ def _is_victim(state: State, incident: Incident, response: Response) -> bool:
     if response.ladder == (Rung.OBSERVE,):
         return False
     if incident.kind in WHOLE_ATTEMPT:
-        return state.phase is Phase.RELAUNCHING
+        return state.phase is Phase.RELAUNCHING or worlds.attempt_is_over(state)
     if incident.world < state.world:
         return True
     if state.phase not in RECOVERING:
         return False
     known = state.recovery
-    return not (response.taints and known is not None and known.rung is Rung.RESTART)
+    return not (response.taints and known is not None and not known.good_only)
 
 
 def _tainted(state: State, incident: Incident, response: Response) -> State:
@@ -71,19 +83,20 @@ def _rung(state: State, incident: Incident, at: float) -> tuple[Rung, float]:
 
 
 def _opened(state: State, incident: Incident, rung: Rung, response: Response) -> Opened:
-    until = 0 if rung is Rung.OBSERVE else budget.settled_step(state, response)
+    until = 0 if rung is Rung.OBSERVE and incident.kind not in LASTING else budget.settled_step(state, response)
     return Opened(id=f"i{state.incidents + 1}", incident=incident, rung=rung, until_step=until)
 
 
 def _noted(state: State, opened: Opened, response: Response) -> Decision:
     """Nothing is changed; a kind that stays wrong stays open until its own end is seen."""
     kind = opened.incident.kind
-    lasting = kind in (Kind.SAVE_FAILED, Kind.NODE_UNSEEN)
+    lasting = kind in LASTING
     closed = () if lasting else (opened.id,)
     if not lasting:
         state = replace(state, open=tuple(o for o in state.open if o.id != opened.id))
     alerts = (_alert(state, opened, response),) if response.page is Paging.ALWAYS or lasting else ()
-    reason = f"{kind}: noted, training goes on"
+    goes_on = f"the run is {state.phase} anyway" if state.phase in ENDING else "training goes on"
+    reason = f"{kind}: noted, {goes_on}"
     return Decision(state=state, actions=alerts, reason=reason, opened=(opened,), closed=closed)
 
 
@@ -94,34 +107,37 @@ def _answered(before: State, state: State, opened: Opened, backoff_s: float, at:
     if rung is Rung.HOLD:
         spent = budget.spent(before, incident.kind, at)
         return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
-    if rung is Rung.RELAUNCH or incident.kind in WHOLE_ATTEMPT:
-        state, actions = _relaunch(state, at, backoff_s, reason)
-    else:
+    whole = rung is Rung.RELAUNCH or incident.kind in WHOLE_ATTEMPT
+    if not whole:
         state, recovery = _rewound(before, state, opened, backoff_s)
-        if why := _unrestorable(state, recovery):
-            return hold(state, at, f"{reason}; {why}", opened=opened)
+    else:
+        recovery = replace(state.recovery or Recovery(rung=Rung.RELAUNCH), rung=Rung.RELAUNCH, backoff_s=backoff_s)
+    if why := unrestorable(state, recovery):
+        return hold(state, at, f"{reason}; {why}", opened=opened)
+    if whole:
+        state, actions = worlds.end_attempt(replace(state, recovery=recovery), at, Phase.RELAUNCHING, reason)
+    else:
         state, actions = _restarted(state, at, recovery, reason)
     paged = (_alert(state, opened, response),) if response.page is Paging.ALWAYS else ()
     return Decision(state=state, actions=(*actions, *paged), reason=reason, opened=(opened,))
 
 
 def _restarted(state: State, at: float, recovery: Recovery, reason: str) -> worlds.Move:
-    if state.phase in RECOVERING:  # the world is being ended already: only what follows changes
-        return replace(state, recovery=recovery, reason=reason), ()
-    return worlds.stop_world(state, at, recovery, reason)
-
-
-def _relaunch(state: State, at: float, backoff_s: float, reason: str) -> worlds.Move:
-    kept = state.recovery or Recovery(rung=Rung.RELAUNCH)
-    recovery = replace(kept, rung=Rung.RELAUNCH, backoff_s=backoff_s)
-    return worlds.end_attempt(replace(state, recovery=recovery), at, Phase.RELAUNCHING, reason)
+    if state.phase not in RECOVERING:
+        return worlds.stop_world(state, at, recovery, reason)
+    # The world is being ended already: only what follows changes, and a new attempt stays one.
+    known = state.recovery
+    if known is not None and known.rung is Rung.RELAUNCH:
+        recovery = replace(recovery, rung=Rung.RELAUNCH, backoff_s=max(recovery.backoff_s, known.backoff_s))
+    return replace(state, recovery=recovery, reason=reason), ()
 
 
 def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> tuple[State, Recovery]:
     """The recovery of a restart or a rewind; a rewind that did not help goes further back and skips more."""
     incident, rung = opened.incident, opened.rung
     if rung is Rung.RESTART:
-        return state, Recovery(rung=rung, backoff_s=backoff_s)
+        # A world that dies before its first step leaves what it was started for still to be done.
+        return state, replace(state.recovery or Recovery(rung=rung), rung=rung, backoff_s=backoff_s)
     returns = len(budget.unforgiven(before, incident.kind))
     onset = incident.onset_step if incident.onset_step is not None else incident.step + 1
     if rung is Rung.REWIND_SKIP:
@@ -129,11 +145,11 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
         state = worlds.skip_from(state, onset, incident.step, margin)
     recovery = Recovery(rung=rung, backoff_s=backoff_s, good_only=True, below_step=onset, further_back=returns)
     # The steps from the onset on are a line of data that is given up: progress is counted anew on the next one.
-    return replace(state, best_step=min(state.best_step, onset - 1)), recovery
+    return budget.rewound(state, onset - 1), recovery
 
 
-def _unrestorable(state: State, recovery: Recovery) -> str:
-    """Why no new world can be started from what there is; empty when one can."""
+def unrestorable(state: State, recovery: Recovery | None) -> str:
+    """Why no new world should be started from what there is; empty when one may."""
     if not state.entered or checkpoints.candidates(state, recovery):
         return ""
     if state.best_step <= state.plan.fresh_steps_max:

@@ -81,7 +81,7 @@ class Strike:
     step: int
     fingerprint: str
     best_step: int
-    """furthest step of the run when it struck: progress beyond it forgives"""
+    """progress to this step forgives; 0: forgiven for good"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +121,8 @@ class State:
     """one sentence: why the run is where it is"""
     since: float
     """when the phase began"""
+    now: float = 0.0
+    """latest time of any event so far"""
     attempt: int = 0
     world: int = 0
     """newest world ordered; numbers never repeat within a run"""
@@ -130,6 +132,8 @@ class State:
     """nodes with no worker of the newest world left"""
     finished: tuple[int, ...] = ()
     """ranks of the newest world that ended by themselves with status 0"""
+    candidates: tuple[str, ...] = ()
+    """what the newest world may restore: every node is told the same, however late"""
     entered: bool = False
     """a world of this run spoke through the SDK, so its checkpoints are ours"""
     step: int = 0

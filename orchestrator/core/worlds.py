@@ -68,6 +68,7 @@ def start_world(state: State, at: float, reason: str) -> Move:
     fresh = replace(
         state,
         world=state.world + 1,
+        candidates=tuple(c.name for c in checkpoints.candidates(state, state.recovery)),
         stopped=(),
         finished=(),
         step=0,
@@ -77,9 +78,8 @@ def start_world(state: State, at: float, reason: str) -> Move:
 
 
 def start_order(state: State) -> StartWorld:
-    """The order that starts the newest world; the same state always gives the same order."""
-    names = tuple(c.name for c in checkpoints.candidates(state, state.recovery))
-    return StartWorld(attempt=state.attempt, world=state.world, candidates=names, skips=state.skips)
+    """The order that starts the newest world; repeated, it is the same, whatever became known of checkpoints since."""
+    return StartWorld(attempt=state.attempt, world=state.world, candidates=state.candidates, skips=state.skips)
 
 
 def stop_world(state: State, at: float, recovery: Recovery, reason: str) -> Move:
@@ -116,8 +116,13 @@ def after_attempt(state: State, at: float) -> Move:
 
 def after_back_off(state: State, at: float) -> Move:
     """The wait is over."""
-    move = start_world if state.joined else launch
+    move = launch if attempt_is_over(state) else start_world
     return move(state, at, state.reason)
+
+
+def attempt_is_over(state: State) -> bool:
+    """No process of the newest attempt is left, and the next one is not launched yet."""
+    return state.phase is Phase.BACKING_OFF and state.recovery is not None and state.recovery.rung is Rung.RELAUNCH
 
 
 def _back_off(state: State, at: float, wait_s: float) -> State:
