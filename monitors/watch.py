@@ -55,7 +55,7 @@ class Watch:
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
             s.RankEntered: (self._start.see,),
             s.RankRestored: (self._start.see, self._hang.see),
-            s.RankExited: (self._exits.see, self._start.see, self._hang.see),
+            s.RankExited: (self._exits.see, self._start.see, self._hang.see, self._saves.see),
             s.StepReported: (self._loss.see,),
             s.ProcessLooked: (self._hang.see,),
             s.SaveCommitted: (self._saves.see,),
@@ -67,10 +67,8 @@ class Watch:
     @property
     def deadline(self) -> float | None:
         """When `silent` should be called next; None: only signals can make a difference."""
-        exits, unseen = self._exits.deadline, self._unseen.deadline
-        if exits is None or unseen is None:
-            return unseen if exits is None else exits
-        return min(exits, unseen)
+        waits = (self._exits.deadline, self._unseen.deadline, self._saves.deadline)
+        return min((wait for wait in waits if wait is not None), default=None)
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -91,6 +89,7 @@ class Watch:
         self._exits.world_began(world)
         self._loss.world_began(world)
         self._unseen.world_began(world, at)
+        self._saves.world_began()
 
     def rewound(self, step: int) -> None:
         """The run goes on from this step; what came after it is forgotten."""
@@ -115,7 +114,7 @@ class Watch:
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        return [*self._exits.silent(now), *self._unseen.silent(now)]
+        return [*self._exits.silent(now), *self._unseen.silent(now), *self._saves.silent(now)]
 
     def _is_history(self, signal: s.Signal) -> bool:
         # An agent is there whatever world it has; and what it says of a checkpoint is true in any.

@@ -45,10 +45,15 @@ DRILLS = {
 
 
 def inject(home: Path, run: str, name: str, rank: int = 0) -> str:
-    """Inject the fault; returns a sentence saying what was done. Raises KeyError for an unknown drill."""
+    """Inject the fault; returns a sentence saying what was done.
+
+    Raises KeyError for an unknown drill and LookupError when the supervisor refuses or there is nothing to injure.
+    """
     drill = DRILLS[name]
     request: dict[str, Any] = {"ask": "drill", "run": run, "drill": name, "rank": rank if drill.by_agent else None}
-    ask(home, request, start=False)
+    answer = ask(home, request, start=False)
+    if not answer["ok"]:
+        raise LookupError(str(answer["error"]))
     match name:
         case "flip":
             return _flip(home, run)

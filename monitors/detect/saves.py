@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 
 from monitors.incidents import Blame, Incident, Kind, Subject
-from monitors.signals import CheckpointRefused, SaveCommitted, SaveFailed, Signal
+from monitors.signals import CheckpointRefused, RankExited, SaveCommitted, SaveFailed, Signal
 
 ADVICE: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("no space left on the device", "free space there, or keep fewer checkpoints"),
@@ -28,19 +28,29 @@ ADVICE: dict[int, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavesConfig:
-    """Nothing to choose: a failed save is a fact."""
+    """How long a failure may be another fault's doing."""
+
+    settle_s: float = 5.0
+    """a save that failed without an error of the storage may have lost a rank: its end is then about to be seen"""
 
 
 class Saves:
     """One incident for each streak of failed saves, one for each corrupt checkpoint."""
 
-    deadline: float | None = None
-    """never: silence says nothing about saves"""
-
     def __init__(self, config: SavesConfig | None = None) -> None:
         self.config = config or SavesConfig()
         self._failing = False
         self._refused: set[str] = set()
+        self._unsettled: SaveFailed | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When a failure that nothing else explains is concluded."""
+        return None if self._unsettled is None else self._unsettled.at + self.config.settle_s
+
+    def world_began(self) -> None:
+        """The failure was the end of the world before."""
+        self._unsettled = None
 
     def see(self, signal: Signal, *, world: int = 0, step: int = 0) -> list[Incident]:
         """What the signal makes known. `world` and `step` are where the run stands, for signals that do not say."""
@@ -48,25 +58,35 @@ class Saves:
             case SaveCommitted():
                 self._failing = False
                 return []
+            case SaveFailed(errno=None):
+                self._unsettled = self._unsettled or signal
+                return []
             case SaveFailed():
                 return self._failed(signal)
+            case RankExited():
+                self._unsettled = None
+                return []
             case CheckpointRefused():
                 return self._refuse(signal, world, step)
             case _:
                 return []
 
-    def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
-        """Nothing."""
-        return []
+    def silent(self, now: float) -> list[Incident]:
+        """A failure that no end of a rank came to explain."""
+        failed, deadline = self._unsettled, self.deadline
+        if failed is None or deadline is None or now < deadline:
+            return []
+        self._unsettled = None
+        return self._failed(failed, concluded=now)
 
-    def _failed(self, signal: SaveFailed) -> list[Incident]:
+    def _failed(self, signal: SaveFailed, *, concluded: float | None = None) -> list[Incident]:
         if self._failing:
             return []
         self._failing = True
         return [
             Incident(
                 kind=Kind.SAVE_FAILED,
-                at=signal.at,
+                at=signal.at if concluded is None else concluded,
                 onset=signal.at,
                 world=signal.world,
                 subject=Subject(node=signal.node, rank=signal.rank),

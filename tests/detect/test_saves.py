@@ -6,7 +6,7 @@ import errno
 
 from monitors.detect.saves import Saves
 from monitors.incidents import Blame, Kind
-from monitors.signals import CheckpointRefused, SaveCommitted, SaveFailed
+from monitors.signals import CheckpointRefused, RankExited, SaveCommitted, SaveFailed
 
 
 def failed(step: int, number: int | None = errno.ENOSPC, rank: int = 0) -> SaveFailed:
@@ -32,7 +32,20 @@ def test_one_incident_for_each_streak() -> None:
     assert "free space there" in " ".join(incident.evidence)
     assert saves.see(failed(50, rank=1)) == saves.see(failed(100)) == []
     assert saves.see(committed(150)) == []
-    assert len(saves.see(failed(200, number=None))) == 1
+    assert len(saves.see(failed(200))) == 1
+
+
+def test_a_failure_without_an_error_of_the_storage_waits_for_the_rank_that_explains_it() -> None:
+    saves = Saves()
+    assert saves.see(failed(50, number=None)) == []
+    assert saves.deadline == 55.0
+    assert saves.silent(54.9) == []
+    (incident,) = saves.silent(55.0)
+    assert (incident.onset, incident.at, saves.deadline) == (50.0, 55.0, None)
+    dying = Saves()
+    dying.see(failed(50, number=None))
+    dying.see(RankExited(at=50.1, node=0, world=2, rank=1, code=None, signal=9, step=50))
+    assert dying.silent(99.0) == []
 
 
 def test_a_corrupt_checkpoint_is_told_once_whoever_refused_it() -> None:
