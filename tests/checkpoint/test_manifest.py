@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,3 +104,18 @@ def test_what_is_no_checkpoint_is_named_as_damaged(tmp_path: Path) -> None:
     (tmp_path / "step-00000040.a1w3").mkdir()
     with pytest.raises(CheckpointDamaged, match=r"manifest\.json: is missing"):
         manifest.verify(str(tmp_path / "step-00000040.a1w3"))
+
+
+def test_swapped_files_of_one_size_are_told_from_changed_ones(tmp_path: Path) -> None:
+    path = tmp_path / ONE.name
+    path.mkdir()
+    bodies = {"__0_0.distcp": b"first", "__1_0.distcp": b"other"}
+    entries = {name: Entry(bytes=5, xxh3_128=xxhash.xxh3_128_hexdigest(body)) for name, body in bodies.items()}
+    (path / manifest.MANIFEST).write_bytes(manifest.encode(replace(ONE, files=entries)))
+    damages = {("other", "first"): r"holds the bytes of __1_0\.distcp", ("firsT", "other"): "its bytes changed"}
+    for (first, second), why in damages.items():
+        (path / "__0_0.distcp").write_text(first)
+        (path / "__1_0.distcp").write_text(second)
+        with pytest.raises(CheckpointDamaged, match=why) as verdict:
+            manifest.verify(str(path))
+        assert verdict.value.file == "__0_0.distcp"
