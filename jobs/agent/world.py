@@ -291,12 +291,16 @@ class World:
         well = all(end is not None and end.code == 0 for end in ends)
         grace_until = self._clock.now() + (LEFTOVER_GRACE_S if well else 0.0)
         marks = sweep.Marks(mark=self._place.mark, node=self._place.node, world=self.number)
-        wait_s = 0.005
-        while sweep.find(marks):
-            if self._hurry or self._clock.now() >= grace_until:
-                log.warning("world %d: swept %d processes", self.number, sweep.kill(marks))
+        # Twice: a process that is just being executed shows no environment for an instant.
+        nothing_seen, wait_s = 0, 0.005
+        while nothing_seen < 2:
+            nothing_seen += 1
+            if sweep.find(marks):
+                nothing_seen = 0
+                if self._hurry or self._clock.now() >= grace_until:
+                    log.warning("world %d: swept %d processes", self.number, sweep.kill(marks))
+                wait_s = min(2 * wait_s, 0.2)
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, 0.2)
         for worker in self._workers.values():
             worker.sense.close()
         for local in range(self._spec.ranks_per_node):
