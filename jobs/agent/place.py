@@ -42,15 +42,15 @@ class Place:
 
     def progress_file(self, world: int, rank: int) -> Path:
         """In memory where there is some; where a container has no /dev/shm, beside the logs."""
-        name = f"{self._memory_prefix}w{world}.rank{rank}"
+        name = f"{self._memory_prefix(self.attempt)}w{world}.rank{rank}"
         return MEMORY / name if os.access(MEMORY, os.W_OK) else self.rank_folder(world, rank) / "progress"
 
     def left_in_memory(self) -> list[Path]:
-        """Progress files of this place, of any world: an agent that was killed leaves them."""
-        return sorted(MEMORY.glob(f"{self._memory_prefix}w*"))
+        """Progress files of this node, of any world of this attempt or an older one: a killed agent leaves them."""
+        prefixes = map(self._memory_prefix, range(1, self.attempt + 1))
+        return sorted(path for prefix in prefixes for path in MEMORY.glob(f"{prefix}w*"))
 
-    @property
-    def _memory_prefix(self) -> str:
+    def _memory_prefix(self, attempt: int) -> str:
         # Two state folders of one host may hold runs of the same name (tests do).
         home = hashlib.sha256(str(self.home).encode()).hexdigest()[:8]
-        return f"lastgood.{home}.{self.run}.a{self.attempt}.node{self.node}."
+        return f"lastgood.{home}.{self.run}.a{attempt}.node{self.node}."
