@@ -72,7 +72,7 @@ CLOCK_READS = {
     "datetime": ["now", "utcnow", "today"],
     "date": ["today"],
 }
-LINES_OF_FUNCTION, LINES_OF_FILE, NESTING, MEDIAN_OF_FUNCTIONS = 50, 400, 3, 7
+LINES_OF_FUNCTION, LINES_OF_FILE, NESTING, MEDIAN_OF_FUNCTIONS = 50, 400, 3, 6
 VAGUE = frozenset("base common constants helper helpers manager misc tools types util utils".split())  # noqa: SIM905
 BROAD = {
     f"{SDK}failure.py": 1,
