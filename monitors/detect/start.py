@@ -59,6 +59,7 @@ class Start:
         self._world = world
         self._began = at
         self._over = False
+        self._looked: dict[int, float] = {}
         self._starts = {rank: _Start() for rank in range(self._nodes * self._ranks_per_node)}
 
     def see(self, signal: Signal) -> list[Incident]:
@@ -74,15 +75,21 @@ class Start:
                 self._start(signal.rank).restored_step = signal.step
             case RankExited():
                 self._exited(signal)
-            case NodeSeen():
-                pass
+            case NodeSeen() if not self._is_first_look(signal):
+                return self._judge(signal.at, signal.node)
             case _:
-                return []
-        return self._judge(signal.at, signal.node)
+                pass
+        return []
 
     def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
         """Nothing: silence of an agent is no proof."""
         return []
+
+    def _is_first_look(self, signal: NodeSeen) -> bool:
+        """After a silence: what the ranks did meanwhile is still on its way, for news that is overtaken is not sent."""
+        before = self._looked.get(signal.node, self._began)
+        self._looked[signal.node] = signal.at
+        return signal.at - before > self.config.start_s / 2
 
     def _start(self, rank: int) -> _Start:
         return self._starts.setdefault(rank, _Start())
