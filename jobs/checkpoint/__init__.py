@@ -1,0 +1,1 @@
+"""What may be done with checkpoints without torch? List, verify, delete, damage on purpose."""

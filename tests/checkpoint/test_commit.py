@@ -134,7 +134,7 @@ def test_an_error_at_any_call_is_a_failed_save_and_no_more(old: Path, tmp_path: 
         assert note["note"] == "save_failed", disk.failed
         assert (note["step"], note["errno"]) == (3, errno.EIO)
         assert "Input/output error" in note["why"]
-        assert OLD in whole(folder)
+        assert whole(folder) == [OLD], disk.failed
         assert save_once(folder, job, 4, world=2)[0]["note"] == "committed"
         assert list(folder.glob("*.writing")) == []
     assert same(job.snapshot(), before)

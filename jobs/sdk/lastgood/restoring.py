@@ -61,11 +61,16 @@ def restore(
     """
     with Peers(rank, world_size) as peers:
         for name, _ in candidates:
-            with ExitStack() as stack:
-                opened = _opened_by_all(f"{folder}/{name}", peers, stack, note)
-                if opened is not None:
-                    return _load(opened, state, peers)
+            restored = _restore_one(f"{folder}/{name}", state, peers, note)
+            if restored is not None:
+                return restored
     return None
+
+
+def _restore_one(path: str, state: State, peers: Peers, note: Note) -> Restored | None:
+    with ExitStack() as stack:
+        opened = _opened_by_all(path, peers, stack, note)
+        return None if opened is None else _load(opened, state, peers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,8 +181,7 @@ class Saver:
         manifest = self._manifest(save, entries)
         write_file(self._files, os.path.join(save.writing, MANIFEST), encode(manifest))
         self._files.sync_folder(save.writing)
-        self._files.rename(save.writing, save.path)
-        self._files.sync_folder(self._folder)
+        self._rename(save)
         committed = made(
             "committed",
             checkpoint=manifest.name,
@@ -192,6 +191,15 @@ class Saver:
             stall_s=save.stall_s,
         )
         return [committed, *[None] * (len(shards) - 1)]
+
+    def _rename(self, save: _Save) -> None:
+        self._files.rename(save.writing, save.path)
+        try:
+            self._files.sync_folder(self._folder)
+        except OSError:
+            # Whole, but nobody would ever be told of it, and so nobody would delete it.
+            self._files.rename(save.path, save.writing)
+            raise
 
     def _manifest(self, save: _Save, entries: dict[str, Entry]) -> Manifest:
         return Manifest(
