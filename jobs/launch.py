@@ -136,18 +136,21 @@ def _started(spec: Spec, run: str, attempt: int, folder: Path, clock: Clock) -> 
 
     Raises RuntimeError with the last words of one that ended before it was an agent: a broken installation, most often.
     """
-    found = registry.agents(run, attempt)
-    missing = set(range(spec.nodes)) - {agent.node for agent in found}
+    known: dict[int, registry.Process] = {}
     deadline = clock.now() + SETTLE_S
-    while not missing and clock.now() < deadline:
-        select.select([], [], [], LOOK_EVERY_S)
-        missing = {agent.node for agent in found if not registry.alive(agent.pid, agent.started_at)}
-        if all((folder / f"node{agent.node}" / "agent.json").exists() for agent in found):
+    while True:
+        # Read anew each time: a process in the middle of its exec shows no environment yet.
+        known |= {agent.node: agent for agent in registry.agents(run, attempt)}
+        ended = {node for node, agent in known.items() if not registry.alive(agent.pid, agent.started_at)}
+        settled = all((folder / f"node{node}" / "agent.json").exists() for node in range(spec.nodes))
+        if ended or settled or clock.now() >= deadline:
             break
+        select.select([], [], [], LOOK_EVERY_S)
+    missing = ended | (set(range(spec.nodes)) - known.keys())
     if missing:
         node = min(missing)
         raise RuntimeError(f"the agent of node {node} ended at once: {_last_words(folder, node)}")
-    return found
+    return tuple(known[node] for node in sorted(known))
 
 
 def _last_words(folder: Path, node: int) -> str:

@@ -91,7 +91,7 @@ class Recovery(Part):
     skip_margin_steps: int = Field(default=8, ge=0)
     """Batches skipped beyond the last one fed, when a window of data is skipped."""
     fresh_steps_max: int = Field(default=500, ge=0)
-    """Steps that may be thrown away by starting from scratch when no checkpoint is usable; beyond it the run is held."""
+    """Steps that may be thrown away by starting from scratch when no checkpoint is usable; else the run is held."""
     launch_timeout_s: float = Field(default=120.0, gt=0)
     stop_grace_s: float = Field(default=60.0, ge=0)
     """For finishing the step and saving when a person stops the run."""

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitors.watch import Watch, WatchConfig
-
 from jobs import registry
 from jobs.agent import orders as o
 from jobs.spec import Spec
 from monitors.clock import Clock
+from monitors.watch import Watch, WatchConfig
 from orchestrator import runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
@@ -27,6 +26,7 @@ from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
+from orchestrator.ports import Ports
 from orchestrator.scheduler import TorchXScheduler
 from orchestrator.storage import CheckpointFolder
 from orchestrator.supervisor import RunLoop
@@ -45,14 +45,6 @@ class AskError(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-@dataclass(slots=True)
-class _Ports:
-    scheduler: TorchXScheduler
-    agents: ConnectedAgents
-    storage: CheckpointFolder
-    notifier: HookNotifier
 
 
 @dataclass(slots=True)
@@ -142,7 +134,7 @@ class Daemon:
             pace=lambda: (inbox.step, inbox.step_s),
             step_of=lambda name: next(c.step for c in _known(loop.state).checkpoints if c.name == name),
         )
-        ports = _Ports(
+        ports = Ports(
             scheduler=TorchXScheduler(self._home, run, self._clock, self.spawn, agents.leave),
             agents=agents,
             storage=CheckpointFolder(folder, self._clock, self.spawn),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.load import load, resolve
+from monitors.clock import SystemClock
 from orchestrator import contract
 from orchestrator.cli.text import print_ledger, print_story
 from orchestrator.client import ask
@@ -25,6 +26,7 @@ RECIPE = Path(__file__).parent.parent / "jobs" / "recipes" / "demo.yaml"
 POISON = (190, 206)
 """data indices whose targets are random in the demo's recipe"""
 DEADLINE_S = 400.0
+CLOCK = SystemClock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,12 @@ class Show:
     def __init__(self, home: Path, run: str) -> None:
         self._home = home
         self._run = run
-        self._began = time.monotonic()
+        self._began = CLOCK.now()
         self._seen = 0
 
     def say(self, text: str) -> None:
         """One line with the time since the start."""
-        print(f"[{time.monotonic() - self._began:6.1f} s] {text}", flush=True)
+        print(f"[{CLOCK.now() - self._began:6.1f} s] {text}", flush=True)
 
     def follow(self) -> dict[str, Any]:
         """Print the new sentences of the story; returns the status."""
@@ -71,8 +73,8 @@ class Show:
 
 
 def _wait(show: Show, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
+    deadline = CLOCK.now() + DEADLINE_S
+    while CLOCK.now() < deadline:
         status = show.follow()
         if until(status) or status["exit_code"] != contract.NOT_FINISHED:
             return status

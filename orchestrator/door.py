@@ -12,8 +12,6 @@ import json
 import logging
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from jobs.agent import orders as o
 from monitors import wire
 from orchestrator.daemon import AskError, Daemon
@@ -83,7 +81,7 @@ class Door:
             return {"ok": True, **self._daemon.ask(body)}
         except AskError as error:
             return {"ok": False, "code": error.code, "error": str(error)}
-        except (ValidationError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             return {"ok": False, "code": "usage", "error": f"bad request: {error}"}
 
     async def _agent(self, hello: o.FromAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

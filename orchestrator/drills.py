@@ -83,4 +83,4 @@ def _flip(home: Path, run: str) -> str:
     if not restorable:
         raise LookupError(f"{run} has no verified checkpoint yet: see `lastgood ckpt ls {run}`")
     newest = max(restorable, key=lambda c: (c["step"], c["world"]))
-    return str(damage.flip(Path(newest["path"]), seed=newest["step"]))
+    return str(damage.damage(newest["path"], seed=newest["step"], kind="flip"))

@@ -7,6 +7,7 @@ safe to give twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.core import actions
@@ -59,7 +60,8 @@ class Notifier(Protocol):
         """Tell them."""
 
 
-class Ports(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
     """All of the above, for one run."""
 
     scheduler: Scheduler

@@ -55,7 +55,7 @@ class CheckpointFolder:
             answer(CheckpointRefused(at=now, checkpoint=name, why=_why(out, err)))
 
     async def _delete(self, name: str, answer: Answer) -> None:
-        await asyncio.to_thread(folder.delete, self._path, name)
+        await asyncio.to_thread(folder.delete, str(self._path), name)
         answer(CheckpointDeleted(at=self._clock.now(), checkpoint=name))
 
 

@@ -1,0 +1,1 @@
+"""The agent of a node: what TorchX launches, and what owns the workers."""

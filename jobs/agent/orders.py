@@ -145,7 +145,7 @@ class LookAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject:
-    """A drill: `kill`, `stop` (signals, by the agent), `exception`, `spin`, `nan`, `exit` (by the SDK inside the rank)."""
+    """A drill: `kill` and `stop` are signals by the agent, the others are done by the SDK inside the rank."""
 
     world: int
     drill: str

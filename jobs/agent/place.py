@@ -21,6 +21,7 @@ class Place:
 
     @property
     def run_folder(self) -> Path:
+        """Everything of the run."""
         return self.home / "runs" / self.run
 
     @property
@@ -38,6 +39,7 @@ class Place:
         return self.run_folder / (named or "checkpoints")
 
     def rank_folder(self, world: int, rank: int) -> Path:
+        """Logs, notes, drill and error of one rank in one world."""
         return self.folder / f"w{world}" / f"rank{rank}"
 
     def progress_file(self, world: int, rank: int) -> Path:

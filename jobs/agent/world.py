@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from jobs.agent import drills, environment, sweep
 from jobs.agent.child import Child, Exit
 from jobs.agent.orders import Inject, StartWorld
@@ -23,6 +21,7 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
 from jobs.spec import Spec
 from lastgood import progress
+from monitors import wire
 from monitors.clock import Clock
 from monitors.sense import processes
 from monitors.sense.progress import RankSense, Where
@@ -34,8 +33,6 @@ NOT_STARTED = 127
 """exit status of a rank that could not be started, as of a command that a shell cannot start"""
 
 log = logging.getLogger(__name__)
-
-_FAILURE = TypeAdapter(Failure)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -311,6 +308,8 @@ class World:
 
 def _read_failure(folder: Path) -> Failure | None:
     try:
-        return _FAILURE.validate_python(json.loads((folder / "error.json").read_text()))
-    except (OSError, ValueError):
+        body = json.loads((folder / "error.json").read_text())
+        failure: Failure = wire.decode({wire.TAG: Failure.__name__, **body}, wire.by_name(Failure))
+        return failure
+    except (OSError, ValueError, TypeError):
         return None

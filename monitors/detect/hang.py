@@ -214,6 +214,8 @@ class Hang:
         rank.stepped_at = signal.moved_at
 
     def _node_seen(self, signal: NodeSeen) -> list[Incident]:
+        if signal.world != self._world:
+            return []  # the agent of another attempt, or one that knows nothing of this world yet: it sees other ranks
         # The ranks' own news of the same look may come after it, so it speaks for the look before.
         at = signal.at - SEEN_EVERY_S
         incidents: list[Incident] = []

@@ -1,0 +1,1 @@
+"""One source a file: what it can see becomes signals, and nothing is concluded."""

@@ -40,6 +40,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSubmitted:
+    """A person handed a run in."""
+
     at: float
     run: str
     plan: Plan
@@ -75,6 +77,8 @@ class Launched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchFailed:
+    """The scheduler refused the attempt, or could not be asked."""
+
     at: float
     attempt: int
     why: str
@@ -167,6 +171,8 @@ class NodeStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCommitted:
+    """A save is whole on durable storage."""
+
     at: float
     checkpoint: str
     step: int
@@ -179,6 +185,8 @@ class CheckpointCommitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointVerified:
+    """It was read back, and matches its manifest."""
+
     at: float
     checkpoint: str
 
@@ -194,12 +202,16 @@ class CheckpointRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointDeleted:
+    """Retention took it."""
+
     at: float
     checkpoint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentDetected:
+    """A detector concluded something."""
+
     at: float
     incident: Incident
 

@@ -36,10 +36,10 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
     if incident.world == state.world:
         # Progress is heard about once a second; the incident knows the last step better.
         state = replace(state, best_step=max(state.best_step, incident.step))
-    rung, backoff_s = _rung(state, incident, at)
+    rung, backoff_s = (Rung.OBSERVE, 0.0) if state.phase in ENDING else _rung(state, incident, at)
     opened = _opened(state, incident, rung, response)
     state = replace(state, incidents=state.incidents + 1, open=(*state.open, opened))
-    if rung is Rung.OBSERVE or state.phase in ENDING:
+    if rung is Rung.OBSERVE:
         return _noted(state, opened, response)
     return _answered(state, budget.struck(state, incident, at), opened, backoff_s, at)
 
@@ -144,6 +144,11 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
         margin = state.plan.skip_margin_steps * 2**returns
         state = worlds.skip_from(state, onset, incident.step, margin)
     recovery = Recovery(rung=rung, backoff_s=backoff_s, good_only=True, below_step=onset, further_back=returns)
+    # The numbers may have gone wrong before the loss showed it, so nothing saved after the checkpoint that is
+    # gone back to can be trusted either: it never passed its probation.
+    safe_step = next((c.step for c in checkpoints.candidates(state, recovery)), 0)
+    mark = Taint(world=incident.world, onset=incident.onset, step=safe_step + 1)
+    state = checkpoints.taint(state, mark)
     # The steps from the onset on are a line of data that is given up: progress is counted anew on the next one.
     return budget.rewound(state, onset - 1), recovery
 

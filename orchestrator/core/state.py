@@ -43,6 +43,8 @@ ENDED = frozenset({Phase.HELD, Phase.SUCCEEDED, Phase.STOPPED})
 
 
 class CheckpointState(StrEnum):
+    """How far a save is trusted."""
+
     COMMITTED = "committed"
     VERIFIED = "verified"
     GOOD = "good"

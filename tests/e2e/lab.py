@@ -72,10 +72,9 @@ def undisturbed(folder: Path, *args: str, ranks: int = 2, skips: Sequence[tuple[
             "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"),
             "LASTGOOD_SKIPS": json.dumps(list(skips)),
         }
-        log = (folder / f"rank{rank}.log").open("w")
-        children.append(
-            subprocess.Popen([sys.executable, "-P", *command], env=env, stdout=log, stderr=log, cwd=folder)
-        )
+        with (folder / f"rank{rank}.log").open("w") as log:
+            started = subprocess.Popen([sys.executable, "-P", *command], env=env, stdout=log, stderr=log, cwd=folder)
+        children.append(started)
     for rank, child in enumerate(children):
         assert child.wait(timeout=180) == 0, (folder / f"rank{rank}.log").read_text()[-2000:]
     return read(folder / "losses", folder / "weights")

@@ -86,7 +86,7 @@ def test_two_nodes_of_two_ranks_survive_the_loss_of_a_rank(lab: Lab) -> None:
 
 
 def test_an_unmodified_script_is_watched_and_restarted(lab: Lab) -> None:
-    command = ["-m", "jobs.recipes.plain", "--steps", "60", "--folder", str(lab.folder / "own")]
+    command = ["-m", "jobs.recipes.plain", "--steps", "60", "--out", str(lab.folder / "own"), "--save-every", "10"]
     run = lab.submit(command, progress={"pattern": r"step (?P<step>\d+) loss (?P<loss>\S+)"})
     lab.wait(run, lambda s: bool(s["state"] == "RUNNING" and s["step"] >= 20))
     lab.drill(run, "kill", 1)

@@ -118,7 +118,7 @@ class Writer:
         self._phase, self._since_ns = PHASES.index(phase), now
         _PHASE.pack_into(self._memory, _AT_PHASE, self._phase, now)
 
-    def row(
+    def row(  # noqa: PLR0917 - called once a step: positions are cheaper than keywords
         self,
         step: int,
         data_index: int,
