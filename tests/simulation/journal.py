@@ -17,7 +17,7 @@ from orchestrator.core.state import Decision, State
 EVENTS = wire.by_name(*events.Event.__args__)
 ACTIONS = wire.by_name(*actions.Action.__args__)
 STATES = wire.by_name(State)
-ROWS_KEPT = 1000
+ROWS_KEPT = 200
 
 Decide = Callable[[State | None, events.Event], Decision]
 

@@ -92,16 +92,16 @@ class Knobs:
     @property
     def seen_every_s(self) -> float:
         """Between two looks of an agent: coarse, or the simulation would do nothing else."""
-        return max(60.0, 2 * self.step_s)
+        return max(60.0, 3 * self.step_s)
 
 
 def drawn(seed: int, days: float | None = None, profile: Profile | None = None) -> Knobs:
     """The knobs of a seed; `days` and `profile` may be fixed."""
     dice = Random(f"knobs {seed}")
-    chosen = dice.choices(list(Profile), weights=(2, 3, 15))[0]
+    chosen = dice.choices(list(Profile), weights=(3, 3, 14))[0]
     profile = profile or chosen
-    days = days or dice.choice((1.0, 2.0, 4.0, 8.0))
-    step_s = dice.choice((30.0, 60.0, 120.0, 300.0, 600.0)) * dice.uniform(0.7, 1.3)
+    days = days or dice.choice((2.0, 4.0, 8.0, 16.0))
+    step_s = dice.choice((150.0, 300.0, 600.0, 900.0)) * dice.uniform(0.7, 1.3)
     save_every = dice.randint(3, 20)
     return Knobs(
         seed=seed,

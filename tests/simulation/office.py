@@ -80,6 +80,9 @@ class Office:
         self._life = 0
         self._last_alive = timeline.now()
         self._loop: _Loop | None = None
+        self._touched = True
+        """its deadline may have moved"""
+        self._deadline = float("inf")
 
     # Its life
 
@@ -100,6 +103,7 @@ class Office:
         for agent in self._cluster.agents():
             agent.hang_up()
         self._loop = None
+        self._touched = True
         down_s = self.dice.choice((2.0, 60.0, 600.0, 3600.0)) * self.dice.uniform(0.5, 1.5)
         self._time.after(down_s, self.start)
 
@@ -149,11 +153,18 @@ class Office:
         return self.journal.entries[-1].decision.state if self.journal.entries else None
 
     @property
+    def ended(self) -> bool:
+        """Nothing is left to be done."""
+        return self._loop is not None and self._loop.ended
+
+    @property
     def deadline(self) -> float:
         """When it wants to be woken; infinity while it is away."""
-        deadline = self._loop.deadline if self._loop is not None else None
-        ended = self.state is not None and self.state.phase in ENDED
-        return float("inf") if deadline is None or ended else deadline
+        if self._touched:
+            self._touched = False
+            deadline = None if self._loop is None or self._loop.ended else self._loop.deadline
+            self._deadline = float("inf") if deadline is None else deadline
+        return self._deadline
 
     def wake(self) -> None:
         """Its deadline has come."""
@@ -168,9 +179,16 @@ class Office:
     def hear(self, signal: s.Signal) -> bool:
         """A report of an agent; False when it was not taken in."""
         loop = self._loop
-        if loop is None or not self._into(lambda: loop.see(signal)):
+        if loop is None:
             return False
-        loop.save_rows()
+        self._touched = True
+        try:
+            loop.see(signal)
+        except Crashed:
+            self.crash()
+            return False
+        if isinstance(signal, s.StepReported):
+            loop.save_rows()
         return True
 
     def hello(self, agent: Agent) -> bool:
@@ -209,6 +227,7 @@ class Office:
 
     def _into(self, call: Callable[[], None]) -> bool:
         """Do something inside the process; False when it died of it."""
+        self._touched = True
         try:
             call()
         except Crashed:

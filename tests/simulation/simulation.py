@@ -75,24 +75,30 @@ class Simulation:
         return self._judged()
 
     def _until(self, end: float) -> None:
-        wakes = 0
-        while self.time.now() < end and not self._over():
-            deadline = self.office.deadline
-            if deadline < self.time.next_at:
-                wakes = wakes + 1 if deadline <= self.time.now() else 0
+        office, time = self.office, self.time
+        wakes, decided = 0, -1
+        while time.now() < end:
+            if decided != len(office.journal.entries):
+                decided = len(office.journal.entries)
+                self.faults.care()
+            if self._over():
+                return
+            deadline = office.deadline
+            if deadline < time.next_at:
+                wakes = wakes + 1 if deadline <= time.now() else 0
                 if wakes > WAKES_MAX:
-                    raise Stuck(f"the deadline {deadline} is past and does not move: {self.office.state}")
-                self.time.advance(min(max(deadline, self.time.now()), self.time.next_at))
-                self.office.wake()
+                    raise Stuck(f"the deadline {deadline} is past and does not move: {office.state}")
+                time.advance(min(max(deadline, time.now()), time.next_at))
+                office.wake()
             else:
-                self.time.step()
-            self.faults.care()
+                time.step()
 
     def _over(self) -> bool:
-        state = self.office.state
-        if state is None or not self.office.up:
+        office = self.office
+        if not office.up or not office.ended:
             return False
-        return state.phase is Phase.SUCCEEDED or (state.phase in ENDED and not self.cluster.failing)
+        assert office.state is not None
+        return office.state.phase is Phase.SUCCEEDED or not self.cluster.failing
 
     def _judged(self) -> Result:
         state = self.office.state

@@ -190,14 +190,16 @@ class Training:
         step = self.weights.step + 1
         index = fed(self._skips, step)
         poison = self.weights.poison
-        if poison is None and self._data.spoils(index):
+        if poison is None and step > LEARNING_STEPS and self._data.spoils(index):
             poison = self._truth.poisoned("spike", self.world, step)
             self._truth.poison_of[self.world] = poison
         self.weights = replace(self.weights, step=step, poison=poison)
         self._rows += 1
         self._row(step, index, poison)
         due = step % self._knobs.save_every == 0 or step == self._knobs.steps or step == self.stop_at
-        if due:
+        if due and not self._knobs.stall_s:
+            self._saved()
+        elif due:
             self._move(s.Phase.SAVE)
             self._later(self._knobs.stall_s, self._saved)
         else:
