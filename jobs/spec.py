@@ -81,6 +81,8 @@ class Detect(Part):
 
     hang: Hang = Hang()
     loss: Loss = Loss()
+    unseen_s: float = Field(default=30.0, ge=1.0)
+    """Silence of a node that is worth a word; an agent reports several times a second and dials again within seconds."""
 
 
 class Recovery(Part):

@@ -15,6 +15,7 @@ from typing import Any
 from jobs import registry
 from jobs.agent import orders as o
 from jobs.spec import Spec
+from lastgood.manifest import parse_name
 from monitors.clock import Clock
 from monitors.watch import Watch, WatchConfig
 from orchestrator import runbooks
@@ -24,7 +25,7 @@ from orchestrator.core import events
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
-from orchestrator.inbox import Inbox
+from orchestrator.inbox import QUIET_START_S, Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Ports
 from orchestrator.scheduler import TorchXScheduler
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 ROWS_RECALLED = 1000
 """loss rows that the detectors are given back after a restart of the supervisor"""
+START_SLACK_S = 10.0
+"""for the detector to conclude first that a start has stalled, and to say where: the core only knows that it was long"""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """for run ids that are typed at 3 a.m.: no i, l, o, 0, 1"""
 
@@ -68,7 +71,7 @@ def plan_of(spec: Spec) -> events.Plan:
         skip_margin_steps=spec.recovery.skip_margin_steps,
         fresh_steps_max=spec.recovery.fresh_steps_max,
         launch_timeout_s=spec.recovery.launch_timeout_s,
-        start_timeout_s=spec.detect.hang.start_s,
+        start_timeout_s=max(spec.detect.hang.start_s, QUIET_START_S) + START_SLACK_S,
         stop_grace_s=spec.recovery.stop_grace_s,
     )
 
@@ -81,6 +84,7 @@ def watch_of(spec: Spec) -> Watch:
         factor=hang.factor,
         unlearned_s=hang.unlearned_s,
         start_s=hang.start_s,
+        unseen_s=spec.detect.unseen_s,
         loss_enabled=loss.enabled,
         persist_rows=loss.persist_rows,
     )
@@ -132,7 +136,7 @@ class Daemon:
             self._home.run(run) / "attempts",
             str(folder),
             pace=lambda: (inbox.step, inbox.step_s),
-            step_of=lambda name: next(c.step for c in _known(loop.state).checkpoints if c.name == name),
+            step_of=_step_of,
         )
         ports = Ports(
             scheduler=TorchXScheduler(self._home, run, self._clock, self.spawn, agents.leave),
@@ -337,6 +341,7 @@ def replayed(state: State | None, later: list[events.Event]) -> State | None:
     return state
 
 
-def _known(state: State | None) -> State:
-    assert state is not None, "a world was ordered before the run was submitted"
-    return state
+def _step_of(checkpoint: str) -> int:
+    name = parse_name(checkpoint)
+    assert name is not None, f"{checkpoint} is not the name of a checkpoint"
+    return name.step
