@@ -213,14 +213,27 @@ def _words(pid: int) -> list[str]:
 def end(home: Path, run: str, attempt: int, *, within_s: float = 10.0, clock: Clock | None = None) -> tuple[int, ...]:
     """End every process of an attempt on this host, and refuse any later submission of it.
 
-    Returns the processes that are still there after `within_s` seconds: empty means that none is left.
+    Returns the processes that are still there after `within_s` seconds: empty means that none is left. Raises OSError
+    when none is left but the refusal could not be written, so that a launcher on its way may still start some.
     """
     clock = clock or SystemClock()
     folder = attempt_folder(home, run, attempt)
-    folder.mkdir(parents=True, exist_ok=True)
     # First the refusal: a launcher that comes to it later starts nothing, one that was earlier holds the mark.
-    replace(folder / "ended.json", {"at": clock.now()})
-    return sweep(run, attempt, within_s=within_s, clock=clock)
+    unwritten = _refuse(folder, clock.now())
+    left = sweep(run, attempt, within_s=within_s, clock=clock)
+    # Without its folder no request to launch was ever written either.
+    if unwritten is not None and not left and folder.is_dir():
+        raise unwritten
+    return left
+
+
+def _refuse(folder: Path, at: float) -> OSError | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / "ended.json", {"at": at})
+    except OSError as error:
+        return error
+    return None
 
 
 def sweep(run: str, attempt: int, *, within_s: float, clock: Clock, launchers: bool = True) -> tuple[int, ...]:

@@ -59,13 +59,16 @@ class TorchXScheduler:
             answer(LaunchFailed(at=now, attempt=attempt, why=text))
 
     async def _submit(self, attempt: int) -> tuple[bool, str]:
-        command = registry.request(self._home.root, self._run, attempt)
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            command = registry.request(self._home.root, self._run, attempt)
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:  # a full disk, a folder that is none, no process to be had
+            return False, f"the submission could not be prepared: {error}"
         try:
             out, err = await asyncio.wait_for(child.communicate(), LAUNCH_S)
         except TimeoutError:
@@ -78,7 +81,11 @@ class TorchXScheduler:
         until = self._clock.now() + order.grace_s + LEAVE_S
         while self._clock.now() < until and registry.agents(self._run, order.attempt):
             await asyncio.sleep(0.02)
-        left = await asyncio.to_thread(registry.end, self._home.root, self._run, order.attempt)
+        try:
+            left = await asyncio.to_thread(registry.end, self._home.root, self._run, order.attempt)
+        except OSError as error:
+            log.error("%s: attempt %d cannot be marked as ended: %s", self._run, order.attempt, error)
+            return
         if left:
             log.error("%s: attempt %d still has processes %s", self._run, order.attempt, left)
             return  # the deadline of the phase tries again and tells a person

@@ -119,6 +119,21 @@ def test_end_of_what_never_ran_is_an_end_too(tmp_path: Path) -> None:
     assert registry.end(tmp_path, RUN, 3) == ()
 
 
+def test_end_does_its_work_where_it_cannot_write(tmp_path: Path, children: list[subprocess.Popen[bytes]]) -> None:
+    folder = registry.attempt_folder(tmp_path, RUN, 4)
+    folder.parent.mkdir(parents=True)
+    folder.touch()
+    child = sleeper(children, mark=registry.mark(RUN, 4))
+    assert registry.end(tmp_path, RUN, 4) == ()
+    assert child.wait() == -signal.SIGKILL
+    folder.unlink()
+    (folder / "ended.json").mkdir(parents=True)
+    child = sleeper(children, mark=registry.mark(RUN, 4))
+    with pytest.raises(IsADirectoryError):
+        registry.end(tmp_path, RUN, 4)
+    assert child.wait() == -signal.SIGKILL
+
+
 def test_a_living_agent_has_no_witnesses_of_its_death(tmp_path: Path, children: list[subprocess.Popen[bytes]]) -> None:
     agent = sleeper(children, "jobs.agent", "--node", "0", mark=registry.mark(RUN, 1))
     recorded(tmp_path, agent.pid, start_of(agent.pid))
