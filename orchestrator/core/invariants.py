@@ -79,7 +79,7 @@ def _budgets(before: State | None, after: State) -> None:
 def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
     """5: what is merely not seen is observed; a death needs two witnesses."""
     destructive = [a for a in decision.actions if isinstance(a, StopWorld | EndAttempt)]
-    if isinstance(event, events.AgentGone):
+    if isinstance(event, events.AgentGone) and destructive:
         _require(len(set(event.witnesses)) >= 2, "5: one witness", event)
     if isinstance(event, events.IncidentDetected):
         response = decision.state.policy.responses[event.incident.kind]

@@ -139,7 +139,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
         # A world that dies before its first step leaves what it was started for still to be done.
         return state, replace(state.recovery or Recovery(rung=rung), rung=rung, backoff_s=backoff_s)
     returns = len(budget.unforgiven(before, incident.kind))
-    onset = incident.onset_step if incident.onset_step is not None else incident.step + 1
+    onset = max(1, incident.step + 1 if incident.onset_step is None else incident.onset_step)
     if rung is Rung.REWIND_SKIP:
         margin = state.plan.skip_margin_steps * 2**returns
         state = worlds.skip_from(state, onset, incident.step, margin)
