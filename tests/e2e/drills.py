@@ -12,4 +12,10 @@ DRILLS = {
     "crash_loop": "tests/e2e/test_numbers.py::test_the_same_exception_at_the_same_step_holds_the_run",
     "supervisor": "tests/e2e/test_survival.py::test_killing_the_supervisor_at_random_moments_loses_nothing",
     "agent": "tests/e2e/test_survival.py::test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes",
+    "stop_at_start": "tests/e2e/test_drills.py::test_a_rank_that_is_stopped_before_its_first_step_is_started_anew",
+    "refused_launch": "tests/e2e/test_drills.py::test_a_refused_launch_is_tried_again",
+    "stop_agent": "tests/e2e/test_drills.py::test_a_stopped_agent_is_told_and_nothing_is_ended",
+    "drift": "tests/e2e/test_drills.py::test_a_loss_that_drifts_up_again_after_a_rewind_holds_the_run",
+    "glitch": "tests/e2e/test_drills.py::test_a_loss_that_jumps_and_recovers_is_only_noted",
+    "full_disk": "tests/e2e/test_drills.py::test_a_full_disk_costs_no_step_and_ends_when_there_is_room",
 }

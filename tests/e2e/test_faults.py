@@ -25,17 +25,19 @@ def kinds(lab: Lab, run: str) -> list[str]:
         ("nan", 1, "nonfinite_loss"),
     ],
 )
-def test_a_fault_costs_steps_and_changes_nothing(
-    lab: Lab, reference: Path, drill: str, rank: int, kind: str
-) -> None:
+def test_a_fault_costs_steps_and_changes_nothing(lab: Lab, reference: Path, drill: str, rank: int, kind: str) -> None:
     run = lab.submit(gpt(lab.folder))
     lab.reach(run, 35)
     lab.drill(run, drill, rank)
     lab.finish(run)
-    trained, expected = read(lab.folder / "losses", lab.folder / "weights"), read(reference / "losses", reference / "weights")
+    trained, expected = (
+        read(lab.folder / "losses", lab.folder / "weights"),
+        read(reference / "losses", reference / "weights"),
+    )
     assert kinds(lab, run) == [kind]
     incident = lab.incidents(run)[0]
-    assert incident["subject"]["rank"] == rank
+    # A loss that is averaged over the ranks cannot say whose weight is wrong.
+    assert incident["subject"]["rank"] == (None if drill == "nan" else rank)
     assert trained.losses == expected.losses
     assert trained.weights == expected.weights
     assert len(trained.losses) == STEPS

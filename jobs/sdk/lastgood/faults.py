@@ -92,12 +92,16 @@ def _exit() -> NoReturn:
 
 
 def _poison(state: Mapping[str, Any]) -> None:
-    """Write NaN into one element of the first floating-point parameter that has an element on this rank."""
+    """Write NaN into one element of a floating-point parameter that has an element on this rank.
+
+    A vector (a bias, the scale of a normalisation) where there is one: every sample passes through it, so the next
+    loss is NaN, while a row of an embedding may not be looked up for a long time.
+    """
     import torch
     from torch.distributed.tensor import DTensor
 
     with torch.no_grad():
-        for parameter in _parameters(state):
+        for parameter in sorted(_parameters(state), key=lambda parameter: parameter.ndim != 1):
             # A DTensor's local shard shares memory with it; on another rank it may be empty.
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
             if local.is_floating_point() and local.numel():
