@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +181,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = (
-        os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]).returncode
-    )
-    if mounted != 0:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("mounting a small file system needs root and the right to mount")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
@@ -193,12 +191,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """A file that takes all the space that is left."""
     file = disk / "filler"
-    with file.open("wb", buffering=0) as filling:
-        try:
-            while True:
-                filling.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+    with file.open("wb", buffering=0) as filling, suppress(OSError):
+        while True:
+            filling.write(bytes(4096))
     return file
 
 
@@ -227,3 +222,35 @@ def test_a_full_disk_costs_no_step_and_ends_when_there_is_room(lab: Lab, told: T
     assert newest.step == 400
     manifest.verify(str(folder / str(newest)))
     assert [path.name for path in folder.iterdir() if manifest.parse_name(path.name) is None] == []
+
+
+PROGRAM = """
+for step in $(seq 1 60); do
+    {says}
+    sleep 0.05
+    if [ $step = 30 ] && [ ! -e hung ]; then touch hung; sleep 600; fi
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "spec", "step"),
+    [
+        pytest.param(
+            'echo "step $step loss 2.$((99 - step))"',
+            {"progress": {"pattern": r"step (?P<step>\d+) loss (?P<loss>\S+)"}},
+            60,
+            id="with a pattern",
+        ),
+        pytest.param('echo "working"', {"detect": {"hang": {"unlearned_s": 2.0}}}, 0, id="with nothing but output"),
+    ],
+)
+def test_a_program_that_falls_silent_is_started_anew(lab: Lab, says: str, spec: dict[str, Any], step: int) -> None:
+    run = lab.submit(["bash", "-c", PROGRAM.format(says=says)], python=False, ranks_per_node=1, **spec)
+    status = lab.finish(run)
+    assert kinds(lab, run) == ["hang"], lab.told(run)
+    assert (status["step"], status["restarts"]) == (step, 1)
+    hang = lab.incidents(run)[0]
+    assert (hang["subject"]["rank"], hang["response"]) == (0, "restart")
+    assert 1.0 <= hang["phases_s"]["detect"] < 5.0
+    assert hang["resolved"] is not None
