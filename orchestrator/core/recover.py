@@ -149,6 +149,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     safe_step = next((c.step for c in checkpoints.candidates(state, recovery)), 0)
     mark = Taint(world=incident.world, onset=incident.onset, step=safe_step + 1)
     state = checkpoints.taint(state, mark)
+    recovery = replace(recovery, further_back=0)  # done: what was passed over is tainted now
     # The steps from the onset on are a line of data that is given up: progress is counted anew on the next one.
     return budget.rewound(state, onset - 1), recovery
 

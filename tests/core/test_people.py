@@ -1,0 +1,135 @@
+"""What may a person ask, and what if the supervisor itself goes away meanwhile?"""
+
+from __future__ import annotations
+
+import pytest
+
+from monitors.incidents import Kind
+from orchestrator.core import actions as a
+from orchestrator.core import decide
+from orchestrator.core import events as e
+from orchestrator.core.state import ENDED, CheckpointState, Phase, State
+from tests.core.script import Script, at_phase, kinds, started
+
+P = Phase
+
+
+@pytest.mark.parametrize("now", [False, True])
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in (P.SUCCEEDED, P.FINISHING)])
+def test_a_run_can_be_stopped_in_every_phase(phase: Phase, now: bool) -> None:
+    run = at_phase(phase)
+    run.see(e.StopRequested(at=run.tick(), by="ada", now=now))
+    for _ in range(4):
+        if run.state.phase is not P.STOPPED:
+            run.wait()
+    if run.state.phase is not P.STOPPED:
+        run.ended()
+    assert run.state.phase is P.STOPPED
+    assert run.state.reason.startswith("stopped by")
+
+
+def test_a_stop_lets_the_ranks_save_then_ends_them_then_the_attempt() -> None:
+    run = Script().train(10)
+    assert kinds(run.see(e.StopRequested(at=run.tick(), by="ada"))) == ["StopAfterStep"]
+    assert [kinds(run.wait()) for _ in range(3)] == [["StopWorld"], ["EndAttempt"], ["EndAttempt"]]
+
+
+def test_a_stop_that_is_obeyed_ends_the_attempt_next() -> None:
+    run = Script().train(10)
+    run.see(e.StopRequested(at=run.tick(), by="ada"))
+    assert kinds(run.stopped()) == ["EndAttempt"]
+    assert run.ended().state.phase is P.STOPPED
+
+
+def test_a_stopped_run_resumes_from_its_newest_save() -> None:
+    run = Script().train(40)
+    name = run.save(40)
+    run.see(e.StopRequested(at=run.tick(), by="ada", now=True))
+    run.ended()
+    assert run.see(e.ResumeRequested(at=run.tick(), by="ada")).actions == (a.Launch(attempt=2),)
+    order = started(run.join())
+    assert (order.attempt, order.world, order.candidates) == (2, 2, (name,))
+
+
+def test_a_held_run_goes_on_with_its_ladders_begun_anew() -> None:
+    run = at_phase(P.HELD)
+    assert run.state.open
+    decision = run.see(e.ResumeRequested(at=run.tick(), by="ada"))
+    assert decision.closed
+    assert (run.state.strikes, run.state.open, run.state.hold_kind) == ((), (), None)
+
+
+def test_resuming_from_a_step_gives_up_what_came_after_for_good() -> None:
+    run = Script().train(1)
+    for step in (20, 40, 60):
+        run.progress(step)
+        run.save(step)
+    run.see(e.StopRequested(at=run.tick(), by="ada", now=True))
+    run.ended()
+    run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=40))
+    assert started(run.join()).candidates[0] == "step-00000040.a1w1"
+    run.enter(40)
+    run.progress(41)
+    run.incident(Kind.WORKER_KILLED)  # and not back to what the person did not want
+    assert started(run.stopped()).candidates[0] == "step-00000040.a1w1"
+    assert run.states()[60] is CheckpointState.TAINTED
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDED])
+def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_anew(phase: Phase) -> None:
+    run = at_phase(phase)
+    before = run.state
+    run.at = (before.deadline or run.at) + 5000.0  # silence, because nobody listened
+    decision = run.see(e.SupervisorStarted(at=run.tick(), pid=2, last_alive=before.since))
+    ordered = {
+        P.LAUNCHING: [a.Launch(attempt=before.attempt)],
+        P.STARTING: [
+            a.StartWorld(
+                attempt=before.attempt, world=before.world, candidates=before.candidates, skips=before.skips
+            )
+        ],
+        P.STOPPING_WORLD: [a.StopWorld(attempt=before.attempt, world=before.world)],
+        P.STOPPING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],
+        P.TRAINING: [],
+        P.BACKING_OFF: [],
+    }.get(phase, [a.EndAttempt(attempt=before.attempt, why=before.reason)])
+    assert list(decision.actions) == ordered
+    assert run.state.phase is phase
+    assert [o.incident.kind for o in decision.opened] == [Kind.SUPERVISOR_RESTARTED]
+    assert run.state.deadline is not None
+    if phase is not P.BACKING_OFF:
+        assert run.state.deadline > run.at
+
+
+def test_old_news_begins_what_it_leads_to_now() -> None:
+    """The end of a world, told by an agent that nobody listened to for an hour, starts the next world's limits now."""
+    run = Script().train(10)
+    run.incident(Kind.HANG)
+    ended_at = run.tick()
+    run.see(e.SupervisorStarted(at=run.tick(3600.0), pid=2, last_alive=ended_at))
+    for node in (0, 1):
+        decision = run.see(e.NodeStopped(at=ended_at, world=1, node=node))
+    started(decision)
+    assert run.state.since == run.at
+    assert run.state.deadline == run.at + run.plan.start_timeout_s
+
+
+def test_old_progress_does_not_bring_the_page_for_silence_forward() -> None:
+    run = Script().train(10)
+    deadline = run.state.deadline
+    run.see(e.Progressed(at=run.at - 500.0, world=1, step=11))
+    assert run.state.deadline == deadline
+
+
+def test_a_journal_decided_again_gives_the_same_state_and_orders() -> None:
+    for phase in Phase:
+        run = at_phase(phase)
+        state: State | None = None
+        for event, decision in run.decisions:
+            if state is None:
+                assert isinstance(event, e.RunSubmitted)
+                again = decide.begin(event)
+            else:
+                again = decide.decide(state, event)
+            assert again == decision
+            state = again.state
