@@ -1,4 +1,4 @@
-"""A real supervisor, real agents, real ranks, in a state folder of its own: what the end-to-end tests are written on."""
+"""A real supervisor, real agents, real ranks, in a state folder of its own: the ground of the end-to-end tests."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ def test_a_poisoned_window_is_skipped_as_if_it_had_been_left_out_from_the_start(
     assert len(spikes) == 1, lab.told(run)
     assert abs(spikes[0]["onset_step"] - 46) <= 3
     window = lab.skips(run)
-    assert window and window[0][0] <= 48 and window[-1][1] >= 61
+    assert window[0][0] <= 48
+    assert window[-1][1] >= 61
     expected = undisturbed(lab.folder / "undisturbed", *poison, "--steps", "90", skips=window)
     trained = read(lab.folder / "losses", lab.folder / "weights")
     assert trained.losses == expected.losses

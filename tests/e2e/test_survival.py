@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from itertools import pairwise
 
 import pytest
 from lab import STEPS, Lab, gpt, read, undisturbed
@@ -40,7 +41,7 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     assert sorted(trained.losses) == list(range(1, steps + 1))
     assert len((lab.folder / "losses").read_text().splitlines()) == steps, "a step was trained twice"
     times = [row.at for row in lab.rows(run)]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert max(gaps) < 1.0, f"training paused for {max(gaps):.2f} s"
 
 

@@ -66,7 +66,7 @@ def test_nan_is_written_into_one_element_that_is_there(rank: Ranks) -> None:
     model.register_parameter("weight", torch.nn.Parameter(torch.ones(3, 4).t()))
     world.order(1, "nan")
     next(world.run.steps({"count": torch.ones(2), "model": model}, until=1))
-    assert torch.isnan(model.get_parameter("bias")).sum() == 1
+    assert torch.isnan(model.get_parameter("weight")).sum() == 1
 
 
 def test_nan_reaches_a_sharded_parameter(rank: Ranks) -> None:

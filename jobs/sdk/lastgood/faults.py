@@ -101,7 +101,7 @@ def _poison(state: Mapping[str, Any]) -> None:
     from torch.distributed.tensor import DTensor
 
     with torch.no_grad():
-        for parameter in sorted(_parameters(state), key=lambda parameter: parameter.ndim != 1):
+        for parameter in _parameters(state):
             # A DTensor's local shard shares memory with it; on another rank it may be empty.
             local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
             if local.is_floating_point() and local.numel():
@@ -116,7 +116,7 @@ def _parameters(state: Mapping[str, Any]) -> Iterator[Tensor]:
 
     for value in state.values():
         if isinstance(value, torch.nn.Module):
-            yield from value.parameters()
+            yield from sorted(value.parameters(), key=lambda parameter: parameter.ndim != 1)
     for value in state.values():
         if isinstance(value, torch.Tensor):
             yield value
