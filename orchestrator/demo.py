@@ -7,20 +7,27 @@ the journal.
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.load import load, resolve
+from jobs.spec import Spec
 from monitors.clock import SystemClock
 from orchestrator import contract
 from orchestrator.cli.text import print_ledger, print_story
 from orchestrator.client import ask
 from orchestrator.drills import DRILLS, inject
+from orchestrator.home import Home
+from orchestrator.journal import Journal
 
 RECIPE = Path(__file__).parent.parent / "jobs" / "recipes" / "demo.yaml"
 POISON = (190, 206)
@@ -91,9 +98,59 @@ def _ready(scene: Scene, home: Path, run: str) -> Callable[[dict[str, Any]], boo
     return ready
 
 
-def play(home: Path) -> int:
-    """Run the demo in a state folder; returns the exit status."""
+def train_alone(
+    folder: Path, argv: Sequence[str], *, ranks: int, env: dict[str, str], skips: Sequence[tuple[int, int]]
+) -> None:
+    """The same training with nobody watching and nothing happening to it. Raises SystemExit when it fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {**os.environ, **env, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"), "LASTGOOD_SKIPS": json.dumps(list(skips))}
+    children = []
+    for rank in range(ranks):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
+        with (folder / f"rank{rank}.log").open("w") as log:
+            command = [sys.executable, "-P", *argv]
+            child = subprocess.Popen(command, env={**shared, **place}, stdout=log, stderr=log, cwd=folder)
+        children.append(child)
+    for rank, child in enumerate(children):
+        if child.wait():
+            raise SystemExit(f"undisturbed training failed:\n{(folder / f'rank{rank}.log').read_text()[-2000:]}")
+
+
+def _compare(folder: Path, spec: Spec, run: str) -> bool:
+    """Whether what was trained through all faults equals, bit for bit, what trains undisturbed."""
+    with Journal(Home(folder / "home").journal, read_only=True) as journal:
+        state, _ = journal.load(run)
+    assert state is not None
+    print(f"\nThe same training undisturbed, told to skip the data {[list(skip) for skip in state.skips]}:")
+    alone = folder / "undisturbed"
+    alone.mkdir()
+    argv = [*spec.argv, *_outputs(alone)]
+    train_alone(alone, argv, ranks=spec.ranks_per_node, env=spec.env, skips=state.skips)
+    same = _trained(alone) == _trained(folder)
+    for title, of in (("undisturbed", alone), ("through all faults", folder)):
+        print(f"  {(of / 'weights').read_text().split()[-1]}  weights {title}")
+    print("bit-identical, and so is the loss of every step" if same else "DIFFERENT: this is a bug, please report it")
+    return same
+
+
+def _outputs(folder: Path) -> tuple[str, ...]:
+    return ("--losses", str(folder / "losses"), "--weights", str(folder / "weights"))
+
+
+def _trained(folder: Path) -> tuple[str, dict[str, str]]:
+    """Digest of the weights, and the loss of each step as it counted in the end."""
+    rows = (line.split(" ", 1) for line in (folder / "losses").read_text().splitlines())
+    return (folder / "weights").read_text(), dict(rows)
+
+
+def play(folder: Path) -> int:
+    """Run the demo in a folder; returns the exit status."""
+    home = folder / "home"
     spec = resolve(load(RECIPE), RECIPE)
+    spec = spec.model_copy(update={"command": (*spec.argv, *_outputs(folder))})
     run = str(
         ask(home, {"ask": "submit", "spec": spec.model_dump(mode="json"), "yaml": RECIPE.read_text()}, start=True)[
             "run"
@@ -110,19 +167,21 @@ def play(home: Path) -> int:
     print_story(contract.story(home, run), contract.incidents(home, run))
     print_ledger(contract.ledger(home, run))
     print(f"\n{run}: {status['state']}: {status['reason']}")
-    return int(status["exit_code"])
+    same = _compare(folder, spec.model_copy(update={"command": resolve(load(RECIPE), RECIPE).argv}), run)
+    return int(status["exit_code"]) or (0 if same else 1)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -P -m orchestrator.demo [--home HOME]`."""
+    """`python -P -m orchestrator.demo [--folder FOLDER]`."""
     parser = argparse.ArgumentParser(prog="lastgood demo")
-    parser.add_argument("--home", type=Path, help="state folder; default: a fresh one that is removed after success")
-    home = parser.parse_args(argv).home
-    if home is not None:
-        return play(home.absolute())
-    with tempfile.TemporaryDirectory(prefix="lastgood-demo-") as folder:
-        status = play(Path(folder) / "home")
-        ask(Path(folder) / "home", {"ask": "shutdown"}, start=False)
+    parser.add_argument("--folder", type=Path, help="where everything goes; default: a fresh one, removed in the end")
+    folder = parser.parse_args(argv).folder
+    if folder is not None:
+        folder.mkdir(parents=True)
+        return play(folder.absolute())
+    with tempfile.TemporaryDirectory(prefix="lastgood-demo-") as fresh:
+        status = play(Path(fresh))
+        ask(Path(fresh) / "home", {"ask": "shutdown"}, start=False)
     return status
 
 

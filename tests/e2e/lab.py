@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from jobs.spec import Spec
 from monitors.signals import StepReported
 from orchestrator import contract
 from orchestrator.client import ask
+from orchestrator.demo import train_alone
 from orchestrator.drills import inject
 from orchestrator.home import Home
 from orchestrator.journal import Journal
@@ -56,27 +55,7 @@ def read(losses: Path, weights: Path) -> Trained:
 def undisturbed(folder: Path, *args: str, ranks: int = 2, skips: Sequence[tuple[int, int]] = ()) -> Trained:
     """The same training under no supervision at all, from start to end."""
     folder.mkdir()
-    command = [*gpt(folder), *args]
-    port = _free_port()
-    children = []
-    for rank in range(ranks):
-        env = {
-            **os.environ,
-            **ENV,
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"),
-            "LASTGOOD_SKIPS": json.dumps(list(skips)),
-        }
-        with (folder / f"rank{rank}.log").open("w") as log:
-            started = subprocess.Popen([sys.executable, "-P", *command], env=env, stdout=log, stderr=log, cwd=folder)
-        children.append(started)
-    for rank, child in enumerate(children):
-        assert child.wait(timeout=180) == 0, (folder / f"rank{rank}.log").read_text()[-2000:]
+    train_alone(folder, [*gpt(folder), *args], ranks=ranks, env=ENV, skips=skips)
     return read(folder / "losses", folder / "weights")
 
 
@@ -84,14 +63,6 @@ def gpt(folder: Path, *args: str, steps: int = STEPS) -> list[str]:
     """The recipe's command, small, writing what it computes into a folder."""
     out = ["--losses", str(folder / "losses"), "--weights", str(folder / "weights")]
     return ["-m", "jobs.recipes.gpt", "--steps", str(steps), *SMALL, *out, *args]
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Lab:
