@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from orchestrator.core import origin
 from orchestrator.core.actions import DeleteCheckpoint
 from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
 
@@ -53,8 +54,10 @@ def _with_state(state: State, name: str, new: CheckpointState, *, only_from: tup
 
 
 def verified(state: State, name: str) -> State:
-    """It was read back whole. A tainted one stays tainted."""
-    return _with_state(state, name, CheckpointState.VERIFIED, only_from=(CheckpointState.COMMITTED,))
+    """It was read back whole. A tainted one stays tainted; the one to begin from is good, for a person chose it."""
+    first = origin.origin(state)
+    new = CheckpointState.GOOD if first is not None and first.name == name else CheckpointState.VERIFIED
+    return _with_state(state, name, new, only_from=(CheckpointState.COMMITTED,))
 
 
 def corrupt(state: State, name: str) -> State:
@@ -95,7 +98,10 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
 
 
 def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
-    """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists."""
+    """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists.
+
+    Never what the run began from: that is another run's.
+    """
     good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
     if len(good) < state.plan.keep:
         return ()
@@ -104,5 +110,5 @@ def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     return tuple(
         DeleteCheckpoint(checkpoint=c.name)
         for c in state.checkpoints
-        if c.step < oldest_kept.step or (c.state in useless and c.step < newest.step)
+        if (c.step < oldest_kept.step or (c.state in useless and c.step < newest.step)) and c.world != origin.WORLD
     )

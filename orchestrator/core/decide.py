@@ -7,33 +7,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from monitors.incidents import Blame, Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, worlds
+from monitors.incidents import Incident, Kind, Subject
+from orchestrator.core import budget, checkpoints, origin, worlds
 from orchestrator.core import events as e
-from orchestrator.core.actions import (
-    Action,
-    Alert,
-    EndAttempt,
-    InjectFault,
-    StartWorld,
-    StopAfterStep,
-    StopWorld,
-    VerifyCheckpoint,
-)
-from orchestrator.core.policy import Rung, Severity
-from orchestrator.core.recover import hold, on_incident, unrestorable
+from orchestrator.core.actions import Action, EndAttempt, InjectFault, StopAfterStep, VerifyCheckpoint
+from orchestrator.core.policy import Rung
+from orchestrator.core.recover import moved, on_incident
+from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Checkpoint, CheckpointState, Decision, Phase, Recovery, State, Taint
 
-LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
 ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
-TRIES_MAX = 3
-"""waits that may run out before something stronger is done, or a person is told"""
-UNEXPLAINED_S = 2.0
-"""for the reason of a world's end to arrive after the end itself"""
 
 
 def begin(event: e.RunSubmitted) -> Decision:
-    """The first decision of a run: launch it."""
+    """The first decision of a run: launch it, and read back what it begins from."""
     blank = State(
         run=event.run,
         plan=event.plan,
@@ -46,6 +33,9 @@ def begin(event: e.RunSubmitted) -> Decision:
         heard=event.at,
     )
     state, actions = worlds.launch(blank, event.at, "submitted")
+    if event.origin is not None:
+        state = checkpoints.add(state, _saved(event.origin))
+        actions = (VerifyCheckpoint(checkpoint=event.origin.checkpoint), *actions)
     return Decision(state=state, actions=actions, reason="submitted: launching attempt 1")
 
 
@@ -54,7 +44,9 @@ def decide(state: State, event: e.Event) -> Decision:  # noqa: C901 - one case f
     if event.at < state.now:
         # Old news, kept by an agent while nobody heard it: what it leads to begins now, and so do the waits for that.
         event = replace(event, at=state.now)
-    elif event.at > state.now and not isinstance(event, e.Progressed):  # by far the most frequent: copies the state once
+    elif event.at > state.now and not isinstance(
+        event, e.Progressed
+    ):  # by far the most frequent: copies the state once
         state = replace(state, now=event.at)
     match event:
         case e.RunSubmitted():
@@ -62,7 +54,7 @@ def decide(state: State, event: e.Event) -> Decision:  # noqa: C901 - one case f
         case e.Progressed():
             return _progressed(state, event)
         case e.TimePassed():
-            return _time_passed(state, event.at)
+            return time_passed(state, event.at)
         case e.IncidentDetected():
             return on_incident(state, event.incident, event.at)
         case e.AgentJoined() | e.AgentGone() | e.Launched() | e.LaunchFailed() | e.AttemptEnded():
@@ -121,6 +113,8 @@ def _attempt(
 ) -> Decision:
     if event.attempt != state.attempt or state.phase in ENDED or worlds.attempt_is_over(state):
         return Decision(state=state, reason=f"attempt {event.attempt} is over: ignored")
+    if isinstance(event, e.AgentJoined | e.AgentGone) and event.node not in worlds.all_nodes(state):
+        return Decision(state=state, reason=f"the run has no node {event.node}: ignored")
     match event:
         case e.AgentJoined():
             return _joined(state, event)
@@ -131,7 +125,7 @@ def _attempt(
         case e.LaunchFailed():
             if state.phase is not Phase.LAUNCHING:
                 return Decision(state=state)
-            return on_incident(state, _launch_failed(state, event.at, event.why), event.at)
+            return on_incident(state, launch_failed(state, event.at, event.why), event.at)
         case e.AttemptEnded():
             return _attempt_ended(state, event.at)
 
@@ -143,11 +137,21 @@ def _joined(state: State, event: e.AgentJoined) -> Decision:
         o.id for o in state.open if o.incident.kind is Kind.NODE_UNSEEN and o.incident.subject.node == event.node
     )
     state = replace(state, open=tuple(o for o in state.open if o.id not in unseen))
-    if state.phase is Phase.LAUNCHING and state.joined == worlds.all_nodes(state):
-        move = worlds.start_world(state, event.at, "all agents are here")
-        return replace(_moved(state, move, event.at, "all agents are here"), closed=unseen)
+    if _all_here(state):
+        return replace(_first_world(state, event.at), closed=unseen)
     reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
     return Decision(state=state, reason=reason, closed=unseen)
+
+
+def _all_here(state: State) -> bool:
+    return state.phase is Phase.LAUNCHING and state.joined == worlds.all_nodes(state)
+
+
+def _first_world(state: State, at: float) -> Decision:
+    """The attempt has its agents: its first world begins, unless what it begins from is still being read back."""
+    if origin.is_unread(state):
+        return Decision(state=state, reason="all agents are here; the checkpoint to begin from is being read back")
+    return moved(state, worlds.start_world(state, at, "all agents are here"), at, "all agents are here")
 
 
 def _agent_gone(state: State, event: e.AgentGone) -> Decision:
@@ -168,17 +172,6 @@ def _agent_lost(state: State, event: e.AgentGone) -> Incident:
         subject=Subject(node=event.node),
         step=state.step,
         evidence=event.witnesses,
-    )
-
-
-def _launch_failed(state: State, at: float, why: str) -> Incident:
-    return Incident(
-        kind=Kind.LAUNCH_FAILED,
-        at=at,
-        onset=min(at, state.since),
-        world=state.world,
-        blame=Blame.SCHEDULER,
-        evidence=(why,),
     )
 
 
@@ -219,10 +212,12 @@ def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinishe
             return Decision(state=replace(state, entered=True, heard=event.at))
         case e.WorldRestored():
             return _restored(state, event)
-        case e.RankFinished():
+        case e.RankFinished() if event.rank < state.plan.nodes * state.plan.ranks_per_node:
             return Decision(state=replace(state, finished=tuple(sorted({*state.finished, event.rank}))))
-        case e.NodeStopped():
+        case e.NodeStopped() if event.node in worlds.all_nodes(state):
             return _node_stopped(state, event)
+        case _:
+            return Decision(state=state, reason=f"{event}: the run has no such place")
 
 
 def _restored(state: State, event: e.WorldRestored) -> Decision:
@@ -248,22 +243,13 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
         case Phase.STARTING | Phase.TRAINING:
             state, actions = replace(state, deadline=at + UNEXPLAINED_S), ()
         case Phase.STOPPING_WORLD:
-            return _moved(state, worlds.after_world(state, at), at, f"no worker of world {event.world} is left")
+            return moved(state, worlds.after_world(state, at), at, f"no worker of world {event.world} is left")
         case Phase.STOPPING:
             order = EndAttempt(attempt=state.attempt, why=state.reason)
             state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (order,)
         case _:
             return Decision(state=state)
     return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
-
-
-def _moved(before: State, move: worlds.Move, at: float, reason: str) -> Decision:
-    """The move, unless it begins a world that would throw the run away."""
-    state, actions = move
-    begins = any(isinstance(action, StartWorld) for action in actions)
-    if begins and (why := unrestorable(before, before.recovery)):
-        return hold(before, at, f"{before.reason}; {why}")
-    return Decision(state=state, actions=actions, reason=reason)
 
 
 def _checkpoint(
@@ -274,17 +260,21 @@ def _checkpoint(
         case e.CheckpointCommitted():
             return _committed(state, event)
         case e.CheckpointVerified():
-            return Decision(state=checkpoints.verified(state, event.checkpoint))
+            return _read_back(checkpoints.verified(state, event.checkpoint), event.at)
         case e.CheckpointRefused():
-            return Decision(
-                state=checkpoints.corrupt(state, event.checkpoint), reason=f"{event.checkpoint}: {event.why}"
-            )
+            refused = checkpoints.corrupt(state, event.checkpoint)
+            return _read_back(refused, event.at, f"{event.checkpoint}: {event.why}")
         case e.CheckpointDeleted():
             return Decision(state=checkpoints.deleted(state, event.checkpoint))
 
 
-def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
-    save = Checkpoint(
+def _read_back(state: State, at: float, reason: str = "") -> Decision:
+    """What is known of a checkpoint now; agents that are all here waited for nothing else."""
+    return _first_world(state, at) if _all_here(state) else Decision(state=state, reason=reason)
+
+
+def _saved(event: e.CheckpointCommitted) -> Checkpoint:
+    return Checkpoint(
         name=event.checkpoint,
         step=event.step,
         world=event.world,
@@ -292,6 +282,10 @@ def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
         bytes=event.bytes,
         path=event.path,
     )
+
+
+def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
+    save = _saved(event)
     state = replace(checkpoints.add(state, save), entered=True)
     healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
     state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
@@ -306,84 +300,6 @@ def _first_order(state: State, name: str) -> tuple[Action, ...]:
     if any(c.name == name and c.state in unread for c in state.checkpoints):
         return (VerifyCheckpoint(checkpoint=name),)
     return ()
-
-
-def _time_passed(state: State, at: float) -> Decision:
-    if state.deadline is None or at < state.deadline:
-        return Decision(state=state)
-    match state.phase:
-        case Phase.LAUNCHING:
-            missing = [n for n in worlds.all_nodes(state) if n not in state.joined]
-            why = f"the agents of nodes {missing} did not dial within {state.plan.launch_timeout_s:.0f} s"
-            return on_incident(state, _launch_failed(state, at, why), at)
-        case Phase.STARTING | Phase.TRAINING:
-            return _world_silent(state, at)
-        case Phase.BACKING_OFF:
-            return _moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
-        case Phase.STOPPING:
-            return _stop_harder(state, at)
-        case _:
-            return _again(state, at)
-
-
-def _world_silent(state: State, at: float) -> Decision:
-    if state.stopped == worlds.all_nodes(state):
-        why = "every worker is gone and none said why"
-        return on_incident(state, _stalled(state, at, Kind.WORKER_EXCEPTION, why), at)
-    unseen = [o.incident.subject.node for o in state.open if o.incident.kind is Kind.NODE_UNSEEN]
-    if state.phase is Phase.STARTING and unseen:
-        return _nag(state, at, f"no first step heard, nor anything of nodes {unseen}; what cannot be seen is not ended")
-    if state.phase is Phase.STARTING:
-        why = f"world {state.world} did not take a step within {state.plan.start_timeout_s:.0f} s"
-        return on_incident(state, _stalled(state, at, Kind.START_STALLED, why), at)
-    return _nag(state, at, f"no progress heard for {at - state.heard:.0f} s; what cannot be seen is not ended")
-
-
-def _stalled(state: State, at: float, kind: Kind, why: str) -> Incident:
-    return Incident(
-        kind=kind,
-        at=at,
-        onset=min(at, max(state.since, state.heard)),
-        world=state.world,
-        step=state.step,
-        confidence=0.5,
-        evidence=(why,),
-    )
-
-
-def _again(state: State, at: float) -> Decision:
-    """The wait for something under way ran out: order it again, then more strongly."""
-    if state.phase is Phase.STOPPING_WORLD and state.nagged + 1 >= TRIES_MAX:
-        recovery = state.recovery or Recovery(rung=Rung.RESTART)
-        state = replace(state, recovery=replace(recovery, rung=Rung.RELAUNCH))
-        reason = f"{state.reason}; the world did not end, so the whole attempt is"
-        state, actions = worlds.end_attempt(state, at, Phase.RELAUNCHING, reason)
-        return Decision(state=state, actions=actions, reason=reason)
-    wait_s = worlds.wait_s(state, state.phase)
-    assert wait_s is not None, f"{state.phase} has no wait"
-    if state.nagged + 1 == TRIES_MAX:
-        return _nag(state, at, f"{state.phase} does not come to an end", also=worlds.outstanding(state))
-    again = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
-    return Decision(state=again, actions=worlds.outstanding(state), reason=f"{state.phase}: ordered again")
-
-
-def _nag(state: State, at: float, text: str, also: tuple[Action, ...] = ()) -> Decision:
-    wait_s = worlds.wait_s(state, state.phase)
-    assert wait_s is not None, f"{state.phase} has no wait"
-    told = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
-    page = Alert(severity=Severity.CRITICAL, title=f"{state.run} needs a look", text=text, page=True)
-    return Decision(state=told, actions=(*also, page), reason=text)
-
-
-def _stop_harder(state: State, at: float) -> Decision:
-    if state.nagged == 0 and state.stopped != worlds.all_nodes(state):
-        order: Action = StopWorld(attempt=state.attempt, world=state.world, grace_s=5.0)
-        reason = "the ranks did not save and end in time: ending them"
-    else:
-        order = EndAttempt(attempt=state.attempt, why=state.reason)
-        reason = "ending the attempt"
-    state = replace(state, nagged=state.nagged + 1, deadline=at + state.plan.stop_timeout_s)
-    return Decision(state=state, actions=(order,), reason=reason)
 
 
 def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested) -> Decision:
@@ -447,7 +363,7 @@ def _drill(state: State, event: e.DrillRequested) -> Decision:
 def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
     if state.phase in ENDED:
         return Decision(state=state)
-    state = _waiting_anew(state, event.at)
+    state = waiting_anew(state, event.at)
     if event.last_alive is None:
         return Decision(state=state, actions=worlds.outstanding(state))
     incident = Incident(
@@ -460,13 +376,3 @@ def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
     )
     decision = on_incident(state, incident, event.at)
     return replace(decision, actions=(*decision.actions, *worlds.outstanding(decision.state)))
-
-
-def _waiting_anew(state: State, at: float) -> State:
-    """Nobody listened while the supervisor was away, so that silence says nothing: every wait begins again."""
-    wait_s = worlds.wait_s(state, state.phase)
-    if wait_s is None or state.deadline is None:
-        return state
-    if state.phase in LIVE and state.stopped == worlds.all_nodes(state):
-        wait_s = UNEXPLAINED_S
-    return replace(state, deadline=max(state.deadline, at + wait_s))

@@ -46,6 +46,8 @@ class RunSubmitted:
     run: str
     plan: Plan
     policy: Policy
+    origin: CheckpointCommitted | None = None
+    """checkpoint of another run that this one begins from: `origin.WORLD`, its path for a name"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core import checkpoints, events, worlds
+from orchestrator.core import checkpoints, events, origin, worlds
 from orchestrator.core.actions import DeleteCheckpoint, EndAttempt, Launch, StartWorld, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
@@ -57,6 +57,8 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
         if before is not None and action.world == before.world:
             _require(action.candidates == before.candidates, "2: a repeated order differs", action, before.candidates)
             continue
+        first = origin.origin(after)
+        _require(bool(action.candidates) or first is None, "2: from scratch, not from its origin", first)
         for name in action.candidates:
             save = known.get(name)
             _require(save is not None, "2: unknown checkpoint", name)
@@ -93,8 +95,10 @@ def _never_stuck(after: State) -> None:
 
 
 def _last_good_kept(before: State, decision: Decision) -> None:
-    """Retention never takes the last good checkpoint."""
+    """Retention never takes the last good checkpoint, nor another run's."""
     good = {c.name for c in before.checkpoints if c.state is CheckpointState.GOOD}
     good |= {c.name for c in decision.state.checkpoints if c.state is CheckpointState.GOOD}
     gone = {a.checkpoint for a in decision.actions if isinstance(a, DeleteCheckpoint)}
     _require(not good or bool(good - gone), "the last good checkpoint would be deleted", good, gone)
+    first = origin.origin(decision.state)
+    _require(first is None or first.name not in gone, "another run's checkpoint would be deleted", first)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.incidents import Incident, Kind
-from orchestrator.core import budget, checkpoints, worlds
-from orchestrator.core.actions import Action, Alert
+from orchestrator.core import budget, checkpoints, origin, worlds
+from orchestrator.core.actions import Action, Alert, StartWorld
 from orchestrator.core.policy import Paging, Response, Rung, Severity
 from orchestrator.core.state import ENDED, Decision, Opened, Phase, Recovery, State, Taint
 
@@ -156,9 +156,11 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
 
 def unrestorable(state: State, recovery: Recovery | None) -> str:
     """Why no new world should be started from what there is; empty when one may."""
-    if not state.entered or checkpoints.candidates(state, recovery):
+    if checkpoints.candidates(state, recovery) or origin.is_unread(state):
         return ""
-    if state.best_step <= state.plan.fresh_steps_max:
+    if (first := origin.origin(state)) is not None:
+        return f"no usable checkpoint, and the run did not begin from scratch but from {first.name} ({first.state})"
+    if not state.entered or state.best_step <= state.plan.fresh_steps_max:
         return ""
     return (
         f"no usable checkpoint, and starting from scratch would throw {state.best_step} steps away "
@@ -212,3 +214,13 @@ def _alert(state: State, opened: Opened, response: Response) -> Action:
         incident=opened.id,
         page=response.page is Paging.ALWAYS,
     )
+
+
+def moved(before: State, move: worlds.Move, at: float, reason: str) -> Decision:
+    """The move, unless it begins a world that would throw the run away."""
+    state, actions = move
+    begins = any(isinstance(action, StartWorld) for action in actions)
+    if begins and (why := unrestorable(before, before.recovery)):
+        held = hold(before, at, f"{before.reason}; {why}")
+        return replace(held, state=replace(held.state, hold_kind=Kind.CHECKPOINT_CORRUPT))
+    return Decision(state=state, actions=actions, reason=reason)

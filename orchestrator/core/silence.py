@@ -26,7 +26,7 @@ def time_passed(state: State, at: float) -> Decision:
         case Phase.LAUNCHING:
             missing = [n for n in worlds.all_nodes(state) if n not in state.joined]
             if not missing:
-                return _nag(state, at, "the checkpoint to begin from is still being read back")
+                return _still_reading(state, at)
             why = f"the agents of nodes {missing} did not dial within {state.plan.launch_timeout_s:.0f} s"
             return on_incident(state, launch_failed(state, at, why), at)
         case Phase.STARTING | Phase.TRAINING:
@@ -59,6 +59,14 @@ def launch_failed(state: State, at: float, why: str) -> Incident:
         blame=Blame.SCHEDULER,
         evidence=(why,),
     )
+
+
+def _still_reading(state: State, at: float) -> Decision:
+    """A large checkpoint takes its time; a person is told when it takes as long as silence may last."""
+    reason = f"the checkpoint to begin from has been read back for {at - state.since:.0f} s"
+    if at - state.since >= state.plan.unheard_s:
+        return _nag(state, at, reason)
+    return Decision(state=replace(state, deadline=at + state.plan.launch_timeout_s), reason=reason)
 
 
 def _world_silent(state: State, at: float) -> Decision:
