@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from monitors.incidents import Incident, Kind, Subject
 from orchestrator import runbooks
@@ -16,7 +17,7 @@ POLICY = runbooks.load()
 PLAN = e.Plan(nodes=2, ranks_per_node=1, keep=2, probation_steps=20, skip_margin_steps=8)
 
 
-def with_response(kind: Kind, **changes: object) -> Policy:
+def with_response(kind: Kind, **changes: Any) -> Policy:
     """The built-in policy with one response changed."""
     responses = POLICY.responses | {kind: replace(POLICY.responses[kind], **changes)}
     return Policy(version="changed", responses=responses)
@@ -105,10 +106,10 @@ class Script:
         """A save is read back whole."""
         self.see(e.CheckpointVerified(at=self.tick(), checkpoint=name))
 
-    def incident(self, kind: Kind, **facts: object) -> Decision:
+    def incident(self, kind: Kind, **facts: Any) -> Decision:
         """A detector concludes."""
         at = self.tick()
-        known: dict[str, object] = {
+        known: dict[str, Any] = {
             "onset": at, "world": self.state.world, "step": self.state.step, "evidence": ("one", "two"),
             "subject": Subject(node=0, rank=0),
         }  # fmt: skip
@@ -117,9 +118,7 @@ class Script:
     def stopped(self) -> Decision:
         """No worker of the newest world is left anywhere."""
         world = self.state.world
-        return [
-            self.see(e.NodeStopped(at=self.tick(), world=world, node=node)) for node in range(self.plan.nodes)
-        ][-1]
+        return [self.see(e.NodeStopped(at=self.tick(), world=world, node=node)) for node in range(self.plan.nodes)][-1]
 
     def ended(self) -> Decision:
         """No process of the newest attempt is left."""
@@ -131,11 +130,15 @@ class Script:
         self.at = max(self.at, self.state.deadline)
         return self.see(e.TimePassed(at=self.at))
 
+    def back_off(self) -> None:
+        """Wait as long as is to be waited before the next try."""
+        while self.state.phase is Phase.BACKING_OFF:
+            self.wait()
+
     def restart(self, step: int = 0, checkpoint: str | None = None) -> None:
         """The next world takes its first step, from a step that it restored."""
         self.stopped()
-        while self.state.phase is Phase.BACKING_OFF:
-            self.wait()
+        self.back_off()
         self.enter(step, checkpoint)
         self.progress(step + 1)
 

@@ -54,7 +54,9 @@ def test_the_first_step_is_the_first_that_every_rank_finished() -> None:
 def test_said_twice_is_heard_once() -> None:
     box = inbox()
     box.began(1, 0.0)
-    told(box, entered(0, 1.0), entered(1, 1.0), restored(0, 2.0), restored(1, 2.0), moved(0, 3.0, 41), moved(1, 3.0, 41))
+    told(
+        box, entered(0, 1.0), entered(1, 1.0), restored(0, 2.0), restored(1, 2.0), moved(0, 3.0, 41), moved(1, 3.0, 41)
+    )
     assert told(box, entered(0, 1.0), entered(1, 1.0), restored(0, 2.0), restored(1, 2.0)) == []
     assert told(box, moved(0, 3.0, 41), moved(1, 3.0, 41)) == []
 

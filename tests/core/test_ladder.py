@@ -24,15 +24,14 @@ def rung_of(run: Script, kind: Kind, number: int) -> Rung:
     rung = decision.opened[0].rung
     if rung is Rung.HOLD:
         return rung
-    if run.state.phase is Phase.RELAUNCHING:
+    relaunches = run.state.phase is Phase.RELAUNCHING
+    if relaunches:
         run.ended()
-        while run.state.phase is Phase.BACKING_OFF:
-            run.wait()
-        run.join()
     else:
         run.stopped()
-        while run.state.phase is Phase.BACKING_OFF:
-            run.wait()
+    run.back_off()
+    if relaunches:
+        run.join()
     if run.state.phase is Phase.STARTING:
         run.enter()
     return rung
@@ -49,6 +48,7 @@ def test_strikes_without_progress_climb_the_ladder_of_the_runbook(kind: Kind) ->
 def test_faults_of_the_attempt_are_answered_with_the_next_one(kind: Kind) -> None:
     run = Script()
     run.submit()
+    decision = run.decisions[-1][1]
     for rung in POLICY.responses[kind].ladder:
         attempt = run.state.attempt
         if kind is Kind.LAUNCH_FAILED:
@@ -59,8 +59,7 @@ def test_faults_of_the_attempt_are_answered_with_the_next_one(kind: Kind) -> Non
         if rung is Rung.HOLD:
             break
         run.ended()
-        while run.state.phase is Phase.BACKING_OFF:
-            run.wait()
+        run.back_off()
         assert run.state.attempt == attempt + 1
     assert run.state.phase is Phase.HOLDING
     assert [x.page for x in decision.actions if isinstance(x, a.Alert)] == [True]

@@ -84,9 +84,7 @@ def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_a
     ordered = {
         P.LAUNCHING: [a.Launch(attempt=before.attempt)],
         P.STARTING: [
-            a.StartWorld(
-                attempt=before.attempt, world=before.world, candidates=before.candidates, skips=before.skips
-            )
+            a.StartWorld(attempt=before.attempt, world=before.world, candidates=before.candidates, skips=before.skips)
         ],
         P.STOPPING_WORLD: [a.StopWorld(attempt=before.attempt, world=before.world)],
         P.STOPPING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],
@@ -107,9 +105,8 @@ def test_old_news_begins_what_it_leads_to_now() -> None:
     run.incident(Kind.HANG)
     ended_at = run.tick()
     run.see(e.SupervisorStarted(at=run.tick(3600.0), pid=2, last_alive=ended_at))
-    for node in (0, 1):
-        decision = run.see(e.NodeStopped(at=ended_at, world=1, node=node))
-    started(decision)
+    decisions = [run.see(e.NodeStopped(at=ended_at, world=1, node=node)) for node in (0, 1)]
+    started(decisions[-1])
     assert run.state.since == run.at
     assert run.state.deadline == run.at + run.plan.start_timeout_s
 

@@ -20,7 +20,7 @@ def event_of(name: str, run: Script) -> e.Event:
     save = state.checkpoints[-1].name if state.checkpoints else "step-00000001.a1w1"
     crash = Incident(kind=Kind.WORKER_KILLED, at=at, onset=at, world=world, step=30, evidence=("signal 9",))
     spike = Incident(kind=Kind.LOSS_SPIKE, at=at, onset=at, world=world, step=30, onset_step=25, evidence=("up",))
-    return {
+    found: dict[str, e.Event] = {
         "submitted": e.RunSubmitted(at=at, run="r", plan=run.plan, policy=POLICY),
         "policy": e.PolicyChanged(at=at, policy=POLICY),
         "supervisor": e.SupervisorStarted(at=at, pid=1, last_alive=at - 5),
@@ -50,7 +50,8 @@ def event_of(name: str, run: Script) -> e.Event:
         "resume from": e.ResumeRequested(at=at, by="p", from_step=10),
         "drill": e.DrillRequested(at=at, by="p", drill="kill", rank=0, number=1),
         "time": e.TimePassed(at=at),
-    }[name]
+    }
+    return found[name]
 
 
 NAMES = tuple(

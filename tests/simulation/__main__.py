@@ -1,4 +1,7 @@
-"""`python -m tests.simulation SEED [--days N] [--seeds K] [-v]`: exit 0, or 127 crash, 128 liveness, 129 correctness."""
+"""`python -m tests.simulation SEED [--days N] [--seeds K] [-v]`
+
+Exits 0 when all is well, 127 after a crash, 128 for liveness, 129 for correctness.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ import traceback
 from collections import Counter
 
 from orchestrator.core.invariants import InvariantBroken
-
+from tests.simulation import planted
 from tests.simulation.knobs import Profile, drawn
+from tests.simulation.office import decided
 from tests.simulation.simulation import Result, Simulation, Stuck
 from tests.simulation.truth import Violation
 
+PLANTED = {bug.__name__: bug for bug in (planted.trusts_late_verification, planted.starts_early)}
 CRASH, LIVENESS, CORRECTNESS = 127, 128, 129
 
 
@@ -24,18 +29,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--days", type=float, help="how long anything may fail (default: from the seed)")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from the given one on")
     parser.add_argument("--profile", type=Profile, choices=list(Profile))
+    parser.add_argument("--planted", choices=list(PLANTED), help="run a core with a known bug, to see it found")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     parser.add_argument("-v", "--verbose", action="store_true", help="print knobs and decisions")
     asked = parser.parse_args(argv)
     worst, days, began = 0, 0.0, time.process_time()
     ends: Counter[str] = Counter()
     for seed in range(asked.seed, asked.seed + asked.seeds):
-        simulation = Simulation(drawn(seed, asked.days, asked.profile))
+        simulation = Simulation(drawn(seed, asked.days, asked.profile), PLANTED.get(asked.planted, decided))
         code, result = _run(simulation, asked.verbose)
         days += simulation._days()
         ends[str(result.state.phase) if result else f"exit {code}"] += 1
         if code:
-            extra = "".join(f" --{name} {value}" for name in ("days", "profile") if (value := getattr(asked, name)))
+            given = ((name, getattr(asked, name)) for name in ("days", "profile", "planted"))
+            extra = "".join(f" --{name} {value}" for name, value in given if value)
             print(f"reproduce: python -m tests.simulation {seed}{extra}", flush=True)
             worst = max(worst, code)
             if not asked.keep_going:

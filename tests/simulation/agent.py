@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from monitors import signals as s
 from orchestrator.core import actions as a
-
 from tests.simulation.training import Training
 from tests.simulation.truth import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
+Report = tuple[int, s.Signal]
+"""numbered, so that what is sent again comes in the old order"""
 HEARD_KEPT = 12
 """reports that were heard but whose acknowledgement may be lost with a connection"""
 SWEEP_S = 0.5
@@ -34,8 +37,9 @@ class Agent:
         self._newest = 0
         self._unbegun: list[int] = []
         """worlds that are over and were not yet said to be"""
-        self._unheard: deque[s.Signal] = deque()
-        self._heard: deque[s.Signal] = deque(maxlen=HEARD_KEPT)
+        self._numbers = count()
+        self._unheard: list[Report] = []
+        self._heard: deque[Report] = deque(maxlen=HEARD_KEPT)
         self._link = 0
         """connections so far: what travels on an older one is lost"""
         self._busy_until = 0.0
@@ -61,7 +65,7 @@ class Agent:
 
     def _resend(self) -> None:
         again = list(self._heard) if self._cluster.dice.random() < self._cluster.knobs.resend else []
-        waiting = [*again, *self._unheard]
+        waiting = sorted([*again, *self._unheard], key=itemgetter(0))
         self._unheard.clear()
         self._send(waiting)
 
@@ -69,34 +73,35 @@ class Agent:
         """Report, now or when there is somebody to report to."""
         if not self.alive:
             return
+        reports = [(next(self._numbers), signal) for signal in signals]
         if self.connected:
-            self._send(signals)
+            self._send(reports)
         else:
-            self._keep(signals)
+            self._keep(reports)
 
-    def _keep(self, signals: list[s.Signal]) -> None:
+    def _keep(self, reports: list[Report]) -> None:
         """Facts are kept; what is overtaken by something newer is not."""
-        for signal in signals:
-            if isinstance(signal, s.RankProgress | s.NodeSeen):
-                self._unheard = deque(o for o in self._unheard if not _overtakes(signal, o))
-            self._unheard.append(signal)
+        for report in reports:
+            if isinstance(report[1], s.RankProgress | s.NodeSeen):
+                self._unheard = [o for o in self._unheard if not _overtakes(report[1], o[1])]
+            self._unheard.append(report)
 
-    def _send(self, signals: list[s.Signal]) -> None:
+    def _send(self, reports: list[Report]) -> None:
         lag_s = self._cluster.knobs.lag_s
         if not lag_s:
-            self._arrive(signals, self._link)
+            self._arrive(reports, self._link)
             return
         time = self._cluster.time
         self._busy_until = max(self._busy_until, time.now() + self._cluster.dice.uniform(0.0, lag_s))
         link = self._link
-        time.after(self._busy_until - time.now(), lambda: self._arrive(signals, link))
+        time.after(self._busy_until - time.now(), lambda: self._arrive(reports, link))
 
-    def _arrive(self, signals: list[s.Signal], link: int) -> None:
-        for number, signal in enumerate(signals):
-            if not self.connected or link != self._link or not self._cluster.office.hear(signal):
-                self._unheard.extendleft(reversed(signals[number:]))
+    def _arrive(self, reports: list[Report], link: int) -> None:
+        for number, report in enumerate(reports):
+            if not self.connected or link != self._link or not self._cluster.office.hear(report[1]):
+                self._unheard += reports[number:]
                 return
-            self._heard.append(signal)
+            self._heard.append(report)
 
     # Orders
 

@@ -8,12 +8,10 @@ from monitors.incidents import Incident, Kind
 from orchestrator.core import events as e
 from orchestrator.core.policy import Policy, Rung
 from orchestrator.core.state import Decision, Opened, State
-
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
 
 LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
-OF_ATTEMPTS = frozenset({Kind.LAUNCH_FAILED, Kind.AGENT_LOST})
 
 
 class Checkers:
@@ -58,7 +56,9 @@ class Checkers:
             return incident.world in truth.poison_of
         attempt = before.attempt if before else 0
         excuses = truth.attempt_faults[attempt]
-        if incident.kind in OF_ATTEMPTS:
+        if incident.kind is Kind.LAUNCH_FAILED:  # an agent that cannot dial may as well not be there
+            return bool(excuses) or attempt in truth.lost_links
+        if incident.kind is Kind.AGENT_LOST:
             return bool(excuses)
         return bool(truth.faults[incident.world]) or bool(excuses)
 

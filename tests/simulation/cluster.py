@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.ports import Answer
-
 from tests.simulation.agent import Agent
 from tests.simulation.knobs import Knobs
 from tests.simulation.timeline import Timeline

@@ -7,7 +7,6 @@ from random import Random
 
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
-
 from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
+from typing import Any
 
 DAY_S = 86400.0
 
@@ -128,7 +129,7 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
     )
 
 
-def _faults(dice: Random, profile: Profile) -> dict[str, object]:
+def _faults(dice: Random, profile: Profile) -> dict[str, Any]:
     some = {name: dice.uniform(*bounds) for name, bounds in BENIGN_RATES.items() if dice.random() < 0.4}
     rough = {name: dice.uniform(*bounds) for name, bounds in ROUGH_RATES.items() if dice.random() < 0.4}
     chances = {

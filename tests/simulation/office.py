@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from random import Random
 from typing import cast
 
@@ -12,13 +12,12 @@ from monitors.clock import Clock
 from monitors.watch import Watch, WatchConfig
 from orchestrator.core import actions as a
 from orchestrator.core import decide, events, invariants
-from orchestrator.core.policy import Policy, Rung
-from orchestrator.core.state import ENDED, Decision, Opened, Phase, State
+from orchestrator.core.policy import Policy
+from orchestrator.core.state import ENDED, Decision, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Answer, Ports
 from orchestrator.supervisor import RunLoop
-
 from tests.simulation.agent import Agent
 from tests.simulation.checkers import Checkers
 from tests.simulation.cluster import Cluster
@@ -64,9 +63,9 @@ class Office:
     """The supervisor's process, and what starts it again."""
 
     def __init__(
-        self, knobs: Knobs, timeline: Timeline, cluster: Cluster, policy: Policy, checkers: Checkers, decider: Decide
+        self, cluster: Cluster, *, timeline: Timeline, policy: Policy, checkers: Checkers, decider: Decide
     ) -> None:
-        self.knobs = knobs
+        knobs = self.knobs = cluster.knobs
         self.dice = Random(f"office {knobs.seed}")
         self.journal = MemoryJournal()
         self.up = False

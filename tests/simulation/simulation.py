@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from orchestrator import runbooks
 from orchestrator.core.state import ENDED, Phase, State
-
 from tests.simulation.checkers import Checkers
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
@@ -59,7 +58,7 @@ class Simulation:
         self.truth = Truth()
         self.cluster = Cluster(knobs, self.time, self.truth)
         self.checkers = Checkers(knobs, self.truth, POLICY)
-        self.office = Office(knobs, self.time, self.cluster, POLICY, self.checkers, decider)
+        self.office = Office(self.cluster, timeline=self.time, policy=POLICY, checkers=self.checkers, decider=decider)
         self.cluster.office = self.office
         self.faults = Faults(knobs, self.time, self.cluster, self.office)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from monitors import signals as s
 from orchestrator.core.actions import StartWorld
-
 from tests.simulation.knobs import Knobs
 from tests.simulation.timeline import Timeline
 from tests.simulation.truth import Poison, Save, Truth, Violation, Weights, fed, jumped_before, merged, trained_on
@@ -143,10 +142,10 @@ class Training:
         self._truth.poison_of.pop(self.world, None)
         if self.weights.poison is not None:
             self._truth.poison_of[self.world] = self.weights.poison
-        name, step = (found.name if found else None), self.weights.step
+        restored, step = (found.name if found else None), self.weights.step
         self._report(
             lambda rank, node, at: s.RankRestored(
-                at=at, node=node, world=self.world, rank=rank, checkpoint=name, step=step
+                at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step
             )
         )
         self._move(s.Phase.STEP)
@@ -196,7 +195,7 @@ class Training:
         self.weights = replace(self.weights, step=step, poison=poison)
         self._rows += 1
         self._row(step, index, poison)
-        due = step % self._knobs.save_every == 0 or step == self._knobs.steps or step == self.stop_at
+        due = step % self._knobs.save_every == 0 or step in (self._knobs.steps, self.stop_at)
         if due and not self._knobs.stall_s:
             self._saved()
         elif due:

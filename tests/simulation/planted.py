@@ -1,0 +1,48 @@
+"""Would the simulation find a bug? Cores with a known one planted, for the tests of the simulation itself.
+
+Both are bugs that supervisors in the field have. They run without the core's own invariants, so that what finds them
+is the truth of the simulated world alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.core import decide, worlds
+from orchestrator.core import events as e
+from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
+
+
+def honest(state: State | None, event: e.Event) -> Decision:
+    """The real core without its invariants: what the planted ones are compared with."""
+    if state is None:
+        assert isinstance(event, e.RunSubmitted), event
+        return decide.begin(event)
+    return decide.decide(state, event)
+
+
+def trusts_late_verification(state: State | None, event: e.Event) -> Decision:
+    """A save that is verified counts as sound, though it was made after the onset of a spike that is known by now.
+
+    Filtering at the time of detection only does this: what is not committed or verified by then is not looked at.
+    """
+    decision = honest(state, event)
+    match event:
+        case e.CheckpointVerified():
+            saves = tuple(_sound(c, event.checkpoint) for c in decision.state.checkpoints)
+            return replace(decision, state=replace(decision.state, checkpoints=saves))
+        case _:
+            return decision
+
+
+def _sound(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    late = checkpoint.name == name and checkpoint.state is CheckpointState.TAINTED
+    return replace(checkpoint, state=CheckpointState.VERIFIED) if late else checkpoint
+
+
+def starts_early(state: State | None, event: e.Event) -> Decision:
+    """The next world starts when the first node has stopped, not the last."""
+    ending = state if state is not None and state.phase is Phase.STOPPING_WORLD else None
+    if ending is not None and isinstance(event, e.NodeStopped) and event.world == ending.world:
+        state = replace(ending, stopped=worlds.all_nodes(ending))
+    return honest(state, event)
