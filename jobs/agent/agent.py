@@ -220,6 +220,7 @@ class Agent:
                 self._world.refuse(f"the store at port {order.store.port} is not the one that was offered")
                 return
             self._link.offer(self._stores.offer)
+            self._spawn(self._storage.clear(order.world))  # one node is enough: all see the same folder
         self._world.start()
 
     def _store_lost(self, why: str) -> None:

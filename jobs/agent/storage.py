@@ -39,6 +39,19 @@ class Storage:
             self._waiting.add(order)
             self._orders.put_nowait(order)
 
+    async def clear(self, before_world: int) -> None:
+        """Remove what dead worlds left half-written: each piece may be as large as a checkpoint."""
+        from jobs.checkpoint.folder import clean
+
+        try:
+            removed = await asyncio.to_thread(clean, str(self._folder), before_world=before_world)
+        except OSError as error:
+            why = f"{self._folder} could not be cleared: {error}"
+            self._outbox.put(Blind(at=self._clock.now(), node=self._node, sense="clear", why=why))
+            return
+        if removed:
+            log.info("removed %s", ", ".join(removed))
+
     async def run(self) -> None:
         """Work for ever."""
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lastgood.manifest import DELETING, WRITING, Name, names
@@ -43,12 +44,12 @@ def total_bytes(path: str) -> int:
 def delete(folder: str, checkpoint: str) -> None:
     """Take a whole checkpoint out, atomically for a reader; nothing happens when it is gone. Raises OSError."""
     doomed = os.path.join(folder, checkpoint + DELETING)
-    shutil.rmtree(doomed, ignore_errors=True)  # of an earlier try that was interrupted
+    _remove(doomed)  # of an earlier try that was interrupted
     try:
         os.rename(os.path.join(folder, checkpoint), doomed)
     except FileNotFoundError:
         return
-    shutil.rmtree(doomed)
+    _remove(doomed)
 
 
 def clean(folder: str, *, before_world: int) -> list[str]:
@@ -60,6 +61,12 @@ def clean(folder: str, *, before_world: int) -> list[str]:
     for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
         found = _LEFTOVER.fullmatch(name)
         if found and (name.endswith(DELETING) or int(found["world"]) < before_world):
-            shutil.rmtree(os.path.join(folder, name))
+            _remove(os.path.join(folder, name))
             removed.append(name)
     return removed
+
+
+def _remove(path: str) -> None:
+    while os.path.lexists(path):
+        with suppress(FileNotFoundError):  # somebody else removes it too
+            shutil.rmtree(path)

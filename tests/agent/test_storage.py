@@ -63,6 +63,17 @@ def test_whole_then_damaged_then_gone(stage: Stage, checkpoint: Path) -> None:
     assert stage.seen(s.Blind) == []
 
 
+def test_a_new_world_clears_away_what_dead_ones_left_half_written(stage: Stage) -> None:
+    folder = stage.place().checkpoints(None)
+    for name in (NAME, "step-00000008.a1w1.writing", "step-00000012.a1w2.writing", "step-00000002.a1w1.deleting"):
+        (folder / name).mkdir(parents=True)
+    stage.spec(stage.script("import time; time.sleep(600)"))
+    stage.launch()
+    stage.start_world(2)
+    stage.wait(lambda: len(list(folder.iterdir())) == 2, "the folder is not cleared")
+    assert {path.name for path in folder.iterdir()} == {NAME, "step-00000012.a1w2.writing"}
+
+
 def test_one_that_was_never_there_is_refused(stage: Stage, checkpoint: Path) -> None:
     other = checkpoint.name.replace("4", "8")
     stage.order(orders.VerifyCheckpoint(checkpoint=other), 1)
