@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -15,6 +16,11 @@ from orchestrator.core import actions
 from orchestrator.core.events import CheckpointDeleted, CheckpointRefused, CheckpointVerified
 from orchestrator.ports import Answer
 
+log = logging.getLogger(__name__)
+
+AGAIN_S = (1.0, 10.0, 60.0)
+"""waits after a verifier that came to no verdict; a checkpoint that has none stays unverified, and is not restored"""
+
 
 class CheckpointFolder:
     """Checkpoints of one run."""
@@ -25,6 +31,7 @@ class CheckpointFolder:
         self._spawn = spawn
         # One at a time: reading back must not compete with itself for the disk that training saves to.
         self._turn = asyncio.Lock()
+        self._doomed: set[str] = set()
 
     def verify(self, order: actions.VerifyCheckpoint, answer: Answer) -> None:
         """Answers CheckpointVerified or CheckpointRefused."""
@@ -32,36 +39,53 @@ class CheckpointFolder:
 
     def delete(self, order: actions.DeleteCheckpoint, answer: Answer) -> None:
         """Answers CheckpointDeleted."""
-        self._spawn(self._delete(order.checkpoint, answer))
+        if order.checkpoint not in self._doomed:
+            self._doomed.add(order.checkpoint)
+            self._spawn(self._delete(order.checkpoint, answer))
 
     async def _verify(self, name: str, answer: Answer) -> None:
+        for again_s in AGAIN_S:
+            verdict = await self._read_back(name)
+            if isinstance(verdict, CheckpointVerified | CheckpointRefused):
+                return answer(verdict)
+            # Killed, or out of memory: that says nothing about the checkpoint.
+            log.error("%s could not be read back: %s", name, verdict)
+            await asyncio.sleep(again_s)
+        return None
+
+    async def _read_back(self, name: str) -> CheckpointVerified | CheckpointRefused | str:
+        """What the verifier found, or why it came to no verdict."""
+        command = (sys.executable, "-P", "-m", "jobs.checkpoint.verify", str(self._path / name), "--json")
+        pipe = asyncio.subprocess.PIPE
         async with self._turn:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "jobs.checkpoint.verify",
-                str(self._path / name),
-                "--json",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+                )
+            except OSError as error:
+                return str(error)
             out, err = await child.communicate()
-        now = self._clock.now()
         if child.returncode == 0:
-            answer(CheckpointVerified(at=now, checkpoint=name))
-        else:
-            answer(CheckpointRefused(at=now, checkpoint=name, why=_why(out, err)))
+            return CheckpointVerified(at=self._clock.now(), checkpoint=name)
+        why = _damage(out)
+        if why is not None:
+            return CheckpointRefused(at=self._clock.now(), checkpoint=name, why=why)
+        return f"status {child.returncode}: {err.decode(errors='replace').strip()[-300:]}"
 
     async def _delete(self, name: str, answer: Answer) -> None:
-        await asyncio.to_thread(folder.delete, str(self._path), name)
-        answer(CheckpointDeleted(at=self._clock.now(), checkpoint=name))
+        try:
+            await asyncio.to_thread(folder.delete, str(self._path), name)
+        except OSError as error:
+            log.error("%s could not be deleted: %s", name, error)
+            await asyncio.sleep(AGAIN_S[-1])  # every progress asks again
+        else:
+            answer(CheckpointDeleted(at=self._clock.now(), checkpoint=name))
+        self._doomed.discard(name)
 
 
-def _why(out: bytes, err: bytes) -> str:
+def _damage(out: bytes) -> str | None:
     try:
         verdict = json.loads(out.splitlines()[-1])
         return f"{verdict['file']}: {verdict['why']}"
-    except (IndexError, KeyError, ValueError):
-        return err.decode(errors="replace").strip()[-300:] or "the verifier failed without a word"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None

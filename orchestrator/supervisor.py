@@ -86,6 +86,13 @@ class RunLoop:
             self.take(event)
         self._ask_for_looks()
 
+    def answered(self, event: events.Event) -> None:
+        """What came of an order. A checkpoint that the verifier refused is news to the detectors too."""
+        if isinstance(event, events.CheckpointRefused):
+            self.see(s.CheckpointRefused(at=event.at, node=0, checkpoint=event.checkpoint, why=event.why))
+        else:
+            self.take(event)
+
     def wake(self) -> None:
         """Silence lasted until a deadline: say so to whoever set it."""
         now = self._clock.now()
@@ -110,7 +117,7 @@ class RunLoop:
             self._perform(event_id, index, action)
         for save in self.state.checkpoints:
             if save.state is CheckpointState.COMMITTED:
-                perform(self.run, actions.VerifyCheckpoint(checkpoint=save.name), self._ports, self.take)
+                perform(self.run, actions.VerifyCheckpoint(checkpoint=save.name), self._ports, self.answered)
         self.take(event)
 
     def repeat_orders(self) -> None:
@@ -119,7 +126,7 @@ class RunLoop:
             return
         for action in worlds.outstanding(self.state):
             if isinstance(action, actions.StartWorld | actions.StopWorld | actions.StopAfterStep):
-                perform(self.run, action, self._ports, self.take)
+                perform(self.run, action, self._ports, self.answered)
 
     def _handle(self, event: events.Event) -> None:
         before = self.state
@@ -148,7 +155,7 @@ class RunLoop:
             self._inbox.began(after.world, after.since)
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
-        perform(self.run, action, self._ports, self.take)
+        perform(self.run, action, self._ports, self.answered)
         self._journal.mark(event_id, index, self._clock.now())
 
     def _ask_for_looks(self) -> None:

@@ -1,0 +1,90 @@
+"""Does the storage port answer what is known, and nothing when nothing is? Real verifiers, real folders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from monitors.clock import SystemClock
+from orchestrator.core import actions
+from orchestrator.core import events as e
+from orchestrator.storage import CheckpointFolder
+
+NAME = "step-00000004.a1w1"
+
+
+@dataclass
+class Desk:
+    """Where the port puts its answers, and the tasks that it began."""
+
+    answers: list[e.Event] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.get_running_loop().create_task(work))
+
+
+def play(folder: Path, course: Callable[[CheckpointFolder, Desk], Awaitable[None]]) -> Desk:
+    """The port at work on a folder for as long as `course` takes."""
+    desk = Desk()
+
+    async def work() -> None:
+        await asyncio.wait_for(course(CheckpointFolder(folder, SystemClock(), desk.spawn), desk), 30)
+        for task in desk.tasks:
+            task.cancel()
+
+    asyncio.run(work())
+    return desk
+
+
+def test_a_verifier_that_is_killed_says_nothing_about_the_checkpoint(tmp_path: Path) -> None:
+    manifest = tmp_path / NAME / "manifest.json"
+    manifest.parent.mkdir()
+    os.mkfifo(manifest)  # whoever reads it waits
+
+    async def course(port: CheckpointFolder, desk: Desk) -> None:
+        port.verify(actions.VerifyCheckpoint(checkpoint=NAME), desk.answers.append)
+        while not (found := [p for p in psutil.Process().children() if "jobs.checkpoint.verify" in p.cmdline()]):
+            await asyncio.sleep(0.02)
+        found[0].kill()
+        while found[0].is_running():
+            await asyncio.sleep(0.02)
+        assert desk.answers == []
+        manifest.unlink()
+        await desk.tasks[0]
+
+    (answer,) = play(tmp_path, course).answers
+    assert isinstance(answer, e.CheckpointRefused)
+    assert (answer.checkpoint, answer.why) == (NAME, "manifest.json: is missing")
+
+
+def test_what_cannot_be_deleted_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    (tmp_path / f"{NAME}.deleting").touch()  # a file where a folder is wanted
+
+    async def course(port: CheckpointFolder, desk: Desk) -> None:
+        for _ in range(3):
+            port.delete(actions.DeleteCheckpoint(checkpoint=NAME), desk.answers.append)
+            await asyncio.sleep(0.1)
+        assert [task.done() for task in desk.tasks] == [False], "asked once, and to be asked again later"
+
+    assert play(tmp_path, course).answers == []
+    assert (tmp_path / NAME).is_dir()
+
+
+def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+
+    async def course(port: CheckpointFolder, desk: Desk) -> None:
+        port.delete(actions.DeleteCheckpoint(checkpoint=NAME), desk.answers.append)
+        await desk.tasks[0]
+
+    (answer,) = play(tmp_path, course).answers
+    assert isinstance(answer, e.CheckpointDeleted)
+    assert list(tmp_path.iterdir()) == []
