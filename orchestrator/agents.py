@@ -87,7 +87,7 @@ class ConnectedAgents:
         if store is None:
             return  # node 0 is not connected: its hello brings the offer and the order again
         candidates = tuple(
-            o.Candidate(checkpoint=name, step=self._step_of(name), path=f"{self._checkpoints}/{name}")
+            o.Candidate(checkpoint=name, step=self._step_of(name), path=os.path.join(self._checkpoints, name))
             for name in order.candidates
         )
         self._tell(o.StartWorld(world=order.world, store=store, candidates=candidates, skips=order.skips))

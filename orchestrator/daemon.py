@@ -14,20 +14,24 @@ from typing import Any
 
 from jobs import registry
 from jobs.agent import orders as o
+from jobs.checkpoint.origin import check_vacant
+from jobs.checkpoint.origin import origin as checkpoint_origin
+from jobs.errors import SpecError
 from jobs.spec import Spec
 from lastgood.manifest import parse_name
 from monitors.clock import Clock
 from monitors.watch import Watch, WatchConfig
-from orchestrator import runbooks
+from orchestrator import requests, runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
-from orchestrator.core import events
+from orchestrator.core import events, origin
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
 from orchestrator.inbox import QUIET_START_S, Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Ports
+from orchestrator.requests import AskError
 from orchestrator.scheduler import TorchXScheduler
 from orchestrator.storage import CheckpointFolder
 from orchestrator.supervisor import RunLoop
@@ -37,17 +41,9 @@ log = logging.getLogger(__name__)
 ROWS_RECALLED = 1000
 """loss rows that the detectors are given back after a restart of the supervisor"""
 START_SLACK_S = 10.0
-"""for the detector to conclude first that a start has stalled, and to say where: the core only knows that it was long"""
+"""for the detector to conclude first that a start has stalled, and where: the core only knows that it was long"""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """for run ids that are typed at 3 a.m.: no i, l, o, 0, 1"""
-
-
-class AskError(Exception):
-    """A person asked for something that cannot be; the text says what and why."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(slots=True)
@@ -73,6 +69,25 @@ def plan_of(spec: Spec) -> events.Plan:
         launch_timeout_s=spec.recovery.launch_timeout_s,
         start_timeout_s=max(spec.detect.hang.start_s, QUIET_START_S) + START_SLACK_S,
         stop_grace_s=spec.recovery.stop_grace_s,
+    )
+
+
+def origin_of(spec: Spec, at: float) -> events.CheckpointCommitted | None:
+    """The checkpoint of another run that this one begins from. Raises SpecError when it cannot."""
+    if spec.checkpoint.folder is not None:
+        check_vacant(spec.checkpoint.folder)
+    path = spec.checkpoint.resume_from
+    if path is None:
+        return None
+    found = checkpoint_origin(path, spec.data.skip)
+    return events.CheckpointCommitted(
+        at=at,
+        checkpoint=path,
+        step=found.step,
+        world=origin.WORLD,
+        saved_at=found.saved_at,
+        bytes=found.bytes,
+        path=path,
     )
 
 
@@ -253,25 +268,21 @@ class Daemon:
 
     # People
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, request: requests.Request) -> dict[str, Any]:
         """Do what a person asks. Raises AskError."""
-        match request.get("ask"):
-            case "ping":
+        match request:
+            case requests.Ping():
                 return {"pid": os.getpid(), "runs": sorted(self.runs)}
-            case "submit":
-                return {"run": self._submit(Spec.model_validate(request["spec"]), str(request.get("yaml", "")))}
-            case "stop":
-                return self._stop(
-                    str(request["run"]), now=bool(request.get("now")), by=str(request.get("by", "a person"))
-                )
-            case "resume":
-                return self._resume(str(request["run"]), request.get("from_step"), str(request.get("by", "a person")))
-            case "drill":
-                return self._drill(str(request["run"]), str(request["drill"]), request.get("rank"))
-            case "shutdown":
+            case requests.Submit():
+                return {"run": self._submit(_valid(request.spec), request.yaml)}
+            case requests.Stop():
+                return self._stop(request)
+            case requests.Resume():
+                return self._resume(request)
+            case requests.Drill():
+                return self._drill(request)
+            case requests.Shutdown():
                 return self._shutdown()
-            case verb:
-                raise AskError("usage", f"unknown request {verb!r}")
 
     def _shutdown(self) -> dict[str, Any]:
         """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
@@ -281,16 +292,20 @@ class Daemon:
 
     def _submit(self, spec: Spec, yaml: str) -> str:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
+        now = self._clock.now()
+        try:
+            first = origin_of(spec, now)
+        except SpecError as error:
+            raise AskError("usage", str(error)) from None
         policy = self._policy(spec)
         folder = self._home.run(run)
         folder.mkdir(parents=True)
         resolved = spec.model_dump(mode="json")
         (folder / "spec.yaml").write_text(yaml)
         (folder / "spec.json").write_text(json.dumps(resolved, indent=2))
-        now = self._clock.now()
         self._journal.submit(run, spec.name, resolved, yaml, now)
         live = self._assemble(run, spec, None)
-        live.loop.take(events.RunSubmitted(at=now, run=run, plan=plan_of(spec), policy=policy))
+        live.loop.take(events.RunSubmitted(at=now, run=run, plan=plan_of(spec), policy=policy, origin=first))
         self.changed.set()
         return run
 
@@ -299,19 +314,20 @@ class Daemon:
             return self.runs[run]
         raise AskError("not_running", f"run {run} has ended or does not exist: see `lastgood ls -a`")
 
-    def _stop(self, run: str, *, now: bool, by: str) -> dict[str, Any]:
-        live = self.runs.get(run) or self._ended(run)
-        live.loop.take(events.StopRequested(at=self._clock.now(), by=by, now=now))
+    def _stop(self, request: requests.Stop) -> dict[str, Any]:
+        live = self.runs.get(request.run) or self._ended(request.run)
+        live.loop.take(events.StopRequested(at=self._clock.now(), by=request.by, now=request.now))
         self.changed.set()
-        return {"run": run}
+        return {"run": request.run}
 
-    def _resume(self, run: str, from_step: int | None, by: str) -> dict[str, Any]:
-        if run in self.runs:
-            raise AskError("running", f"run {run} is running: nothing to resume")
-        live = self._ended(run)
-        live.loop.take(events.ResumeRequested(at=self._clock.now(), by=by, from_step=from_step))
+    def _resume(self, request: requests.Resume) -> dict[str, Any]:
+        if request.run in self.runs:
+            raise AskError("running", f"run {request.run} is running: nothing to resume")
+        live = self._ended(request.run)
+        at = self._clock.now()
+        live.loop.take(events.ResumeRequested(at=at, by=request.by, from_step=request.from_step))
         self.changed.set()
-        return {"run": run}
+        return {"run": request.run}
 
     def _ended(self, run: str) -> LiveRun:
         if all(known.run != run for known in self._journal.runs()):
@@ -319,13 +335,14 @@ class Daemon:
         state = replayed(*self._journal.load(run))
         return self._assemble(run, self._spec(run), state)
 
-    def _drill(self, run: str, drill: str, rank: int | None) -> dict[str, Any]:
-        live = self._live(run)
-        number = int(self._clock.now() * 1000)  # unique in the run, also across supervisors
+    def _drill(self, request: requests.Drill) -> dict[str, Any]:
+        live = self._live(request.run)
+        at = self._clock.now()
+        number = int(at * 1000)  # unique in the run, also across supervisors
         live.loop.take(
-            events.DrillRequested(at=self._clock.now(), by="a person", drill=drill, rank=rank, number=number)
+            events.DrillRequested(at=at, by=request.by, drill=request.drill, rank=request.rank, number=number)
         )
-        return {"run": run, "number": number}
+        return {"run": request.run, "number": number}
 
 
 def replayed(state: State | None, later: list[events.Event]) -> State | None:
@@ -342,6 +359,13 @@ def replayed(state: State | None, later: list[events.Event]) -> State | None:
 
 
 def _step_of(checkpoint: str) -> int:
-    name = parse_name(checkpoint)
+    name = parse_name(os.path.basename(checkpoint))
     assert name is not None, f"{checkpoint} is not the name of a checkpoint"
     return name.step
+
+
+def _valid(spec: dict[str, Any]) -> Spec:
+    try:
+        return Spec.model_validate(spec)
+    except ValueError as error:
+        raise AskError("usage", f"the spec is not valid: {error}") from None

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 
 from jobs.agent import orders as o
 from monitors import wire
-from orchestrator.daemon import AskError, Daemon
+from orchestrator import requests
+from orchestrator.daemon import Daemon
 
 log = logging.getLogger(__name__)
 
 LINE_BYTES_MAX = 32 * 1024 * 1024
 """a traceback with a 10 MB message must not cost the link"""
 FIRST_LINE_S = 10.0
+
+
+class NotUnderstood(Exception):
+    """What came is not what an agent or the command line says; the connection ends."""
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class Door:
         self._links: set[asyncio.StreamWriter] = set()
         self._agents: dict[tuple[str, int], _Link] = {}
         self._server: asyncio.Server | None = None
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """ends with what went wrong in us: nothing may go on in a state that nobody understands"""
 
     async def open(self, host: str, port: int) -> int:
         """Listen; returns the port."""
@@ -59,33 +66,37 @@ class Door:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await asyncio.wait_for(reader.readline(), FIRST_LINE_S)
-            body = json.loads(line)
-            if not isinstance(body, dict) or not self._trusted(body):
-                writer.write(o.encode(o.Refused(why="wrong token")))
-            elif body.get(wire.TAG) == "Hello":
-                await self._agent(o.decode_from_agent(body), reader, writer)
-            else:
-                writer.write(json.dumps(self._answer(body)).encode() + b"\n")
+            await self._talk(reader, writer)
             await writer.drain()
-        except (OSError, ValueError, KeyError, TimeoutError, asyncio.IncompleteReadError) as error:
-            log.info("a connection ended: %r", error)
+        except (OSError, NotUnderstood) as error:
+            log.info("a connection ended: %s", error)
+        except Exception as error:  # ours, not the world's: asyncio would log it and go on
+            if not self.failed.done():
+                self.failed.set_exception(error)
         finally:
             writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = _parsed(await _first_line(reader))
+        if not self._trusted(body):
+            writer.write(o.encode(o.Refused(why="wrong token")))
+        elif body.get(wire.TAG) == "Hello":
+            await self._agent(_message(body), reader, writer)
+        else:
+            writer.write(json.dumps(self._answer(body)).encode() + b"\n")
 
     def _trusted(self, body: dict[str, object]) -> bool:
         return hmac.compare_digest(str(body.get("token", "")).encode(), self._token.encode())
 
     def _answer(self, body: dict[str, object]) -> dict[str, object]:
         try:
-            return {"ok": True, **self._daemon.ask(body)}
-        except AskError as error:
+            return {"ok": True, **self._daemon.ask(requests.parse(body))}
+        except requests.AskError as error:
             return {"ok": False, "code": error.code, "error": str(error)}
-        except (ValueError, KeyError, TypeError) as error:
-            return {"ok": False, "code": "usage", "error": f"bad request: {error}"}
 
     async def _agent(self, hello: o.FromAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert isinstance(hello, o.Hello)
+        if not isinstance(hello, o.Hello):
+            raise NotUnderstood("an agent says hello first")
         link = _Link(hello=hello, writer=writer)
         send = link.send  # bound once: its identity tells this connection from its successor
         if why := self._daemon.hello(hello, send):
@@ -94,15 +105,45 @@ class Door:
         place = (hello.run, hello.node)
         self._agents[place] = link
         try:
-            while line := await reader.readline():
-                self._heard(link, line)
+            while line := await _line(reader):
+                self._heard(link, _message(_parsed(line)))
         finally:
             if self._agents.get(place) is link:
                 del self._agents[place]
             self._daemon.goodbye(hello.run, hello.node, send)
 
-    def _heard(self, link: _Link, line: bytes) -> None:
-        message = o.decode_from_agent(json.loads(line))
+    def _heard(self, link: _Link, message: o.FromAgent) -> None:
         if isinstance(message, o.Report):
             link.heard = max(link.heard, message.seq)
         self._daemon.message(link.hello.run, message)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise NotUnderstood(f"a line is longer than {LINE_BYTES_MAX} bytes") from error
+
+
+async def _first_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(_line(reader), FIRST_LINE_S)
+    except TimeoutError as error:
+        raise NotUnderstood(f"nothing came for {FIRST_LINE_S:.0f} s") from error
+
+
+def _parsed(line: bytes) -> dict[str, object]:
+    try:
+        body = json.loads(line)
+    except ValueError as error:
+        raise NotUnderstood("a line is no JSON") from error
+    if not isinstance(body, dict):
+        raise NotUnderstood("a line is no object")
+    return body
+
+
+def _message(body: dict[str, object]) -> o.FromAgent:
+    try:
+        return o.decode_from_agent(body)
+    except (KeyError, ValueError, TypeError) as error:
+        raise NotUnderstood(f"no message of an agent: {error}") from error

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from monitors.clock import SystemClock
 from orchestrator.daemon import Daemon
@@ -71,13 +72,14 @@ async def serve(home: Home) -> None:
     port = await door.open(HOST, 0)
     _publish(home, port, clock.now())
     log.info("supervising %d runs on port %d", len(daemon.runs), port)
-    tasks = [
+    tasks: list[asyncio.Future[Any]] = [
         asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
         asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
         asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
         asyncio.create_task(_wake(daemon)),
         asyncio.create_task(_idle(daemon, end)),
         asyncio.create_task(end.wait()),
+        door.failed,
     ]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:

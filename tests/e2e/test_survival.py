@@ -17,22 +17,26 @@ from orchestrator.client import ask
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
 
-def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab, request: pytest.FixtureRequest) -> None:
-    kills = 50 if "soak" in (request.config.getoption("-m") or "") else 6
-    _kill_the_supervisor(lab, kills=kills)
+def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab) -> None:
+    _kill_the_supervisor(lab, kills=5)
+
+
+@pytest.mark.soak
+def test_killing_the_supervisor_at_fifty_random_moments_loses_nothing(lab: Lab) -> None:
+    _kill_the_supervisor(lab, kills=50)
 
 
 def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     rng = random.Random(7)
-    steps = 40 + kills * 25
-    run = lab.submit(gpt(lab.folder, "--steps", str(steps)))
+    steps = 40 + kills * 60  # of 50 ms: a supervisor needs a second or two to come back
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=steps))
     lab.reach(run, 5)
     for _ in range(kills):
         time.sleep(rng.uniform(0.0, 1.0))
         pid = lab.supervisor_pid()
         os.kill(pid, signal.SIGKILL)
         lab.wait(run, lambda _, pid=pid: lab.supervisor_pid() != pid, within_s=10)
-    lab.finish(run)
+    lab.finish(run, within_s=60 + steps * 0.2)
     found = [i["kind"] for i in lab.incidents(run)]
     assert set(found) <= {"supervisor_restarted"}, lab.told(run)
     status = lab.status(run)
@@ -42,7 +46,7 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     assert len((lab.folder / "losses").read_text().splitlines()) == steps, "a step was trained twice"
     times = [row.at for row in lab.rows(run)]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert max(gaps) < 1.0, f"training paused for {max(gaps):.2f} s"
+    assert max(gaps) < 2.0, f"training paused for {max(gaps):.2f} s"
 
 
 def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab) -> None:

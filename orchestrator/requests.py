@@ -1,0 +1,81 @@
+"""What can a person ask of the supervisor? The questions of `lastgood submit`, `stop`, `resume`, `drill`, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from monitors import wire
+
+
+class AskError(Exception):
+    """What a person asks cannot be; the text says what and why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Who is there?"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Take in a run."""
+
+    spec: dict[str, Any]
+    """resolved"""
+    yaml: str = ""
+    """as the user wrote it"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End a run; after a last checkpoint, unless `now`."""
+
+    run: str
+    now: bool = False
+    by: str = "a person"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Let a stopped or held run go on."""
+
+    run: str
+    from_step: int | None = None
+    by: str = "a person"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """Inject a fault; without a rank it is only noted, and whoever asks does it himself."""
+
+    run: str
+    drill: str
+    rank: int | None = None
+    by: str = "a person"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
+
+
+Request = Ping | Submit | Stop | Resume | Drill | Shutdown
+VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Ping, Submit, Stop, Resume, Drill, Shutdown)}
+
+
+def parse(body: Mapping[str, Any]) -> Request:
+    """The request in a line of the door. Raises AskError when it is none."""
+    fields = {name: value for name, value in body.items() if name not in ("ask", "token")}
+    try:
+        request: Request = wire.decode({wire.TAG: body.get("ask"), **fields}, VERBS)
+    except KeyError:
+        raise AskError("usage", f"nobody can ask {body.get('ask')!r}; there is {', '.join(VERBS)}") from None
+    except (TypeError, ValueError) as error:
+        raise AskError("usage", f"{body.get('ask')}: {error}") from None
+    return request
