@@ -46,21 +46,38 @@ def from_json(text: str) -> Spec:
 def resolve(spec: Spec, path: str | Path) -> Spec:
     """The same spec with every folder absolute, relative ones being meant from the folder of the spec's file.
 
-    Raises SpecError when the working directory or the script is not there: nothing else notices before the launch.
+    Raises SpecError when the working directory, the script or the checkpoint to begin from is not there: nothing else
+    notices before the launch.
     """
     base = Path(path).absolute().parent
     workdir = (base / spec.workdir).resolve()
     problem = _unrunnable(spec, workdir)
     if problem:
         raise SpecError(f"{path}: {problem}")
-    folder, runbooks = spec.checkpoint.folder, spec.recovery.runbooks
+    folder, first, runbooks = (
+        named and str((base / named).resolve())
+        for named in (spec.checkpoint.folder, spec.checkpoint.resume_from, spec.recovery.runbooks)
+    )
+    _check_checkpoints(folder, first, spec, path)
     return spec.model_copy(
         update={
             "workdir": str(workdir),
-            "checkpoint": spec.checkpoint.model_copy(update={"folder": folder and str((base / folder).resolve())}),
-            "recovery": spec.recovery.model_copy(update={"runbooks": runbooks and str((base / runbooks).resolve())}),
+            "checkpoint": spec.checkpoint.model_copy(update={"folder": folder, "resume_from": first}),
+            "recovery": spec.recovery.model_copy(update={"runbooks": runbooks}),
         }
     )
+
+
+def _check_checkpoints(folder: str | None, first: str | None, spec: Spec, path: str | Path) -> None:
+    from jobs.checkpoint.origin import check_vacant, origin
+
+    try:
+        if folder is not None:
+            check_vacant(folder)
+        if first is not None:
+            origin(first, spec.data.skip)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
 
 
 def _unrunnable(spec: Spec, workdir: Path) -> str | None:

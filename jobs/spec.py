@@ -44,6 +44,9 @@ class Checkpoints(Part):
     """Steps between saves."""
     keep: int = Field(default=2, ge=1)
     """Good checkpoints kept; the last good one is never deleted."""
+    resume_from: str | None = None
+    """Checkpoint of another run (`.../step-00000040.a1w1`), of any world size, that this one begins from; it is only
+    read, and read back first. Without it, a run begins from scratch and resumes only from its own checkpoints."""
     probation_steps: int = Field(default=20, ge=1)
     """Healthy steps after a save before it counts as good; longer than the loss detector needs to be sure."""
 
@@ -82,7 +85,7 @@ class Detect(Part):
     hang: Hang = Hang()
     loss: Loss = Loss()
     unseen_s: float = Field(default=30.0, ge=1.0)
-    """Silence of a node that is worth a word; an agent reports several times a second and dials again within seconds."""
+    """Silence of a node that is worth a word: an agent reports several times a second, dials again within seconds."""
 
 
 class Recovery(Part):
@@ -134,6 +137,12 @@ class Spec(Part):
     detect: Detect = Detect()
     recovery: Recovery = Recovery()
     data: Data = Data()
+
+    @model_validator(mode="after")
+    def _resumable(self) -> Spec:
+        if self.checkpoint.resume_from is not None and not self.python:
+            raise ValueError("checkpoint.resume_from needs a Python script that uses the SDK, not `python: false`")
+        return self
 
     @property
     def argv(self) -> tuple[str, ...]:

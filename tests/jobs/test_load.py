@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobs import load
 from jobs.errors import SpecError
 from jobs.spec import Spec
+from lastgood import manifest
 
 GOOD = "name: gpt\ncommand: train.py --lr 1e-4\n"
 PAIRS = "must be pairs [first, end), for example [[400, 420]], not"
@@ -50,12 +51,15 @@ WRONG = {
     f"{GOOD}python: 1": "run.yaml:3: python: must be true or false, not the number 1",
     f"{GOOD}env: {{A: null}}": "run.yaml:3: env.A: must be text, not empty",
     f"{GOOD}env: [A]": "run.yaml:3: env: must be a mapping, not a list",
-    f"{GOOD}detect: 5": "run.yaml:3: detect: must be a mapping with any of hang, loss, not the number 5",
+    f"{GOOD}detect: 5": "run.yaml:3: detect: must be a mapping with any of hang, loss, unseen_s, not the number 5",
     f"{GOOD}detect: {{hang: {{floor_s: .inf}}}}": "run.yaml:3: detect.hang.floor_s: '.inf' is not a finite number",
     f"{GOOD}data: {{skip: [[1,2,3]]}}": f"run.yaml:3: data.skip[0]: {PAIRS} a list",
     f"{GOOD}data: {{skip: [[1]]}}": f"run.yaml:3: data.skip[0]: {PAIRS} a list",
     f"{GOOD}data: {{skip: [[5,2]]}}": (
         "run.yaml:3: data: skip: [5, 2] is not a range of data indices: needs 0 <= first < end"
+    ),
+    f"{GOOD}python: false\ncheckpoint: {{resume_from: a}}": (
+        "run.yaml:1: checkpoint.resume_from needs a Python script that uses the SDK, not `python: false`"
     ),
     f"{GOOD}scheduler: slurm": "run.yaml:3: scheduler: must be 'local_cwd', not the text 'slurm'",
     f"{GOOD}progress: {{pattern: '('}}": (
@@ -63,7 +67,7 @@ WRONG = {
     ),
     f"{GOOD}\ncheckpoint:\n  keep: 2\n  evry_steps: 50": (
         'run.yaml:6: checkpoint.evry_steps: unknown key; did you mean "every_steps"? '
-        "allowed: every_steps, folder, keep, probation_steps"
+        "allowed: every_steps, folder, keep, probation_steps, resume_from"
     ),
     f"{GOOD}floor_s: 4": (
         'run.yaml:3: floor_s: unknown key; did you mean "detect.hang.floor_s"? allowed: checkpoint, command, data, '
@@ -171,6 +175,54 @@ def test_folders_become_absolute_from_the_file_of_the_spec(tmp_path: Path) -> No
 def test_what_cannot_start_is_told_before_the_launch(body: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=words):
         load.resolve(load.parse("run.yaml", body.encode()), tmp_path / "run.yaml")
+
+
+def saved(folder: Path, step: int, data_index: int) -> Path:
+    """A checkpoint that says where it was saved, and has no other file."""
+    path = folder / f"step-{step:08d}.a1w1"
+    path.mkdir(parents=True)
+    body = manifest.Manifest(
+        run="gpt-abcde",
+        attempt=1,
+        world=1,
+        step=step,
+        world_size=2,
+        data_index=data_index,
+        saved_at=1.0,
+        torch="2.13.0",
+        files={},
+    )
+    (path / manifest.MANIFEST).write_bytes(manifest.encode(body))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        ("{resume_from: saves/step-00000050.a1w1}", "is not a checkpoint; did you mean .*/saves/step-00000040.a1w1"),
+        ("{resume_from: saves}", "is not a checkpoint but a folder of them: name one, such as .*step-00000040.a1w1"),
+        ("{resume_from: nowhere}", "is not a checkpoint, such as .../checkpoints/step-00000040.a1w1"),
+        ("{resume_from: saves/step-00000010.a1w1}", "was saved where data index 25 came next, .* would feed 10: give"),
+        ("{resume_from: cut/step-00000003.a1w1}", "is damaged: manifest.json is missing"),
+        ("{folder: saves}", "holds the checkpoints of another run: .* say checkpoint.resume_from: .*00000040.a1w1"),
+    ],
+)
+def test_what_a_run_cannot_begin_from_is_told_before_the_launch(checkpoint: str, words: str, tmp_path: Path) -> None:
+    saved(tmp_path / "saves", step=10, data_index=25)
+    saved(tmp_path / "saves", step=40, data_index=40)
+    (tmp_path / "cut" / "step-00000003.a1w1").mkdir(parents=True)
+    (tmp_path / "train.py").touch()
+    body = f"{GOOD}checkpoint: {checkpoint}"
+    with pytest.raises(SpecError, match=f"run.yaml: checkpoint.*: .*{words}"):
+        load.resolve(load.parse("run.yaml", body.encode()), tmp_path / "run.yaml")
+
+
+def test_a_run_begins_from_a_checkpoint_whose_skipped_data_it_skips(tmp_path: Path) -> None:
+    first = saved(tmp_path / "saves", step=10, data_index=25)
+    (tmp_path / "train.py").touch()
+    body = f"{GOOD}checkpoint: {{resume_from: saves/{first.name}}}\ndata: {{skip: [[5, 20]]}}"
+    spec = load.resolve(load.parse("run.yaml", body.encode()), tmp_path / "run.yaml")
+    assert spec.checkpoint.resume_from == str(first)
 
 
 def test_the_schema_is_draft_2020_12_and_every_setting_says_what_it_is() -> None:

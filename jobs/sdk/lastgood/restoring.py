@@ -54,6 +54,8 @@ def restore(
 ) -> Restored | None:
     """Fill `state` from the first of the candidates (name, step), newest first, that is whole; None when none is.
 
+    A name is meant from `folder`; that of another run's checkpoint is its whole path.
+
     A collective: every rank calls it with the same candidates. Whatever the world size was at saving, each rank gets
     its part. `note` hears `refused` for each damaged candidate, on the lowest rank that found the damage.
     Raises RestoreFailed, with the state in pieces, when a whole checkpoint does not fit the state (another model) or
@@ -61,15 +63,15 @@ def restore(
     """
     with Peers(rank, world_size) as peers:
         for name, _ in candidates:
-            restored = _restore_one(f"{folder}/{name}", state, peers, note)
+            restored = _restore_one(folder, name, state, peers, note)
             if restored is not None:
                 return restored
     return None
 
 
-def _restore_one(path: str, state: State, peers: Peers, note: Note) -> Restored | None:
+def _restore_one(folder: str, name: str, state: State, peers: Peers, note: Note) -> Restored | None:
     with ExitStack() as stack:
-        opened = _opened_by_all(path, peers, stack, note)
+        opened = _opened_by_all(folder, name, peers, stack, note)
         return None if opened is None else _load(opened, state, peers)
 
 
@@ -84,16 +86,16 @@ class _Opened:
     """what this rank hashed, still open: the same file is read later, whatever its name means by then"""
 
 
-def _opened_by_all(path: str, peers: Peers, stack: ExitStack, note: Note) -> _Opened | None:
+def _opened_by_all(folder: str, name: str, peers: Peers, stack: ExitStack, note: Note) -> _Opened | None:
     opened: _Opened | None = None
     damage: CheckpointDamaged | None = None
     try:
-        opened = _open(path, peers, stack)
+        opened = _open(os.path.join(folder, name), peers, stack)
     except CheckpointDamaged as error:
         damage = error
     found = peers.all(lambda: damage is not None)
     if damage is not None and found.index(True) == peers.rank:
-        note(made("refused", checkpoint=damage.checkpoint, why=f"{damage.file} {damage.why}"))
+        note(made("refused", checkpoint=name, why=f"{damage.file} {damage.why}"))
     return None if any(found) else opened
 
 
