@@ -12,8 +12,7 @@ import click
 
 from orchestrator import contract
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.text import clock, count, flat, print_json
-from orchestrator.story import seconds
+from orchestrator.cli.text import clock, flat, line, print_json
 
 LOOK_EVERY_S = 0.25
 SAY_EVERY_LOOKS = 40
@@ -119,22 +118,3 @@ class Log:
     def say(self, text: str) -> None:
         """One line."""
         click.echo(text, err=True)
-
-
-def line(status: dict[str, Any]) -> str:
-    """`RUNNING  step 210  loss 2.31  1,204 tokens/s  2 restarts  last good step 200  open: i3`."""
-    parts = [status["state"], f"step {status['step']}"]
-    if status["loss"] is not None:
-        parts.append(f"loss {status['loss'] if isinstance(status['loss'], str) else format(status['loss'], '.4g')}")
-    if status["step_s"] is not None:
-        parts.append(f"{seconds(status['step_s'])}/step")
-    if status["tokens_per_s"] is not None:
-        parts.append(f"{status['tokens_per_s']:,.0f} tokens/s")
-    parts.append(count(status["restarts"], "restart"))
-    good = status["last_good_step"]
-    parts.append("no good checkpoint yet" if good is None else f"last good step {good}")
-    if status["open_incidents"]:
-        parts.append(f"open: {', '.join(status['open_incidents'])}")
-    if not status["supervisor"]["alive"]:
-        parts.append("supervisor away")
-    return "  ".join(parts)

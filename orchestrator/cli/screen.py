@@ -10,8 +10,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from orchestrator.cli.following import line
-from orchestrator.cli.text import COLOURS
+from orchestrator.cli.text import COLOURS, line
 
 
 class Screen:

@@ -174,3 +174,22 @@ def _share(part: float, whole: float) -> str:
 
 def _seconds(value: float | None) -> str | None:
     return None if value is None else seconds(value)
+
+
+def line(status: dict[str, Any]) -> str:
+    """`RUNNING  step 210  loss 2.31  1,204 tokens/s  2 restarts  last good step 200  open: i3`."""
+    parts = [status["state"], f"step {status['step']}"]
+    if status["loss"] is not None:
+        parts.append(f"loss {status['loss'] if isinstance(status['loss'], str) else format(status['loss'], '.4g')}")
+    if status["step_s"] is not None:
+        parts.append(f"{seconds(status['step_s'])}/step")
+    if status["tokens_per_s"] is not None:
+        parts.append(f"{status['tokens_per_s']:,.0f} tokens/s")
+    parts.append(count(status["restarts"], "restart"))
+    good = status["last_good_step"]
+    parts.append("no good checkpoint yet" if good is None else f"last good step {good}")
+    if status["open_incidents"]:
+        parts.append(f"open: {', '.join(status['open_incidents'])}")
+    if not status["supervisor"]["alive"]:
+        parts.append("supervisor away")
+    return "  ".join(parts)
