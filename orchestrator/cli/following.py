@@ -12,7 +12,7 @@ import click
 
 from orchestrator import contract
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.text import clock, flat, line, print_json
+from orchestrator.cli.text import clock, count, flat, line, print_json
 
 LOOK_EVERY_S = 0.25
 SAY_EVERY_LOOKS = 40
