@@ -20,6 +20,7 @@ from lastgood import manifest
 from orchestrator import contract
 from orchestrator.home import Home
 from orchestrator.replay import replay
+from tests.story.test_contract import Reader
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
@@ -83,6 +84,14 @@ def check(lab: Lab, run: str) -> None:
     if status["state"] == "SUCCEEDED":
         assert ledger["wall_s"] == pytest.approx(status["ended_at"] - status["submitted_at"], abs=0.002)
         assert again["end"]["reason"] == status["reason"]
+    reader = Reader()
+    status.pop("schema")
+    reader.read("Status", status)
+    reader.read("Incidents", contract.incidents(lab.home, run))
+    reader.read("Checkpoints", contract.checkpoints(lab.home, run))
+    reader.read("Ledger", ledger)
+    reader.read("Story", contract.story(lab.home, run))
+    reader.read("Events", contract.events(lab.home, run))
     for incident in lab.incidents(run):
         assert incident["blame"], incident
         assert incident["evidence"], incident
