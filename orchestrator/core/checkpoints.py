@@ -100,7 +100,7 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
 def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists.
 
-    Never what the run began from: that is another run's.
+    Never what the run began from, for that is another run's, nor what is still being read back.
     """
     good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
     if len(good) < state.plan.keep:
@@ -110,5 +110,14 @@ def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     return tuple(
         DeleteCheckpoint(checkpoint=c.name)
         for c in state.checkpoints
-        if (c.step < oldest_kept.step or (c.state in useless and c.step < newest.step)) and c.world != origin.WORLD
+        if (c.step < oldest_kept.step or (c.state in useless and c.step < newest.step))
+        and c.world != origin.WORLD
+        and c.state is not CheckpointState.COMMITTED
     )
+
+
+def comes_too_late(state: State, checkpoint: Checkpoint) -> bool:
+    """A save is heard of only now that retention has given up all of its age, itself perhaps among them."""
+    good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
+    known = any(c.name == checkpoint.name for c in state.checkpoints)
+    return not known and len(good) >= state.plan.keep and checkpoint.step < good[-state.plan.keep].step

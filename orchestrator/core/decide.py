@@ -10,7 +10,14 @@ from dataclasses import replace
 from monitors.incidents import Incident, Kind, Subject
 from orchestrator.core import budget, checkpoints, origin, worlds
 from orchestrator.core import events as e
-from orchestrator.core.actions import Action, EndAttempt, InjectFault, StopAfterStep, VerifyCheckpoint
+from orchestrator.core.actions import (
+    Action,
+    DeleteCheckpoint,
+    EndAttempt,
+    InjectFault,
+    StopAfterStep,
+    VerifyCheckpoint,
+)
 from orchestrator.core.policy import Rung
 from orchestrator.core.recover import moved, on_incident
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, time_passed, waiting_anew
@@ -286,20 +293,17 @@ def _saved(event: e.CheckpointCommitted) -> Checkpoint:
 
 def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
     save = _saved(event)
+    if checkpoints.comes_too_late(state, save):
+        order = DeleteCheckpoint(checkpoint=save.name)
+        return Decision(state=state, actions=(order,), reason=f"{save.name} comes too late to be kept")
     state = replace(checkpoints.add(state, save), entered=True)
     healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
     state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
-    return Decision(state=state, actions=_first_order(state, save.name), closed=healed)
-
-
-def _first_order(state: State, name: str) -> tuple[Action, ...]:
-    """Read a new save back, unless it comes so late that it is not kept; one heard of before was ordered before."""
-    if unwanted := tuple(order for order in checkpoints.surplus(state) if order.checkpoint == name):
-        return unwanted
+    # One heard of twice and read back already is not read again.
     unread = (CheckpointState.COMMITTED, CheckpointState.TAINTED)
-    if any(c.name == name and c.state in unread for c in state.checkpoints):
-        return (VerifyCheckpoint(checkpoint=name),)
-    return ()
+    asked = any(c.name == save.name and c.state in unread for c in state.checkpoints)
+    orders = (VerifyCheckpoint(checkpoint=save.name),) if asked else ()
+    return Decision(state=state, actions=orders, closed=healed)
 
 
 def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested) -> Decision:

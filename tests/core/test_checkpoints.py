@@ -303,6 +303,17 @@ def test_a_save_heard_of_again_after_its_end_is_not_taken_for_a_new_one() -> Non
     assert decision.actions == (a.DeleteCheckpoint(checkpoint=old.name),)
 
 
+def test_a_save_is_not_given_up_while_it_is_read_back() -> None:
+    run = trained(10, until=12)
+    name = run.save(12, verify=False)
+    for step in (20, 30):
+        run.progress(step)
+        run.save(step)
+    assert deletions(run, 60) == {10}
+    run.verify(name)
+    assert deletions(run, 61) == {10, 12}
+
+
 def test_a_save_heard_of_twice_is_read_back_once() -> None:
     run = trained(10, until=12)
     save = run.state.checkpoints[0]

@@ -71,8 +71,11 @@ class MemoryJournal:
         return [(entry, n, wire.loads(body, ACTIONS)) for (entry, n), body in sorted(self._unmarked.items())]
 
     def add_rows(self, run: str, rows: Iterable[StepReported]) -> None:  # noqa: ARG002
-        """Keep the newest steps."""
-        self.rows.extend(rows)
+        """Keep the newest steps of the line that counts: what is trained again takes the place of what it undoes."""
+        for row in rows:
+            while self.rows and self.rows[-1].step >= row.step:
+                self.rows.pop()
+            self.rows.append(row)
         del self.rows[:-ROWS_KEPT]
 
     def load(self, decide: Decide) -> State | None:

@@ -93,7 +93,7 @@ class Knobs:
     @property
     def seen_every_s(self) -> float:
         """Between two looks of an agent: coarse, or the simulation would do nothing else."""
-        return max(60.0, 3 * self.step_s)
+        return 4 * self.step_s
 
 
 def drawn(seed: int, days: float | None = None, profile: Profile | None = None) -> Knobs:
@@ -102,7 +102,7 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
     chosen = dice.choices(list(Profile), weights=(3, 3, 14))[0]
     profile = profile or chosen
     days = days or dice.choice((2.0, 4.0, 8.0, 16.0))
-    step_s = dice.choice((150.0, 300.0, 600.0, 900.0)) * dice.uniform(0.7, 1.3)
+    step_s = dice.choice((200.0, 400.0, 600.0, 900.0)) * dice.uniform(0.7, 1.3)
     save_every = dice.randint(3, 20)
     return Knobs(
         seed=seed,

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.state import Phase
-from tests.simulation.knobs import Profile, drawn
-from tests.simulation.simulation import Simulation, simulated
+from monitors.incidents import Kind
+from orchestrator.core.state import ENDED, Phase
+from tests.simulation.knobs import Profile
+from tests.simulation.simulation import simulated
 
-CHUNK = 25
-SHORT_DAYS = 2.0
+DAYS = 2.0
+ROUGH, CHUNK = 200, 40
+KINDS = frozenset(Kind) - {Kind.LOSS_DIVERGENCE}
+"""what must come up somewhere; losses that drift have tests of their own"""
 
 
-@pytest.mark.parametrize("first", range(0, 200, CHUNK))
-def test_rough_worlds(first: int) -> None:
+@pytest.fixture(scope="module")
+def seen() -> set[str]:
+    """Kinds of incidents that came up in the rough worlds."""
+    return set()
+
+
+@pytest.mark.parametrize("first", range(0, ROUGH, CHUNK))
+def test_rough_worlds(first: int, seen: set[str]) -> None:
     for seed in range(first, first + CHUNK):
-        result = Simulation(drawn(seed, SHORT_DAYS, Profile.ROUGH)).run()
-        assert result.state.phase in (Phase.SUCCEEDED, Phase.HELD, Phase.STOPPED), f"seed {seed}"
+        result = simulated(seed, days=DAYS, profile=Profile.ROUGH)
+        assert result.state.phase in ENDED, f"seed {seed}"
+        seen |= result.incidents.keys()
+    if first + CHUNK == ROUGH:
+        assert seen >= KINDS, f"seeds that never meet {KINDS - seen} prove nothing about it"
 
 
 @pytest.mark.parametrize("seed", [7, 11, 23])
@@ -27,8 +39,8 @@ def test_long_runs(seed: int) -> None:
 
 def test_a_healthy_run_is_left_alone() -> None:
     """Slow steps, long saves, evaluations and nothing else: no incident at all, one world, success."""
-    for seed in range(50):
-        result = simulated(seed, days=SHORT_DAYS, profile=Profile.HEALTHY)
+    for seed in range(40):
+        result = simulated(seed, days=DAYS, profile=Profile.HEALTHY)
         assert result.incidents == {}, f"seed {seed}"
         assert (result.state.phase, result.worlds) == (Phase.SUCCEEDED, 1), f"seed {seed}"
 
@@ -36,31 +48,18 @@ def test_a_healthy_run_is_left_alone() -> None:
 def test_what_a_run_can_live_with_ends_no_world() -> None:
     """Crashes of the supervisor, lost links, odd batches, damaged saves, full disks."""
     crashes = 0
-    for seed in range(50):
-        result = simulated(seed, days=SHORT_DAYS, profile=Profile.BENIGN)
+    for seed in range(40):
+        result = simulated(seed, days=DAYS, profile=Profile.BENIGN)
         assert (result.state.phase, result.worlds) == (Phase.SUCCEEDED, 1), f"seed {seed}"
         crashes += result.crashes
-    assert crashes > 50, "the supervisor hardly ever died: this shows little"
-
-
-def test_the_rough_worlds_are_rough() -> None:
-    """Every kind that the detectors know comes up, or the seeds above prove little."""
-    seen: set[str] = set()
-    for seed in range(40):
-        seen |= simulated(seed, days=4.0, profile=Profile.ROUGH).incidents.keys()
-    wanted = {
-        "worker_killed", "worker_exception", "crash_loop", "hang", "start_stalled", "launch_failed", "agent_lost",
-        "node_unseen", "nonfinite_loss", "loss_spike", "loss_transient", "checkpoint_corrupt", "save_failed",
-        "supervisor_restarted",
-    }  # fmt: skip
-    assert wanted <= seen, wanted - seen
+    assert crashes > 40, "the supervisor hardly ever died: this shows little"
 
 
 @pytest.mark.parametrize("seed", [3, 5, 8])
 def test_the_same_seed_gives_the_same_journal(seed: int) -> None:
-    one, other = simulated(seed, days=SHORT_DAYS), simulated(seed, days=SHORT_DAYS)
+    one, other = simulated(seed, days=DAYS), simulated(seed, days=DAYS)
     assert one.journal() == other.journal()
-    assert one.digest != simulated(seed + 1, days=SHORT_DAYS).digest
+    assert one.digest != simulated(seed + 1, days=DAYS).digest
 
 
 @pytest.mark.soak
