@@ -11,6 +11,7 @@ from orchestrator.core.state import Decision, Opened, State
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
 
+NAMING = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP})
 LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
 
 
@@ -45,6 +46,7 @@ class Checkers:
             raise Violation(f"nothing that a run cannot live with, and yet: {incident}")
         if not self._justified(incident, before):
             raise Violation(f"a false alarm: {incident}; real faults: {self._truth.faults[incident.world]}")
+        self._named(incident)
         if incident.kind in LOSS and incident.world in self._truth.poison_of:
             self._truth.known_poisons.add(self._truth.poison_of[incident.world].number)
         if opened.rung is not Rung.HOLD:
@@ -61,6 +63,13 @@ class Checkers:
         if incident.kind is Kind.AGENT_LOST:
             return bool(excuses)
         return bool(truth.faults[incident.world]) or bool(excuses)
+
+    def _named(self, incident: Incident) -> None:
+        """Whoever is named without doubt did it; victims are not named."""
+        named, culprits = incident.subject.rank, self._truth.culprits[incident.world]
+        sure = incident.kind in NAMING and incident.confidence == 1.0
+        if sure and named not in culprits:
+            raise Violation(f"rank {named} is named and innocent, the culprits being {culprits}: {incident}")
 
     def _struck(self, incident: Incident) -> None:
         """3: counted anew, without the core's memory."""

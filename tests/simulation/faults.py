@@ -7,11 +7,12 @@ from random import Random
 
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
+from tests.simulation.agent import Agent
 from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office
 from tests.simulation.timeline import Timeline
-from tests.simulation.training import LAST_STEPS, LEARNING_STEPS, Plight
+from tests.simulation.training import LAST_STEPS, LEARNING_STEPS, Plight, Training
 
 HOUR_S = 3600.0
 
@@ -76,15 +77,15 @@ class Faults:
         training = self._cluster.current()
         if training is not None:
             self._cluster.truth.faults[training.world].append("killed")
-            training.kill(self._dice.randrange(self._knobs.ranks), number=self._dice.choice((9, 11)))
+            training.kill(self._culprit(training), number=self._dice.choice((9, 11)))
 
     def raise_in_rank(self) -> None:
         """An exception that will not come back at the same place."""
         training = self._cluster.current()
         if training is not None:
             self._cluster.truth.faults[training.world].append("raised")
-            rank, number = self._dice.randrange(self._knobs.ranks), self._dice.randrange(10**9)
-            training.fail(rank, f"OSError{number}", "stale file handle", cascade=True)
+            number = self._dice.randrange(10**9)
+            training.fail(self._culprit(training), f"OSError{number}", "stale file handle", cascade=True)
 
     def hang_rank(self) -> None:
         """A rank stands still."""
@@ -92,7 +93,12 @@ class Faults:
         if training is not None:
             self._cluster.truth.faults[training.world].append("hung")
             plight = self._dice.choice((Plight.STOPPED, Plight.SPINNING))
-            training.hang(self._dice.randrange(self._knobs.ranks), plight)
+            training.hang(self._culprit(training), plight)
+
+    def _culprit(self, training: Training) -> int:
+        rank = self._dice.randrange(self._knobs.ranks)
+        self._cluster.truth.culprits[training.world].add(rank)
+        return rank
 
     def flip_bit(self) -> None:
         """NaN in the weights."""
@@ -135,10 +141,10 @@ class Faults:
         self._time.after(away_s, self._find_link(agent))
         self._cluster.truth.link_lost(agent.attempt)
 
-    def _find_link(self, agent: object) -> Callable[[], None]:
+    def _find_link(self, agent: Agent) -> Callable[[], None]:
         def found() -> None:
-            agent.link_lost = False  # type: ignore[attr-defined]
-            agent.dial()  # type: ignore[attr-defined]
+            agent.link_lost = False
+            agent.dial()
 
         return found
 

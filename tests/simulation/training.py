@@ -133,6 +133,7 @@ class Training:
                 break
         if found is None and self.order.candidates:
             self._truth.faults[self.world].append("no candidate was whole")
+            self._truth.culprits[self.world] |= self.plights.keys()
             for rank in sorted(self.plights):
                 self.fail(rank, "RuntimeError", "no checkpoint could be restored")
             return
@@ -174,6 +175,7 @@ class Training:
         if step + 1 in self.bugs and self.well:
             culprit = self._dice.randrange(self._knobs.ranks)
             self._truth.faults[self.world].append("bug")
+            self._truth.culprits[self.world].add(culprit)
             self.fail(culprit, "ValueError", f"the batch of step {step + 1} is odd", cascade=True)
             return
         self._later(self._step_s(), self._stepped)

@@ -85,6 +85,8 @@ class Truth:
     deleted: set[str] = field(default_factory=set)
     faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """by world: what was done to it"""
+    culprits: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """by world: ranks that failed by themselves, not as victims"""
     attempt_faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     known_poisons: set[int] = field(default_factory=set)
     """poisons that were reported by an incident"""
