@@ -70,8 +70,40 @@ def deleted(state: State, name: str) -> State:
     return replace(state, checkpoints=tuple(c for c in state.checkpoints if c.name != name))
 
 
+def restored(state: State, name: str | None) -> State:
+    """The newest world goes on from this save, or from nothing."""
+    parents = {world: (parent, step) for world, parent, step in state.parents}
+    save = next((c for c in state.checkpoints if c.name == name and c.world < state.world), None)
+    if save is not None:
+        parents[state.world] = (save.world, save.step)
+    saved = {c.world for c in state.checkpoints}
+    kept: list[tuple[int, int, int]] = []
+    for world in sorted({*saved, state.world}):
+        parent = parents.get(world)
+        while parent is not None and parent[0] not in saved:
+            parent = parents.get(parent[0])
+        if parent is not None:
+            kept.append((world, *parent))
+    return replace(state, parents=tuple(kept))
+
+
+def _line(state: State) -> dict[int, int]:
+    """How the newest world came about: the worlds it continues, each with the last step that it continues of it."""
+    parents = {world: (parent, step) for world, parent, step in state.parents}
+    line = {state.world: state.step}
+    parent = parents.get(state.world)
+    while parent is not None:
+        line[parent[0]] = parent[1]
+        parent = parents.get(parent[0])
+    return line
+
+
 def promote(state: State, suspect_since: int | None) -> State:
-    """Verified saves whose probation the run has passed become good; nothing from a suspect step on does."""
+    """Verified saves whose probation the run has passed become good; nothing from a suspect step on does.
+
+    Only what the newest world continues: its health says nothing of a save that was left aside when it went back to an
+    older one. That one's next step was never seen.
+    """
 
     def passed(save: Checkpoint) -> bool:
         clear = suspect_since is None or save.step < suspect_since
@@ -79,7 +111,11 @@ def promote(state: State, suspect_since: int | None) -> State:
 
     if not any(passed(c) for c in state.checkpoints):
         return state
-    saves = tuple(replace(c, state=CheckpointState.GOOD) if passed(c) else c for c in state.checkpoints)
+    line = _line(state)
+    saves = tuple(
+        replace(c, state=CheckpointState.GOOD) if passed(c) and c.step <= line.get(c.world, -1) else c
+        for c in state.checkpoints
+    )
     return replace(state, checkpoints=saves)
 
 

@@ -230,6 +230,7 @@ def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinishe
 def _restored(state: State, event: e.WorldRestored) -> Decision:
     if state.phase is not Phase.STARTING:
         return Decision(state=state)  # old news
+    state = checkpoints.restored(state, event.checkpoint)
     recovery = state.recovery
     if recovery is not None and recovery.good_only:
         state = budget.rewound(state, event.step)

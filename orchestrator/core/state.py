@@ -148,6 +148,8 @@ class State:
     """worlds started after the first, for a fault"""
     checkpoints: tuple[Checkpoint, ...] = ()
     """oldest first"""
+    parents: tuple[tuple[int, int, int], ...] = ()
+    """(world, world and step of the save that it went on from), as far as saves are left of them"""
     taints: tuple[Taint, ...] = ()
     skips: tuple[tuple[int, int], ...] = ()
     open: tuple[Opened, ...] = ()

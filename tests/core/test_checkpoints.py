@@ -48,6 +48,34 @@ def test_a_save_is_not_good_while_the_loss_is_suspect_since_before_it() -> None:
     assert run.states() == {20: GOOD}
 
 
+def test_a_save_that_was_left_aside_is_not_made_good_by_another_line() -> None:
+    """It was not read back yet when its world died, and the next one went back behind it."""
+    run = trained(20, until=42)
+    aside = run.save(40, verify=False)
+    run.incident(Kind.WORKER_KILLED)
+    run.restart(20, "step-00000020.a1w1")
+    run.verify(aside)
+    run.progress(30)
+    ours = run.save(30)
+    run.progress(70)
+    assert run.states() == {20: GOOD, 30: GOOD, 40: VERIFIED}
+    run.incident(Kind.WORKER_KILLED)
+    run.restart(40, aside)  # now it is continued, and what came between on the other line is not
+    run.progress(60)
+    assert run.checkpoint(aside).state is GOOD
+    assert run.state.parents == ((2, 1, 20), (3, 1, 40))
+    assert run.checkpoint(ours).state is GOOD
+
+
+def test_the_line_of_worlds_is_remembered_only_as_far_as_saves_are_left() -> None:
+    run = trained(20, until=42)
+    for _ in range(10):
+        run.incident(Kind.WORKER_KILLED)
+        run.restart(20, "step-00000020.a1w1")
+        run.progress(run.state.best_step + 1)
+    assert run.state.parents == ((11, 1, 20),)
+
+
 def test_only_what_was_read_back_becomes_good() -> None:
     run = Script().train(20)
     name = run.save(20, verify=False)

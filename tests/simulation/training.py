@@ -183,9 +183,9 @@ class Training:
     def _step_s(self) -> float:
         knobs, dice = self._knobs, self._dice
         took_s = knobs.step_s * max(0.3, dice.gauss(1.0, knobs.jitter)) if knobs.jitter else knobs.step_s
-        if knobs.slow_step and dice.random() < knobs.slow_step:
-            took_s *= 3.0
-        return took_s * (3.0 if self._rows == 0 else 1.0)  # kernels are compiled, caches are cold
+        cold = self._rows == 0  # kernels are compiled, caches filled
+        slow = cold or (knobs.slow_step and dice.random() < knobs.slow_step)
+        return took_s * (3.0 if slow else 1.0)
 
     def _stepped(self) -> None:
         step = self.weights.step + 1
