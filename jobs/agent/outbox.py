@@ -10,6 +10,8 @@ from monitors.signals import NodeSeen, RankProgress, Signal, StepReported
 
 STEPS_KEPT = 20_000
 """finished steps kept for a supervisor that is away: the newest, about 30 MB and half an hour at 10 steps a second"""
+SLACK = 1_000
+"""numbers of overtaken reports that may wait to be sent, before they are thrown away too"""
 
 
 class Outbox:
@@ -28,6 +30,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def waiting(self) -> int:
+        """Numbers that wait to be sent, those of overtaken reports included."""
+        return len(self._unsent)
+
     def put(self, signal: Signal) -> None:
         """Keep a signal until it is heard."""
         self._seq += 1
@@ -42,6 +49,8 @@ class Outbox:
                     self._kept.pop(self._steps.popleft(), None)
         self._kept[self._seq] = signal
         self._unsent.append(self._seq)
+        if len(self._unsent) > 2 * len(self._kept) + SLACK:  # nobody listens, perhaps for days
+            self._unsent = deque(seq for seq in self._unsent if seq in self._kept)
         self.changed.set()
 
     def _overtake(self, what: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.agent.outbox import STEPS_KEPT, Outbox
+from jobs.agent.outbox import SLACK, STEPS_KEPT, Outbox
 from monitors.signals import NodeSeen, Phase, RankExited, RankProgress, Signal, StepReported
 
 
@@ -66,3 +66,12 @@ def test_what_another_agents_supervisor_heard_is_not_ours() -> None:
     assert sent(outbox) == [(1, EXITED)]
     outbox.heard(1)
     assert len(outbox) == 0
+
+
+def test_what_is_overtaken_leaves_nothing_behind_while_nobody_listens() -> None:
+    outbox = Outbox()
+    outbox.put(EXITED)
+    for step in range(10 * SLACK):
+        outbox.put(progress(0, step))
+    assert outbox.waiting <= SLACK + 2 * len(outbox)
+    assert [signal for _, signal in sent(outbox)] == [EXITED, progress(0, 10 * SLACK - 1)]
