@@ -42,12 +42,17 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 
 @click.command()
 @run_argument
-@click.option("--from-step", type=click.IntRange(min=0), help="Resume from a checkpoint of this step or an older one.")
+@click.option(
+    "--from-step",
+    type=click.IntRange(min=0),
+    help="Resume from a checkpoint of this step or an older one, and give up all later ones for good; 0: afresh.",
+)
 @json_option
 def resume(run: str, from_step: int | None, as_json: bool) -> None:
     """Let a stopped or held run go on, from its last good checkpoint."""
     root, found = find(run)
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
+    _refuse_without_checkpoint(root, found, from_step)
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood logs {found} -f")
 
@@ -70,6 +75,7 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
         raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
+    _refuse_rank(root, found, rank)
     done = _injected(lambda: inject(root, found, drill, rank))
     text = f"{done}; expected: {DRILLS[drill].expects}; follow it: lastgood incident ls {found}"
     return click.echo(json.dumps({"run": found, "drill": drill, "done": done}) if as_json else text)
@@ -82,6 +88,33 @@ def _refuse_in(root: Path, run: str, why: dict[str, str]) -> None:
     status = contract.status(root, run)
     if status["state"] in why:
         raise Refusal(f"{run} is {status['state']} ({status['reason']}): {why[status['state']]}")
+
+
+def _refuse_without_checkpoint(root: Path, run: str, from_step: int | None) -> None:
+    """A step that no checkpoint reaches back to is a slip of the finger, and would give up the whole run."""
+    from orchestrator import contract
+
+    if not from_step:
+        return
+    known = contract.checkpoints(root, run)["checkpoints"]
+    # Another run's (world 0) that this one begins from is read back before the ranks start.
+    usable = [c for c in known if c["state"] in ("verified", "good") or (c["world"], c["state"]) == (0, "committed")]
+    if all(one["step"] > from_step for one in usable):
+        there = ", ".join(str(one["step"]) for one in usable) or "none"
+        raise Refusal(
+            f"{run} has no verified checkpoint of step {from_step} or older; there is: {there} "
+            f"(lastgood ckpt ls {run}). Nothing was changed; --from-step 0 begins afresh",
+            Exit.USAGE,
+        )
+
+
+def _refuse_rank(root: Path, run: str, rank: int) -> None:
+    """What no rank can suffer must not be noted as a drill: a real fault would be taken for it."""
+    from orchestrator import contract
+
+    ranks = contract.status(root, run)["ranks"]
+    if rank >= ranks:
+        raise Refusal(f"{run} has no rank {rank}; there are 0 to {ranks - 1}", Exit.USAGE)
 
 
 def _injected(inject: Any) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from jobs import load
 from orchestrator.cli import COMMANDS, lastgood
-from tests.cli.conftest import Say
+from tests.cli.conftest import HELD, RUN, Say
 
 SCRIPT = Path(sys.executable).parent / "lastgood"
 HELP_S = 0.5
@@ -104,6 +104,23 @@ def test_what_cannot_be_is_refused_with_what_can(words: list[str], why: str, say
     result = say(*words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert why in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["resume", HELD, "--from-step", "5"], f"{HELD} has no verified checkpoint of step 5 or older; there is: none"),
+        (["drill", RUN, "kill", "--rank", "2"], f"{RUN} has no rank 2; there are 0 to 1"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_number_that_means_nothing_changes_nothing(words: list[str], why: str, say: Say, home: Path) -> None:
+    before = say("events", words[1], "--json").stdout
+    result = say(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
+    assert say("events", words[1], "--json").stdout == before
+    assert not (home / "supervisor.json").exists()
 
 
 def test_a_pipe_whose_reader_leaves_is_no_error(home: Path) -> None:
