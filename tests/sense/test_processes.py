@@ -30,9 +30,9 @@ class Farm:
     def python(self, script: str) -> int:
         """Start a script, wait until it prints a line; gives its number."""
         process = self._stack.enter_context(
-            subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
         )
-        self._stack.callback(process.kill)
+        self._stack.callback(os.killpg, process.pid, signal.SIGKILL)  # with the children it starts
         assert process.stdout is not None
         process.stdout.readline()
         return process.pid
