@@ -182,7 +182,7 @@ def _culprit(root: Path, run: str) -> tuple[frozenset[int], int]:
 
 
 def _sources(folder: Path) -> list[Source]:
-    """Every log of every rank, oldest world first."""
+    """Every log of every rank, oldest world first; stderr last, so that an error is what the screen ends with."""
     found = []
     for path in folder.glob("attempts/*/node*/w*/rank*/std*.log"):
         place = PLACE.search(path.as_posix())
@@ -197,7 +197,7 @@ def _sources(folder: Path) -> list[Source]:
                 stream=place["stream"],
             )
         )
-    return sorted(found, key=lambda s: (s.attempt, s.world, s.rank, s.stream))
+    return sorted(found, key=lambda s: (s.attempt, s.world, s.rank, s.stream == "stderr"))
 
 
 def _nothing(root: Path, run: str) -> str:

@@ -25,7 +25,7 @@ def _ranks_wrote(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--tail", "1"], ["w2 r0 warned", "w2 r0 line 4"]),
+        (["--tail", "1"], ["w2 r0 line 4", "w2 r0 warned"]),
         (["--stderr"], ["w2 r0 warned"]),
         (["--grep", "line [12]$"], ["w2 r0 line 1", "w2 r0 line 2"]),
         (["--rank", "1", "--stderr"], ["w2 r1 warned"]),
