@@ -200,7 +200,7 @@ def supervisor() -> Iterator[Finding]:
     home = default()
     address = client.running(home)
     if address is None:
-        yield _passed("supervisor", "none runs; submitting a run starts one")
+        yield _no_supervisor(home)
         return
     try:
         answer = client.ask(home.root, {"ask": "ping"}, start=False)
@@ -213,6 +213,16 @@ def supervisor() -> Iterator[Finding]:
         yield _warned("supervisor", f"{found}; this is {ours}", "lastgood serve --stop; lastgood serve -d")
     else:
         yield _passed("supervisor", found)
+
+
+def _no_supervisor(home: Home) -> Finding:
+    """Nobody watches: fine as long as there is nothing to watch."""
+    from orchestrator import contract
+
+    alone = [run["run"] for run in contract.runs(home.root)["runs"] if run["exit_code"] == contract.NOT_FINISHED]
+    if alone:
+        return _warned("supervisor", f"none runs, and nobody watches {', '.join(alone)}", "lastgood serve -d")
+    return _passed("supervisor", "none runs; submitting a run starts one")
 
 
 def stacks() -> Iterator[Finding]:
