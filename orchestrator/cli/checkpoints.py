@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -48,7 +51,8 @@ def ckpt_ls(run: str, as_json: bool) -> None:
 def ckpt_verify(run: str, names: tuple[str, ...], as_json: bool) -> int:
     """Read checkpoints back and compare every byte with the manifest; all of them when none is named.
 
-    Ends with 1 when one does not match. It only reads: what the supervisor knows does not change.
+    Ends with 1 when one does not match; one that the run deleted meanwhile is no damage. It only reads: what the
+    supervisor knows does not change.
     """
     from orchestrator import contract
     from orchestrator.cli.text import print_json, print_table
@@ -59,7 +63,11 @@ def ckpt_verify(run: str, names: tuple[str, ...], as_json: bool) -> int:
     if unknown:
         there = ", ".join(one["name"] for one in known) or "none"
         raise Refusal(f"{found} has no checkpoint {', '.join(sorted(unknown))}; there is: {there}", Exit.NOT_FOUND)
-    rows = [_read_back(one) for one in known if not names or one["name"] in names]
+    rows = [
+        _read_back(one, partial(_deleted, root, found, one["name"]))
+        for one in known
+        if not names or one["name"] in names
+    ]
     if as_json:
         print_json({"schema": contract.SCHEMA, "run": found, "checkpoints": rows})
     else:
@@ -69,13 +77,25 @@ def ckpt_verify(run: str, names: tuple[str, ...], as_json: bool) -> int:
     return Exit.SUCCEEDED if all(row["why"] is None for row in rows) else Exit.TOOL
 
 
-def _read_back(one: dict[str, Any]) -> dict[str, Any]:
+def _read_back(one: dict[str, Any], deleted: Callable[[], bool]) -> dict[str, Any]:
+    """The verdict about one; `deleted` is asked after a mismatch: retention may have been faster than we read."""
     click.echo(f"reading {one['path']} ...", err=True)
     # The same program that the supervisor runs, and as it does: in a process of its own, of low priority.
     command = [sys.executable, "-P", "-m", "jobs.checkpoint.verify", one["path"], "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 and deleted():
+        return {"name": one["name"], "step": one["step"], "verdict": "deleted", "why": None}
     why = None if done.returncode == 0 else _why(done)
     return {"name": one["name"], "step": one["step"], "verdict": "matches" if why is None else "damaged", "why": why}
+
+
+def _deleted(root: Path, run: str, name: str) -> bool:
+    """The run's journal gave it up since it was listed, or ordered that just now."""
+    from orchestrator import contract
+
+    events = contract.events(root, run)["events"]
+    ordered = (action for event in events for action in event["actions"] if action["is"] == "DeleteCheckpoint")
+    return any(action["checkpoint"] == name for action in ordered)
 
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:
