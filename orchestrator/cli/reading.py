@@ -106,8 +106,8 @@ def _tell(run: dict[str, Any]) -> None:
     click.echo(f"  since       {day(run['since'])}, submitted {day(run['submitted_at'])}")
     place = f"attempt {run['attempt']}, world {run['world']}, {count(run['ranks'], 'rank')}"
     click.echo(f"  where       {place}, step {run['step']}")
-    speed = {"loss": run["loss"], "s/step": run["step_s"], "tokens/s": run["tokens_per_s"]}
-    numbers = ", ".join(f"{name} {_number(value)}" for name, value in speed.items() if value is not None)
+    forms = (("loss", run["loss"], ".4g"), ("s/step", run["step_s"], ".3g"), ("tokens/s", run["tokens_per_s"], ",.0f"))
+    numbers = ", ".join(f"{name} {_number(value, form)}" for name, value, form in forms if value is not None)
     if numbers:
         click.echo(f"  lately      {numbers}")
     good = run["last_good_step"]
@@ -122,8 +122,8 @@ def _tell(run: dict[str, Any]) -> None:
         click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
 
 
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+def _number(value: float | str, form: str) -> str:
+    return value if isinstance(value, str) else format(value, form)
 
 
 @click.command()
@@ -242,12 +242,20 @@ def replay(run: str, runbooks: Path | None, as_json: bool) -> None:
     answer = decided_again(root, found, runbooks)
     if as_json:
         return print_json(answer)
+    return _tell_replay(answer)
+
+
+def _tell_replay(answer: dict[str, Any]) -> None:
+    """The decisions that have a reason; the JSON has the silent ones too."""
+    from orchestrator.cli.text import flat
+
     for one in answer["different"]:
-        click.echo(f"event {one['event']} ({one['kind']}): was: {one['was']}")
-        click.echo(f"{'':8}would be: {one['would_be']}")
+        if one["was"] or one["would_be"]:
+            click.echo(f"event {one['event']} ({one['kind']})")
+            click.echo(f"  was       {flat(one['was']) or 'nothing to decide'}")
+            click.echo(f"  would be  {flat(one['would_be']) or 'nothing to decide'}")
     click.echo(f"{len(answer['different'])} of {answer['decisions']} decisions differ under policy {answer['policy']}")
-    return (
+    if answer["different"]:
+        click.echo("after the first difference the events are those of the old decisions: no forecast")
+    if answer["end"]:
         click.echo(f"it would have ended {answer['end']['phase']}: {answer['end']['reason']}")
-        if answer["end"]
-        else None
-    )

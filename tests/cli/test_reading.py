@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from orchestrator import contract
+from orchestrator import contract, runbooks
+from orchestrator.journal import Journal
 from tests.cli.conftest import DONE, HELD, RUN, Say
+from tests.story.scripted import Script
 
 READERS = {
     ("status", RUN): lambda home: contract.status(home, RUN),
@@ -132,10 +135,43 @@ def test_following_what_has_ended_ends(say: Say) -> None:
     )
 
 
+def test_what_retention_deleted_meanwhile_is_no_damage(say: Say, home: Path) -> None:
+    with Journal(home / "journal.db") as journal:
+        script = Script(journal, run="old-aaaaa").join().begin(0)
+        for _ in range(6):
+            script.train(10).save()
+    known = json.loads(ok(say("ckpt", "ls", "old-aaaaa", "--json")))["checkpoints"]
+    read = say("ckpt", "verify", "old-aaaaa", "--json")
+    verdicts = {one["name"]: one["verdict"] for one in json.loads(read.stdout)["checkpoints"]}
+    assert (verdicts[known[0]["name"]], verdicts[known[-1]["name"]], read.exit_code) == ("deleted", "damaged", 1)
+    assert say("ckpt", "verify", "old-aaaaa", known[0]["name"]).exit_code == 0
+
+
 def test_an_old_run_decides_again_as_it_did(say: Say) -> None:
     answer = json.loads(ok(say("replay", DONE, "--json")))
     assert answer["different"] == []
     assert "it would have ended succeeded" in ok(say("replay", DONE))
+
+
+def test_decisions_under_other_runbooks_are_told_where_they_have_a_reason(say: Say, tmp_path: Path) -> None:
+    for page in (Path(runbooks.__file__).parents[1] / "runbooks").glob("*.md"):
+        (tmp_path / page.name).write_text(page.read_text())
+    killed = tmp_path / "worker_killed.md"
+    killed.write_text(re.sub(r"(?m)^ladder: .*", "ladder: [hold]", killed.read_text()))
+    text = ok(say("replay", RUN, "--runbooks", str(tmp_path)))
+    assert "  would be  worker_killed rank 1 node 0 at step 20: first evidence; holding the run" in text
+    assert "no forecast" in text
+    assert not any(line.endswith(":") or line.split() in (["was"], ["would", "be"]) for line in text.splitlines())
+
+
+def test_the_doctor_misses_a_supervisor_that_a_run_needs(say: Say) -> None:
+    findings = {one["check"]: one for one in json.loads(say("doctor", "--json").stdout)["findings"]}
+    assert findings["supervisor"] == {
+        "check": "supervisor",
+        "verdict": "WARN",
+        "found": f"none runs, and nobody watches {RUN}",
+        "fix": "lastgood serve -d",
+    }
 
 
 def test_a_state_folder_that_others_may_enter_is_refused(say: Say, home: Path) -> None:
