@@ -14,7 +14,8 @@ import pytest
 
 from jobs import load
 from orchestrator.cli import COMMANDS, lastgood
-from tests.cli.conftest import HELD, RUN, Say
+from tests.cli.conftest import HELD, Say
+from tests.story.scripted import RUN
 
 SCRIPT = Path(sys.executable).parent / "lastgood"
 HELP_S = 0.5
