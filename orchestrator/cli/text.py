@@ -97,7 +97,11 @@ def where(subject: dict[str, Any]) -> str:
 
 def print_story(story: dict[str, Any], incidents: dict[str, Any]) -> None:
     """The course of a run, and what its incidents cost."""
+    today = ""
     for sentence in story["sentences"]:
+        if (date := day(sentence["at"]).split()[0]) != today:
+            today = date
+            click.echo(date)
         click.echo(f"{clock(sentence['at'])}  {flat(sentence['text'])}")
     if incidents["incidents"]:
         click.echo()

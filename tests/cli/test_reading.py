@@ -196,3 +196,10 @@ def test_nothing_was_ever_submitted(say: Say, tmp_path: Path) -> None:
     listed, asked = say("ls", LASTGOOD_HOME=fresh), say("status", "x", LASTGOOD_HOME=fresh)
     assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no runs\n")
     assert (asked.exit_code, asked.stderr) == (102, f"Error: no run was ever submitted in {fresh}\n")
+
+
+def test_the_story_says_on_which_day(say: Say) -> None:
+    lines = ok(say("story", RUN)).splitlines()
+    assert lines[0] == "1970-01-12"
+    assert lines[1].startswith("13:46:40.000  Submitted")
+    assert lines.count(lines[0]) == 1
