@@ -44,13 +44,14 @@ DRILLS = {
 }
 
 
-def inject(home: Path, run: str, name: str, rank: int = 0) -> str:
+def inject(home: Path, run: str, name: str, rank: int = 0, *, by: str = "a person") -> str:
     """Inject the fault; returns a sentence saying what was done.
 
     Raises KeyError for an unknown drill and LookupError when the supervisor refuses or there is nothing to injure.
     """
     drill = DRILLS[name]
-    request: dict[str, Any] = {"ask": "drill", "run": run, "drill": name, "rank": rank if drill.by_agent else None}
+    request: dict[str, Any] = {"ask": "drill", "run": run, "drill": name, "by": by}
+    request["rank"] = rank if drill.by_agent else None
     answer = ask(home, request, start=False)
     if not answer["ok"]:
         raise LookupError(str(answer["error"]))
@@ -83,4 +84,5 @@ def _flip(home: Path, run: str) -> str:
     if not restorable:
         raise LookupError(f"{run} has no verified checkpoint yet: see `lastgood ckpt ls {run}`")
     newest = max(restorable, key=lambda c: (c["step"], c["world"]))
-    return str(damage.damage(newest["path"], seed=newest["step"], kind="flip"))
+    done = damage.damage(newest["path"], seed=newest["step"], kind="flip")
+    return f"{newest['name']}: {done}"

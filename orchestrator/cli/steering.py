@@ -76,8 +76,9 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
     _refuse_rank(root, found, rank)
-    done = _injected(lambda: inject(root, found, drill, rank))
-    text = f"{done}; expected: {DRILLS[drill].expects}; follow it: lastgood incident ls {found}"
+    done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
+    when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
+    text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"
     return click.echo(json.dumps({"run": found, "drill": drill, "done": done}) if as_json else text)
 
 
@@ -133,11 +134,15 @@ def _list_drills(as_json: bool) -> None:
     return click.echo("\n".join(f"{d.name:12} {d.does:42} {d.expects}" for d in DRILLS.values()))
 
 
+def _me() -> str:
+    return os.environ.get("USER") or f"user {os.geteuid()}"
+
+
 def ordered(root: Path, request: dict[str, Any], *, start: bool = True) -> dict[str, Any]:
     """The supervisor's answer to a request that it did not refuse. Raises Refusal with its words."""
     from orchestrator.client import ask
 
-    answer = ask(root, {**request, "by": os.environ.get("USER") or f"user {os.geteuid()}"}, start=start)
+    answer = ask(root, {**request, "by": _me()}, start=start)
     if not answer["ok"]:
         raise Refusal(str(answer["error"]), CODES.get(str(answer.get("code")), Exit.TOOL))
     return answer
