@@ -100,10 +100,7 @@ class ConnectedAgents:
         if self._offer is None or 0 not in self._peers:
             return None
         store, self._offer = self._offer, None
-        draft = path.with_suffix(".writing")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"host": store.host, "port": store.port}))
-        os.replace(draft, path)
+        _write(path, {"host": store.host, "port": store.port})
         return store
 
     def stop_world(self, order: actions.StopWorld) -> None:
@@ -112,9 +109,18 @@ class ConnectedAgents:
 
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""
+        if self._peers:  # whoever dials hears the order again
+            self._tell(o.StopAfter(world=order.world, step=self._last_step(order)))
+
+    def _last_step(self, order: actions.StopAfterStep) -> int:
+        """Chosen once, like the store: ranks that ended after different steps would wait for each other's save."""
+        path = self._attempts / f"{order.attempt:03d}" / f"stop-w{order.world}.json"
+        if path.exists():
+            return int(json.loads(path.read_text())["step"])
         step, step_s = self._pace()
-        ahead = 2 + math.ceil(SOON_S / step_s) if step_s else 2
-        self._tell(o.StopAfter(world=order.world, step=step + ahead))
+        last = step + (2 + math.ceil(SOON_S / step_s) if step_s else 2)
+        _write(path, {"step": last})
+        return last
 
     def inject(self, order: actions.InjectFault) -> None:
         """A drill."""
@@ -124,3 +130,10 @@ class ConnectedAgents:
         line = o.encode(order)
         for peer in self._peers.values():
             peer.send(line)
+
+
+def _write(path: Path, body: dict[str, object]) -> None:
+    draft = path.with_suffix(".writing")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(json.dumps(body))
+    os.replace(draft, path)

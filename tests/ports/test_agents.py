@@ -1,0 +1,56 @@
+"""Do all agents of a run hear the same, however often and however late they are told?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jobs.agent import orders as o
+from orchestrator.agents import ConnectedAgents
+from orchestrator.core import actions
+
+STOP = actions.StopAfterStep(attempt=1, world=3)
+
+
+class Lines(list[bytes]):
+    """What one agent was sent."""
+
+    @property
+    def last_steps(self) -> list[int]:
+        """Of the orders to stop."""
+        return [body["step"] for line in self if (body := json.loads(line))["is"] == "StopAfter"]
+
+
+def agents(folder: Path, step: int) -> ConnectedAgents:
+    """Those of a supervisor that heard of this step."""
+    return ConnectedAgents(folder, "/c", pace=lambda: (step, 0.5 if step else None), step_of=lambda _: 0)
+
+
+def joined(port: ConnectedAgents, node: int) -> Lines:
+    """A node dials."""
+    lines = Lines()
+    hello = o.Hello(token="", run="one", attempt=1, node=node, host="", pid=1, started_at=0.0, world=3, alive=True)
+    port.connect(hello, lines.append)
+    return lines
+
+
+def test_every_rank_stops_after_the_same_step(tmp_path: Path) -> None:
+    port = agents(tmp_path, 100)
+    first = joined(port, 0)
+    port.stop_after_step(STOP)
+    (chosen,) = first.last_steps
+    assert chosen > 100
+
+    again = agents(tmp_path, 0)  # a new supervisor, which has heard nothing yet
+    again.stop_after_step(STOP)
+    late = [joined(again, 0), joined(again, 1)]
+    again.stop_after_step(STOP)
+    assert [lines.last_steps for lines in late] == [[chosen], [chosen]]
+
+
+def test_a_step_is_chosen_only_when_somebody_hears_it(tmp_path: Path) -> None:
+    agents(tmp_path, 0).stop_after_step(STOP)
+    port = agents(tmp_path, 40)
+    lines = joined(port, 0)
+    port.stop_after_step(STOP)
+    assert lines.last_steps == [45]
