@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from jobs import registry
 from jobs.agent import orders as o
@@ -115,6 +116,8 @@ class Daemon:
         self._clock = clock
         self._notifier = HookNotifier(home)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Loops of runs that are over live on for as long as an answer may still come for them.
+        self._past: WeakValueDictionary[str, RunLoop] = WeakValueDictionary()
         self.runs: dict[str, LiveRun] = {}
         self.changed = asyncio.Event()
         """set when a deadline may have moved"""
@@ -130,9 +133,14 @@ class Daemon:
                 self._revive(run, state, started)
 
     def _revive(self, run: str, state: State, started: events.SupervisorStarted) -> None:
-        live = self._assemble(run, self._spec(run), state)
-        policy = self._policy(self._spec(run))
+        spec = self._spec(run)
+        live = self._assemble(run, spec, state)
         live.loop.resume(started)
+        try:
+            policy = self._policy(spec)
+        except SpecError as error:  # a slip in a page must not leave every run of this home without a supervisor
+            log.error("%s goes on under the runbooks it had: %s", run, error)
+            return
         if policy.version != state.policy.version:
             live.loop.take(events.PolicyChanged(at=self._clock.now(), policy=policy))
 
@@ -242,7 +250,7 @@ class Daemon:
                 live.loop.wake()
         for run in [run for run, live in self.runs.items() if live.loop.ended]:
             self.runs[run].loop.save_rows()
-            del self.runs[run]
+            self._past[run] = self.runs.pop(run).loop
 
     def wait_s(self, most_s: float) -> float:
         """Until the next deadline, at most `most_s`."""
@@ -294,10 +302,9 @@ class Daemon:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
         now = self._clock.now()
         try:
-            first = origin_of(spec, now)
+            first, policy = origin_of(spec, now), self._policy(spec)
         except SpecError as error:
             raise AskError("usage", str(error)) from None
-        policy = self._policy(spec)
         folder = self._home.run(run)
         folder.mkdir(parents=True)
         resolved = spec.model_dump(mode="json")
@@ -326,6 +333,7 @@ class Daemon:
         live = self._ended(request.run)
         at = self._clock.now()
         live.loop.take(events.ResumeRequested(at=at, by=request.by, from_step=request.from_step))
+        live.loop.verify_unread()
         self.changed.set()
         return {"run": request.run}
 
@@ -333,6 +341,10 @@ class Daemon:
         if all(known.run != run for known in self._journal.runs()):
             raise AskError("not_found", f"no run {run}: see `lastgood ls -a`")
         state = replayed(*self._journal.load(run))
+        if state is None:  # a crash cut its submission off
+            raise AskError("not_found", f"run {run} was never begun: submit it again")
+        if (past := self._past.pop(run, None)) is not None:
+            past.retire()
         return self._assemble(run, self._spec(run), state)
 
     def _drill(self, request: requests.Drill) -> dict[str, Any]:

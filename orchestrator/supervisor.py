@@ -55,6 +55,7 @@ class RunLoop:
         self._looks = _Looks()
         self._queue: deque[events.Event] = deque()
         self._busy = False
+        self._retired = False
         self._decided = 0
 
     @property
@@ -70,6 +71,8 @@ class RunLoop:
 
     def take(self, event: events.Event) -> None:
         """Handle an event, and all that follow from it."""
+        if self._retired:
+            return
         self._queue.append(event)
         if self._busy:
             return
@@ -115,10 +118,19 @@ class RunLoop:
         self._inbox.adopted(self.state.world, event.at, speaks=self.state.entered, trains=trains)
         for event_id, index, action in self._journal.unmarked(self.run):
             self._perform(event_id, index, action)
+        self.verify_unread()
+        self.take(event)
+
+    def verify_unread(self) -> None:
+        """Have what was saved and not read back yet read back: whoever was at it may be gone."""
+        assert self.state is not None
         for save in self.state.checkpoints:
             if save.state is CheckpointState.COMMITTED:
                 perform(self.run, actions.VerifyCheckpoint(checkpoint=save.name), self._ports, self.answered)
-        self.take(event)
+
+    def retire(self) -> None:
+        """Another loop goes on with the run: what is answered here from now on must not write over its state."""
+        self._retired = True
 
     def repeat_orders(self) -> None:
         """An agent dialled: whatever it should be doing is ordered again."""

@@ -1,0 +1,94 @@
+"""Does one loop alone write the journal of a run?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monitors.clock import SystemClock
+from monitors.watch import Watch, WatchConfig
+from orchestrator import runbooks
+from orchestrator.core import actions as a
+from orchestrator.core import events as e
+from orchestrator.core.state import CheckpointState
+from orchestrator.inbox import Inbox
+from orchestrator.journal import Journal
+from orchestrator.ports import Answer, Ports
+from orchestrator.supervisor import RunLoop
+
+NAME = "step-00000004.a1w1"
+
+
+class World:
+    """Every port; remembers what it was asked to read back."""
+
+    def __init__(self) -> None:
+        self.read_back: list[str] = []
+
+    def launch(self, order: a.Launch, answer: Answer) -> None:
+        """Nothing."""
+
+    def end_attempt(self, order: a.EndAttempt, answer: Answer) -> None:
+        """Nothing."""
+
+    def start_world(self, order: a.StartWorld) -> None:
+        """Nothing."""
+
+    def stop_world(self, order: a.StopWorld) -> None:
+        """Nothing."""
+
+    def stop_after_step(self, order: a.StopAfterStep) -> None:
+        """Nothing."""
+
+    def inject(self, order: a.InjectFault) -> None:
+        """Nothing."""
+
+    def verify(self, order: a.VerifyCheckpoint, answer: Answer) -> None:  # noqa: ARG002 - it never answers
+        """Note it."""
+        self.read_back.append(order.checkpoint)
+
+    def delete(self, order: a.DeleteCheckpoint, answer: Answer) -> None:
+        """Nothing."""
+
+    def alert(self, run: str, order: a.Alert) -> None:
+        """Nothing."""
+
+
+def loop(journal: Journal, world: World) -> RunLoop:
+    """A loop that goes on from the journal."""
+    state, later = journal.load("one")
+    assert later == []
+    return RunLoop(
+        run="one",
+        state=state,
+        inbox=Inbox(nodes=1, ranks_per_node=1, watch=Watch(WatchConfig(), nodes=1, ranks_per_node=1), folder="/c"),
+        journal=journal,
+        ports=Ports(scheduler=world, agents=world, storage=world, notifier=world),
+        clock=SystemClock(),
+        look=lambda *_: None,
+    )
+
+
+def test_an_answer_to_the_loop_before_does_not_undo_a_resumed_run(tmp_path: Path) -> None:
+    save = e.CheckpointCommitted(at=2.0, checkpoint=NAME, step=4, world=1, saved_at=2.0, bytes=1, path=f"/c/{NAME}")
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.submit("one", "one", {}, "", 1.0)
+        before, world = loop(journal, World()), World()
+        before.take(e.RunSubmitted(at=1.0, run="one", plan=e.Plan(), policy=runbooks.load(None)))
+        before.take(save)
+        before.take(e.StopRequested(at=3.0, by="ada", now=True))
+        before.take(e.AttemptEnded(at=4.0, attempt=1))
+        assert before.ended
+
+        before.retire()
+        after = loop(journal, world)
+        after.take(e.ResumeRequested(at=5.0, by="ada"))
+        after.verify_unread()
+        before.answered(e.CheckpointVerified(at=6.0, checkpoint=NAME))
+        before.answered(e.AttemptEnded(at=6.0, attempt=1))
+
+        assert journal.state("one") == after.state
+        assert world.read_back == [NAME]  # the one before would not have told it
+        after.answered(e.CheckpointVerified(at=7.0, checkpoint=NAME))
+        kept = journal.state("one")
+        assert kept is not None
+        assert kept.checkpoints[0].state is CheckpointState.VERIFIED
