@@ -84,6 +84,7 @@ async def serve(home: Home) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()  # a loop that failed is our bug: raise it
+    door.close()
     door.acknowledge()
 
 
