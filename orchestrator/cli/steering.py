@@ -115,7 +115,8 @@ def _refuse_rank(root: Path, run: str, rank: int) -> None:
 
     ranks = contract.status(root, run)["ranks"]
     if rank >= ranks:
-        raise Refusal(f"{run} has no rank {rank}; there are 0 to {ranks - 1}", Exit.USAGE)
+        there = "there is only rank 0" if ranks == 1 else f"there are 0 to {ranks - 1}"
+        raise Refusal(f"{run} has no rank {rank}; {there}", Exit.USAGE)
 
 
 def _injected(inject: Any) -> str:
