@@ -19,13 +19,16 @@ from orchestrator.home import Home
 log = logging.getLogger(__name__)
 
 HOOK_S = 60.0
+AGAIN_S = (5.0, 60.0, 600.0)
+"""waits after a hook that failed: a page must not be lost to a network that was away for a moment"""
 
 
 class HookNotifier:
     """Log, and the hook."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, again_s: tuple[float, ...] = AGAIN_S) -> None:
         self._hook = home.root / "on-alert"
+        self._again_s = again_s
 
     def alert(self, run: str, order: Alert) -> None:
         """Tell them."""
@@ -35,7 +38,14 @@ class HookNotifier:
             threading.Thread(target=self._run_hook, args=(body,), daemon=True).start()
 
     def _run_hook(self, body: str) -> None:
-        try:
-            subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            log.error("the alert hook failed: %s", error)
+        never = threading.Event()
+        for again_s in (*self._again_s, None):
+            try:
+                subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                log.error(
+                    "the alert hook failed: %s; %s", error, f"again in {again_s:.0f} s" if again_s else "given up"
+                )
+                never.wait(again_s or 0.0)
+            else:
+                return
