@@ -117,7 +117,8 @@ def _tell(run: dict[str, Any]) -> None:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")
     if run["state"] == "HELD":
-        click.echo(f"  next        lastgood story {run['run']}; then lastgood resume {run['run']}")
+        page = f"runbooks/{run['cause']}.md; " if run["cause"] else ""
+        click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")
     elif not run["supervisor"]["alive"] and run["state"] not in ENDED:
         click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
 

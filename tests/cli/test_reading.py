@@ -203,3 +203,7 @@ def test_the_story_says_on_which_day(say: Say) -> None:
     assert lines[0] == "1970-01-12"
     assert lines[1].startswith("13:46:40.000  Submitted")
     assert lines.count(lines[0]) == 1
+
+
+def test_a_held_run_names_the_page_to_read(say: Say) -> None:
+    assert f"next        runbooks/crash_loop.md; lastgood story {HELD}" in ok(say("status", HELD))
