@@ -108,6 +108,8 @@ def _one_file(path: str | None) -> Path:
     if root.is_file():
         return root
     files = sorted(_files(root, ".py" if path is None else ""))
+    if not files:
+        raise SystemExit(f"{root}: no file to train on")
     # Size and time stand in for the content, as for make: reading it all would delay every restart.
     listing = [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
     key = hashlib.blake2b("\n".join(listing).encode(), digest_size=8).hexdigest()
