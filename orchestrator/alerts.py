@@ -37,6 +37,15 @@ class HookNotifier:
             body = json.dumps({"run": run, **asdict(order)})
             threading.Thread(target=self._run_hook, args=(body,), daemon=True).start()
 
+    def alert_now(self, order: Alert) -> None:
+        """Tell them of the supervisor itself, and wait until the hook has ended: the process is about to."""
+        if os.access(self._hook, os.X_OK):
+            body = json.dumps({"run": None, **asdict(order)})
+            try:
+                subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                log.error("the alert hook failed: %s", error)
+
     def _run_hook(self, body: str) -> None:
         never = threading.Event()
         for again_s in (*self._again_s, None):

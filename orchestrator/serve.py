@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from monitors.clock import SystemClock
+from orchestrator.alerts import HookNotifier
+from orchestrator.core.actions import Alert
+from orchestrator.core.policy import Severity
 from orchestrator.daemon import Daemon
 from orchestrator.door import Door
 from orchestrator.home import Home
@@ -26,6 +29,9 @@ ACKNOWLEDGE_S = 0.25
 """how long an agent keeps a report at most while the supervisor is well"""
 HEARTBEAT_S = 1.0
 AGENT_CHECK_S = 0.1
+FAILED = 70
+"""exit status, as EX_SOFTWARE of sysexits.h"""
+TOLD_EVERY_S = 3600.0
 IDLE_S = 900.0
 """a supervisor without a run goes away by itself; the next submission starts one"""
 
@@ -108,7 +114,7 @@ async def _idle(daemon: Daemon, end: asyncio.Event) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -P -m orchestrator.serve --home HOME`."""
+    """`python -P -m orchestrator.serve --home HOME`; returns only when there was nothing to do."""
     parser = argparse.ArgumentParser(prog="lastgood serve")
     parser.add_argument("--home", type=Path, required=True)
     home = Home(parser.parse_args(argv).home)
@@ -119,13 +125,34 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     (home.root / "supervisor.off").unlink(missing_ok=True)
+    status = FAILED
     try:
-        asyncio.run(serve(home))
-    except BaseException:
+        asyncio.run(_serve_and_leave(home))
+    except BaseException as error:
         log.critical("the supervisor failed", exc_info=True)
-        # No teardown: nothing here may be in a state worth tearing down, and replay starts from the journal.
-        os._exit(70)
-    return 0
+        _tell(home, error)
+    # No teardown: nothing here may be in a state worth tearing down, and replay starts from the journal.
+    logging.shutdown()
+    os._exit(status)
+
+
+async def _serve_and_leave(home: Home) -> None:
+    await serve(home)
+    log.info("leaving: training goes on")
+    logging.shutdown()
+    os._exit(0)  # a verifier that hangs on a dead mount must not hold us
+
+
+def _tell(home: Home, error: BaseException) -> None:
+    """A supervisor that cannot supervise is started anew for ever; a person must know, but not every half minute."""
+    told = home.root / "failure-told"
+    now = SystemClock().now()
+    if told.exists() and now - told.stat().st_mtime < TOLD_EVERY_S:
+        return
+    told.touch()
+    text = f"{type(error).__name__}: {error}; the agents start it anew, training goes on unwatched: see supervisor.log"
+    page = Alert(severity=Severity.CRITICAL, title="the supervisor failed", text=text, page=True)
+    HookNotifier(home).alert_now(page)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from orchestrator.ports import Answer
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = (1.0, 10.0, 60.0)
+READ_BACK_S = 3600.0
+"""for the largest checkpoint on the slowest storage; beyond it the mount is taken for dead"""
+AGAIN_S = (1.0, 10.0, 60.0, 600.0, 3600.0)
 """waits after a verifier that came to no verdict; a checkpoint that has none stays unverified, and is not restored"""
 
 
@@ -64,7 +66,11 @@ class CheckpointFolder:
                 )
             except OSError as error:
                 return str(error)
-            out, err = await child.communicate()
+            try:
+                out, err = await asyncio.wait_for(child.communicate(), READ_BACK_S)
+            except TimeoutError:
+                child.kill()  # and not waited for: a read from a dead mount ends when the mount does
+                return f"not read back within {READ_BACK_S:.0f} s"
         if child.returncode == 0:
             return CheckpointVerified(at=self._clock.now(), checkpoint=name)
         why = _damage(out)
@@ -77,7 +83,7 @@ class CheckpointFolder:
             await asyncio.to_thread(folder.delete, str(self._path), name)
         except OSError as error:
             log.error("%s could not be deleted: %s", name, error)
-            await asyncio.sleep(AGAIN_S[-1])  # every progress asks again
+            await asyncio.sleep(AGAIN_S[2])  # every progress asks again
         else:
             answer(CheckpointDeleted(at=self._clock.now(), checkpoint=name))
         self._doomed.discard(name)
