@@ -93,13 +93,14 @@ def run(
     if dry_run:
         click.echo(resolved.model_dump_json(indent=2))
         return Exit.SUCCEEDED
+    # Imported before the run is handed over: Ctrl-C in between would leave a person without the run's id.
+    from orchestrator.cli.following import follow
+    from orchestrator.home import default
+
     found = _submit(resolved, yaml)
     if detach:
         click.echo(json.dumps({"run": found}) if as_json else found)
         return Exit.SUCCEEDED
-    from orchestrator.cli.following import follow
-    from orchestrator.home import default
-
     return follow(default().root, found, as_json=as_json)
 
 

@@ -24,7 +24,8 @@ from monitors import signals as s
 
 S = TypeVar("S")
 TOKEN = "a token"
-RUN = "stage-abcde"
+RUN = f"stage-{os.getpid()}"
+"""of its own in each process that runs tests: agents sweep the whole host for what belongs to their run"""
 DEADLINE_S = 30.0
 ACKNOWLEDGE_S = 0.05
 
