@@ -22,7 +22,7 @@ from orchestrator.home import Home
 from orchestrator.replay import replay
 from tests.story.test_contract import Reader
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e]
 
 SCRIPT = """
 import os, sys, time

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lab import STEPS, Lab, gpt, read, undisturbed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e]
 
 
 def kinds(lab: Lab, run: str) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import pytest
 from lab import Lab, gpt, read, undisturbed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e]
 
 
 def test_a_poisoned_window_is_skipped_as_if_it_had_been_left_out_from_the_start(lab: Lab) -> None:

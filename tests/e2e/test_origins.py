@@ -15,7 +15,7 @@ from jobs.checkpoint import damage
 from lastgood import manifest
 from orchestrator.client import ask
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e]
 
 
 def alone(folder: Path, checkpoints: Path, steps: int) -> None:

@@ -14,7 +14,7 @@ from lab import STEPS, Lab, gpt, read, undisturbed
 from jobs import registry
 from orchestrator.client import ask
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.e2e]
 
 
 def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab) -> None:
