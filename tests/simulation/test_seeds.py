@@ -10,7 +10,7 @@ from tests.simulation.knobs import Profile
 from tests.simulation.simulation import simulated
 
 DAYS = 2.0
-ROUGH, CHUNK = 180, 30
+ROUGH, CHUNK = 150, 30
 KINDS = frozenset(Kind) - {Kind.LOSS_DIVERGENCE}
 """what must come up somewhere; losses that drift have tests of their own"""
 
