@@ -40,21 +40,20 @@ class HookNotifier:
     def alert_now(self, order: Alert) -> None:
         """Tell them of the supervisor itself, and wait until the hook has ended: the process is about to."""
         if os.access(self._hook, os.X_OK):
-            body = json.dumps({"run": None, **asdict(order)})
-            try:
-                subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
-            except (OSError, subprocess.SubprocessError) as error:
-                log.error("the alert hook failed: %s", error)
+            self._call(json.dumps({"run": None, **asdict(order)}))
 
     def _run_hook(self, body: str) -> None:
         never = threading.Event()
         for again_s in (*self._again_s, None):
-            try:
-                subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
-            except (OSError, subprocess.SubprocessError) as error:
-                log.error(
-                    "the alert hook failed: %s; %s", error, f"again in {again_s:.0f} s" if again_s else "given up"
-                )
-                never.wait(again_s or 0.0)
-            else:
+            if self._call(body):
                 return
+            log.error("the alert hook: %s", f"again in {again_s:.0f} s" if again_s else "given up")
+            never.wait(again_s or 0.0)
+
+    def _call(self, body: str) -> bool:
+        try:
+            subprocess.run([str(self._hook)], input=body, text=True, timeout=HOOK_S, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("the alert hook failed: %s", error)
+            return False
+        return True

@@ -26,6 +26,7 @@ from orchestrator import requests, runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
 from orchestrator.core import events, origin
+from orchestrator.core.decide import begin, decide
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
@@ -359,8 +360,6 @@ class Daemon:
 
 def replayed(state: State | None, later: list[events.Event]) -> State | None:
     """The state after a snapshot and the events since."""
-    from orchestrator.core.decide import begin, decide
-
     for event in later:
         if state is None:
             if isinstance(event, events.RunSubmitted):

@@ -125,7 +125,6 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     (home.root / "supervisor.off").unlink(missing_ok=True)
-    status = FAILED
     try:
         asyncio.run(_serve_and_leave(home))
     except BaseException as error:
@@ -133,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         _tell(home, error)
     # No teardown: nothing here may be in a state worth tearing down, and replay starts from the journal.
     logging.shutdown()
-    os._exit(status)
+    os._exit(FAILED)
 
 
 async def _serve_and_leave(home: Home) -> None:
