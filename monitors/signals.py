@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
+
 
 class Phase(StrEnum):
     """What a rank says it is doing; limits for silence are learned per phase."""
@@ -233,13 +235,66 @@ class WorldStopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """Where one rank stands in one process group, from the flight recorder."""
+
+    group: str
+    """name of the process group; unique in a world"""
+    desc: str = ""
+    ranks: tuple[int, ...] = ()
+    """global ranks of its members; empty: not known"""
+    enqueued: int = -1
+    """sequence number of the last collective this rank enqueued; -1: none"""
+    started: int = -1
+    completed: int = -1
+    op: str = ""
+    """the last collective: its name, and (below) what it was called with"""
+    sizes: str = ""
+    dtypes: str = ""
+    frames: tuple[str, ...] = ()
+    """where it was called, innermost last"""
+    arrivals: tuple[tuple[int, float], ...] = ()
+    """sequence number and time (seconds since the epoch) of the newest collectives as this rank came to them"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectivesLooked:
+    """What one rank's flight recorder says, asked for when a rank is silent or slow."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    groups: tuple[GroupStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSaid:
+    """A rank wrote something that the catalogue of signatures knows."""
+
+    at: float
+    node: int
+    world: int
+    rank: int
+    fault: str
+    """class of the catalogue: `nccl_timeout`, `disk_full`..."""
+    role: str
+    """root, symptom, cascade"""
+    retryable: bool
+    text: str
+    """the line, cut"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Blind:
     """A sense cannot see: unknown is not healthy."""
 
     at: float
     node: int
     sense: str
+    """nvml, kernel, host, store..."""
     why: str
+    """empty: it sees again"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +324,13 @@ Signal = (
     | NodeSeen
     | WorldStarted
     | WorldStopped
+    | KernelSaw
+    | GpuEvent
+    | GpuFailed
+    | GpuLooked
+    | HostLooked
+    | CollectivesLooked
+    | RankSaid
     | Blind
     | DrillDone
 )

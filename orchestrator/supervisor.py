@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from monitors import signals as s
 from monitors.clock import Clock
@@ -24,11 +23,6 @@ log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 1000
 """decisions between states that are kept for good; the newest one is always there"""
 LOOK_EVERY_S = 1.0
-
-
-@dataclass(slots=True)
-class _Looks:
-    asked_at: float = 0.0
 
 
 class RunLoop:
@@ -52,7 +46,8 @@ class RunLoop:
         self._ports = ports
         self._clock = clock
         self._look = look
-        self._looks = _Looks()
+        self._asked_at: dict[int, float] = {}
+        """when the kernel was last asked about a rank"""
         self._queue: deque[events.Event] = deque()
         self._busy = False
         self._retired = False
@@ -164,6 +159,7 @@ class RunLoop:
 
     def _follow(self, before: State | None, after: State) -> None:
         if before is None or after.world != before.world:
+            self._asked_at.clear()
             self._inbox.began(after.world, after.since)
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
@@ -171,8 +167,11 @@ class RunLoop:
         self._journal.mark(event_id, index, self._clock.now())
 
     def _ask_for_looks(self) -> None:
-        ranks = self._inbox.looks
         now = self._clock.now()
-        if ranks and self.state is not None and now - self._looks.asked_at >= LOOK_EVERY_S:
-            self._looks.asked_at = now
+        # Each rank for itself: one that falls silent just after another must be looked at before the verdict.
+        ranks = tuple(
+            rank for rank in self._inbox.looks if now - self._asked_at.get(rank, float("-inf")) >= LOOK_EVERY_S
+        )
+        if ranks and self.state is not None:
+            self._asked_at.update(dict.fromkeys(ranks, now))
             self._look(self.state.world, ranks)

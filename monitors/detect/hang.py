@@ -40,6 +40,8 @@ _STARVED_LOOKS_S = 0.1
 _STARVED_SHARE = 0.7
 _STARVED_PATIENCE = 4.0
 """times the limit for a rank that is starved: on a machine with four times its load, steps take four times as long"""
+_UNSEEN_PATIENCE = 1.5
+"""times the limit for a rank whose look is not back while those of others are: it may be the one that is stopped"""
 _SMALL_WORLD = 64
 """ranks; in larger worlds silent ranks must not each cause a look over all of them"""
 
@@ -263,6 +265,7 @@ class Hang:
 
     def _standings(self) -> list[Standing]:
         """Every rank that is there; nothing while one was never heard of: everybody may be waiting for it."""
+        looked = any(rank.process is not None for rank in self._ranks.values())
         known = [
             Standing(
                 rank=number,
@@ -271,7 +274,7 @@ class Hang:
                 phase=rank.phase,
                 moved_at=rank.moved_at,
                 silent_s=rank.silent_s,
-                over=self._is_over(rank),
+                over=self._is_over(rank, looked=looked),
                 process=rank.process,
             )
             for number, rank in self._ranks.items()
@@ -279,8 +282,10 @@ class Hang:
         ]
         return known if len(self._ranks.keys() | self._gone) >= self._size else []
 
-    def _is_over(self, rank: _Rank) -> bool:
+    def _is_over(self, rank: _Rank, *, looked: bool) -> bool:
         patience = _STARVED_PATIENCE if rank.is_starved else 1.0
+        if looked and rank.process is None:
+            patience = _UNSEEN_PATIENCE
         return rank.silent_s > patience * self._limits.limit(rank.limit_phase)
 
     def _incident(self, verdict: Verdict, at: float) -> Incident:

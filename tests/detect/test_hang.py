@@ -32,6 +32,25 @@ def test_a_stopped_rank_is_named_within_a_second_and_a_third() -> None:
     assert hang.confidence > 0.9
 
 
+def test_the_name_waits_for_a_look_that_is_late() -> None:
+    world = trained()
+    world.passes(0.8)
+    world.kernel(0, "S")
+    world.passes(0.5)
+    assert world.incidents == []
+    world.kernel(1, "T")
+    world.until_incident(5)
+    (hang,) = world.incidents
+    assert (hang.subject.rank, hang.blame) == (1, Blame.HOST)
+
+
+def test_a_look_that_never_comes_does_not_hold_up_the_verdict() -> None:
+    world = trained()
+    world.passes(0.8)
+    world.kernel(0, "S")
+    assert world.until_incident(5) == pytest.approx(1.5 - 0.8, abs=0.3)
+
+
 def test_a_spinning_rank_is_named_by_its_cpu() -> None:
     world = trained(ranks_per_node=4)
     world.passes(0.8)

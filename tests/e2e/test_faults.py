@@ -37,7 +37,7 @@ def test_a_fault_costs_steps_and_changes_nothing(lab: Lab, reference: Path, dril
     assert kinds(lab, run) == [kind]
     incident = lab.incidents(run)[0]
     # A loss that is averaged over the ranks cannot say whose weight is wrong.
-    assert incident["subject"]["rank"] == (None if drill == "nan" else rank)
+    assert incident["subject"]["rank"] == (None if drill == "nan" else rank), incident
     assert trained.losses == expected.losses
     assert trained.weights == expected.weights
     assert len(trained.losses) == STEPS
