@@ -1,0 +1,1 @@
+"""How well do the senses judge labelled cases? `python -m tests.score FOLDER`."""
