@@ -57,8 +57,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def signals_of(cls: type) -> st.SearchStrategy[Any]:
-    chosen = {f.name: VALUES[f.name] for f in fields(cls) if f.name in VALUES}
-    return st.fixed_dictionaries(chosen).map(lambda values: cls(**values))
+    # What VALUES does not name is any value of its type.
+    return st.builds(cls, **{f.name: VALUES[f.name] for f in fields(cls) if f.name in VALUES})
 
 
 ANY = st.one_of(*(signals_of(cls) for cls in s.Signal.__args__))
