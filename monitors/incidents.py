@@ -39,6 +39,38 @@ class Kind(StrEnum):
     SAVE_FAILED = "save_failed"
     """disk full, dying disk, no rights: the run goes on, its safety net does not"""
     SUPERVISOR_RESTARTED = "supervisor_restarted"
+    GPU_LOST = "gpu_lost"
+    """a GPU fell off the bus, or does not answer its driver any more"""
+    GPU_FAULT = "gpu_fault"
+    """a GPU, or its firmware, works only after a reset"""
+    GPU_MEMORY = "gpu_memory"
+    """memory of a GPU returned wrong bits that could not be corrected, or has no spare rows left"""
+    GPU_DEGRADED = "gpu_degraded"
+    """a GPU works, and slower than its peers: hot, capped, a narrow bus"""
+    LINK_FAULT = "link_fault"
+    """NVLink or NVSwitch"""
+    NIC_FAULT = "nic_fault"
+    """a network card or its port"""
+    HOST_FAULT = "host_fault"
+    """processor, memory, bus or kernel of a node"""
+    HOST_OOM = "host_oom"
+    """a node ran out of memory, or is about to"""
+    HOST_DEGRADED = "host_degraded"
+    """a node works, and slower or less surely than it should"""
+    STORAGE_FAULT = "storage_fault"
+    """a disk, a file system or a file server"""
+    DISK_FULL = "disk_full"
+    """no space, or no inodes, are left, or soon will not be"""
+    STRAGGLER = "straggler"
+    """one rank is slower than its peers and holds up every step"""
+    POWER_DROP = "power_drop"
+    """GPUs draw far less power than the work they should be doing needs"""
+    CODE_DIVERGENCE = "code_divergence"
+    """ranks call different collectives: the code took different ways"""
+    RESUME_MISMATCH = "resume_mismatch"
+    """after a restart the learning rate or the data are not what they were at this step before"""
+    LOSS_TOO_GOOD = "loss_too_good"
+    """the loss falls too well: repeated data, most often"""
 
 
 class Blame(StrEnum):
@@ -89,6 +121,16 @@ class Incident:
     """the checkpoint it is about"""
     evidence: tuple[str, ...] = ()
     """sentences a person can check, strongest first"""
+    senses: tuple[str, ...] = ()
+    """which independent senses agree: exit, progress, kernel, nvml, power, collectives, logs...; empty: each sentence of
+    the evidence is one"""
+    next_best: Subject | None = None
+    """whom to suspect when the subject turns out to be innocent"""
+
+    @property
+    def witnesses(self) -> int:
+        """How many independent senses agree."""
+        return len(set(self.senses or self.evidence))
 
     def __post_init__(self) -> None:
         assert self.onset <= self.at, f"onset {self.onset} after conclusion {self.at}"

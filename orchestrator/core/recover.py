@@ -74,7 +74,7 @@ def _tainted(state: State, incident: Incident, response: Response) -> State:
 
 def _rung(state: State, incident: Incident, at: float) -> tuple[Rung, float]:
     rung, backoff_s = budget.rung(state, incident.kind)
-    unproved = state.policy.responses[incident.kind].witnesses > len(set(incident.evidence))
+    unproved = state.policy.responses[incident.kind].witnesses > incident.witnesses
     if rung is Rung.OBSERVE or unproved:
         return Rung.OBSERVE, 0.0
     if budget.spent(state, incident.kind, at):
