@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import fcntl
 import json
 import logging
@@ -124,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"another supervisor holds {home.root}: nothing to do", file=sys.stderr)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    faulthandler.enable()  # an agent that ends us because we hang sends SIGABRT first: the log then says where
     (home.root / "supervisor.off").unlink(missing_ok=True)
     try:
         asyncio.run(_serve_and_leave(home))

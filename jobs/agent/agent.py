@@ -75,6 +75,7 @@ class Agent:
             self._place.home,
             self._clock,
             is_linked=lambda: self._link.up,
+            is_silent=lambda: self._link.silent,
             argv=guard.command(self._place.home),
         )
         for work in (self._link.run(), watchdog.run(), self._storage.run(), self._tick()):

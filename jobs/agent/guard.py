@@ -1,4 +1,4 @@
-"""Who looks after the supervisor? Each agent on its host: when it is gone, they start it anew.
+"""Who looks after the supervisor? Each agent on its host: when it is gone or hangs, they start it anew.
 
 Several may try at once, the lock on the state folder lets one through. `jobs` knows the supervisor only as a command.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from jobs import registry
 from jobs.agent import address
 from jobs.agent.child import Child, Exit
 from monitors.clock import Clock
@@ -23,6 +26,12 @@ GONE_S = 0.3
 AGAIN_S = 2.0
 AGAIN_MAX_S = 30.0
 """one that cannot start is tried ever less often, but for ever: the run needs it"""
+SILENT_S = 120.0
+"""it acknowledges four times a second; a dying disk may hold it up for many seconds, but not for minutes"""
+LAST_WORDS_S = 5.0
+"""for one that hangs to write down where, before it is killed"""
+LOOKED_S = 1.0
+"""silence counts for at most as long after each look: a host that stood still has heard nobody"""
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +44,29 @@ def command(home: Path) -> tuple[str, ...]:
 class Guard:
     """Starts the supervisor anew, unless a person ended it."""
 
-    def __init__(self, home: Path, clock: Clock, *, is_linked: Callable[[], bool], argv: Sequence[str]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        clock: Clock,
+        *,
+        is_linked: Callable[[], bool],
+        is_silent: Callable[[], bool],
+        argv: Sequence[str],
+    ) -> None:
+        """`is_silent`: it took too long to answer us, and has said nothing since."""
         self._home = home
         self._clock = clock
         self._is_linked = is_linked
+        self._is_silent = is_silent
         self._argv = argv
         self._gone_since: float | None = None
         self._again_s = AGAIN_S
         self._not_before = float("-inf")
+        self._looked_at: float | None = None
+        self._living: address.Address | None = None
+        self._environment: dict[str, str] = {}
+        """of the supervisor that lived last"""
+        self._silent_s = 0.0
 
     async def run(self) -> None:
         """Look for ever."""
@@ -52,11 +76,24 @@ class Guard:
 
     def look(self, now: float) -> bool:
         """One look; True when it made us start a supervisor."""
+        where = self._ours()
+        lives = where is not None and where.is_alive
+        self._listen(where if lives else None, now)
         if self._is_linked():
             self._again_s = AGAIN_S
-        if self._is_linked() or not self._is_gone():
+        if self._is_linked() or where is None or lives:
             self._gone_since = None
             return False
+        return self._replace(now)
+
+    def _ours(self) -> address.Address | None:
+        """Where it said that it is; None when it is not for us to start."""
+        where = address.read(self._home)
+        if where is None or (self._home / "supervisor.off").exists() or not where.is_here:
+            return None
+        return where
+
+    def _replace(self, now: float) -> bool:
         if self._gone_since is None:
             self._gone_since = now
         # The lock is tried last: one that is just starting must not find it taken by us.
@@ -67,17 +104,40 @@ class Guard:
         self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
         return True
 
-    def _is_gone(self) -> bool:
-        where = address.read(self._home)
-        if where is None or (self._home / "supervisor.off").exists():
-            return False
-        return where.is_here and not where.is_alive
+    def _listen(self, living: address.Address | None, now: float) -> None:
+        """Count for how long one that lives has not answered, and end it when that is too long."""
+        passed_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LOOKED_S)
+        self._looked_at = now
+        if living is not None and living != self._living:
+            self._environment = registry.environment(living.pid)
+        same, self._living = living == self._living, living
+        if living is None or not same or not self._is_silent():
+            self._silent_s = 0.0
+            return
+        before_s, self._silent_s = self._silent_s, self._silent_s + passed_s
+        if before_s < SILENT_S <= self._silent_s:
+            self._end(living, signal.SIGABRT)
+        elif self._silent_s >= SILENT_S + LAST_WORDS_S:
+            self._end(living, signal.SIGKILL)
+            self._silent_s = 0.0
+
+    def _end(self, hung: address.Address, number: signal.Signals) -> None:
+        with suppress(OSError):
+            handle = os.pidfd_open(hung.pid)
+            try:
+                # Looked at again now that the number cannot go to a stranger, who would not hold the lock either.
+                if address.read(self._home) == hung and hung.is_alive and address.is_locked(self._home):
+                    log.error("the supervisor does not answer for %.0f s: %s", self._silent_s, number.name)
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
 
     def _start(self) -> None:
         log.warning("the supervisor is gone: starting it anew")
         try:
             with (self._home / "supervisor.log").open("ab") as output:
-                Child(self._argv, _ended, env=_own_environment(), stdout=output, stderr=subprocess.STDOUT)
+                env = self._environment or _own_environment()
+                Child(self._argv, _ended, env=env, stdout=output, stderr=subprocess.STDOUT)
         except OSError as error:
             log.error("the supervisor cannot be started: %s", error)
 
@@ -87,9 +147,9 @@ def _ended(end: Exit) -> None:
 
 
 def _own_environment() -> dict[str, str]:
-    """Ours without the marks of this attempt: whoever sweeps the attempt must not take the supervisor along."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name == "LASTGOOD_HOME" or not name.startswith(("LASTGOOD_", "TORCHX_"))
-    }
+    """Ours without what makes it this attempt's: its marks, its share of the devices, what TorchX added.
+
+    Whoever sweeps the attempt must not take the supervisor along, and it is to supervise other runs too.
+    """
+    ours = ("LASTGOOD_", "TORCHX_", "TORCHELASTIC_", "PET_", "CUDA_VISIBLE_DEVICES")
+    return {name: value for name, value in os.environ.items() if name == "LASTGOOD_HOME" or not name.startswith(ours)}

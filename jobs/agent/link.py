@@ -36,6 +36,7 @@ class Link:
         hello: Callable[[str], orders.Hello],
         obey: Callable[[orders.Order], None],
         refused: Callable[[str], None],
+        silence_s: float = SILENCE_S,
     ) -> None:
         """`hello` makes the first line from the token, `refused` hears why the supervisor does not want this agent."""
         self._home = home
@@ -43,9 +44,12 @@ class Link:
         self._hello = hello
         self._obey = obey
         self._refused = refused
+        self._silence_s = silence_s
         self._offers: list[orders.StoreOffered] = []
         self._why_down = ""
         self.up = False
+        self.silent = False
+        """the supervisor took too long to answer, and has said nothing since"""
 
     def offer(self, store: orders.Store) -> None:
         """Tell of a fresh store; when the link is down, the next Hello does."""
@@ -75,8 +79,9 @@ class Link:
         try:
             talked = await self._talk(where)
             why = "the supervisor closed it"
-        except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             talked, why = self.up, repr(error)
+            self.silent = self.silent or isinstance(error, TimeoutError)
         self.up = False
         if why != self._why_down:
             log.warning("no link to the supervisor at %s:%d: %s", where.host, where.port, why)
@@ -90,7 +95,7 @@ class Link:
             _notice_death(writer.get_extra_info("socket"))
             self._offers.clear()  # the hello brings the newest
             writer.write(orders.encode(self._hello((self._home / "token").read_text().strip())))
-            match _decode(await _line(reader) or b"null"):
+            match _decode(await self._line(reader) or b"null"):
                 case orders.Welcome(heard=seq):
                     await self._converse(reader, writer, seq)
                     return True
@@ -113,11 +118,20 @@ class Link:
         self._outbox.rewind()
         sender = asyncio.create_task(self._send(writer))
         try:
-            while line := await _line(reader):
+            while line := await self._line(reader):
                 self._take(line)
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        """The next line; nothing at the end of the connection. Raises TimeoutError after a long silence."""
+        async with asyncio.timeout(self._silence_s):
+            line = await reader.readline()
+        if not line.endswith(b"\n"):
+            return b""
+        self.silent = False
+        return line
 
     def _take(self, line: bytes) -> None:
         try:
@@ -143,13 +157,6 @@ class Link:
             writer.writelines(map(orders.encode, offers))
             writer.writelines(map(orders.encode, reports))
             await writer.drain()
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    """The next line; nothing at the end of the connection. Raises TimeoutError after a long silence."""
-    async with asyncio.timeout(SILENCE_S):
-        line = await reader.readline()
-    return line if line.endswith(b"\n") else b""
 
 
 def _decode(line: bytes) -> orders.ToAgent:
