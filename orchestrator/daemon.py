@@ -15,22 +15,19 @@ from weakref import WeakValueDictionary
 
 from jobs import registry
 from jobs.agent import orders as o
-from jobs.checkpoint.origin import check_vacant
-from jobs.checkpoint.origin import origin as checkpoint_origin
 from jobs.errors import SpecError
 from jobs.spec import Spec
 from lastgood.manifest import parse_name
 from monitors.clock import Clock
-from monitors.watch import Watch, WatchConfig
-from orchestrator import requests, runbooks
+from orchestrator import meaning, requests, runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
-from orchestrator.core import events, origin
+from orchestrator.core import events
 from orchestrator.core.decide import begin, decide
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
-from orchestrator.inbox import QUIET_START_S, Inbox
+from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
 from orchestrator.ports import Ports
 from orchestrator.requests import AskError
@@ -42,8 +39,6 @@ log = logging.getLogger(__name__)
 
 ROWS_RECALLED = 1000
 """loss rows that the detectors are given back after a restart of the supervisor"""
-START_SLACK_S = 10.0
-"""for the detector to conclude first that a start has stalled, and where: the core only knows that it was long"""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """for run ids that are typed at 3 a.m.: no i, l, o, 0, 1"""
 
@@ -56,56 +51,6 @@ class LiveRun:
     agents: ConnectedAgents
     unseen_since: dict[int, float]
     drills: int = 0
-
-
-def plan_of(spec: Spec) -> events.Plan:
-    """What the core must know of a spec."""
-    return events.Plan(
-        nodes=spec.nodes,
-        ranks_per_node=spec.ranks_per_node,
-        skips=spec.data.skip,
-        keep=spec.checkpoint.keep,
-        probation_steps=spec.checkpoint.probation_steps,
-        skip_margin_steps=spec.recovery.skip_margin_steps,
-        fresh_steps_max=spec.recovery.fresh_steps_max,
-        launch_timeout_s=spec.recovery.launch_timeout_s,
-        start_timeout_s=max(spec.detect.hang.start_s, QUIET_START_S) + START_SLACK_S,
-        stop_grace_s=spec.recovery.stop_grace_s,
-    )
-
-
-def origin_of(spec: Spec, at: float) -> events.CheckpointCommitted | None:
-    """The checkpoint of another run that this one begins from. Raises SpecError when it cannot."""
-    if spec.checkpoint.folder is not None:
-        check_vacant(spec.checkpoint.folder)
-    path = spec.checkpoint.resume_from
-    if path is None:
-        return None
-    found = checkpoint_origin(path, spec.data.skip)
-    return events.CheckpointCommitted(
-        at=at,
-        checkpoint=path,
-        step=found.step,
-        world=origin.WORLD,
-        saved_at=found.saved_at,
-        bytes=found.bytes,
-        path=path,
-    )
-
-
-def watch_of(spec: Spec) -> Watch:
-    """The detectors that a spec asks for."""
-    hang, loss = spec.detect.hang, spec.detect.loss
-    config = WatchConfig(
-        floor_s=hang.floor_s,
-        factor=hang.factor,
-        unlearned_s=hang.unlearned_s,
-        start_s=hang.start_s,
-        unseen_s=spec.detect.unseen_s,
-        loss_enabled=loss.enabled,
-        persist_rows=loss.persist_rows,
-    )
-    return Watch(config, nodes=spec.nodes, ranks_per_node=spec.ranks_per_node)
 
 
 class Daemon:
@@ -153,7 +98,7 @@ class Daemon:
 
     def _assemble(self, run: str, spec: Spec, state: State | None) -> LiveRun:
         folder = Path(spec.checkpoint.folder) if spec.checkpoint.folder else self._home.run(run) / "checkpoints"
-        watch = watch_of(spec)
+        watch = meaning.watch_of(spec)
         watch.recall(self._journal.rows(run, limit=ROWS_RECALLED))
         inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
         agents = ConnectedAgents(
@@ -303,7 +248,7 @@ class Daemon:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
         now = self._clock.now()
         try:
-            first, policy = origin_of(spec, now), self._policy(spec)
+            first, policy = meaning.origin_of(spec, now), self._policy(spec)
         except SpecError as error:
             raise AskError("usage", str(error)) from None
         folder = self._home.run(run)
@@ -313,7 +258,7 @@ class Daemon:
         (folder / "spec.json").write_text(json.dumps(resolved, indent=2))
         self._journal.submit(run, spec.name, resolved, yaml, now)
         live = self._assemble(run, spec, None)
-        live.loop.take(events.RunSubmitted(at=now, run=run, plan=plan_of(spec), policy=policy, origin=first))
+        live.loop.take(events.RunSubmitted(at=now, run=run, plan=meaning.plan_of(spec), policy=policy, origin=first))
         self.changed.set()
         return run
 
