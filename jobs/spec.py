@@ -29,6 +29,18 @@ def _is_pattern(value: str) -> str:
     return value
 
 
+def _is_absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"must be an absolute path: not {value!r}")
+    return value
+
+
+def _is_switch_or_path(value: str) -> str:
+    if value not in ("auto", "off") and not value.startswith("/"):
+        raise ValueError(f"must be auto, off, or the absolute path of a file: not {value!r}")
+    return value
+
+
 class Part(BaseModel):
     """A part of the spec: frozen, no unknown keys, documented by the string under each field."""
 
@@ -88,6 +100,26 @@ class Detect(Part):
     """Silence of a node that is worth a word: an agent reports several times a second, dials again within seconds."""
 
 
+class Senses(Part):
+    """What each node looks at beside its ranks, in a process of its own beside the agent. `lastgood doctor` says which
+    senses are blind on a machine, and what opens them."""
+
+    kernel: Annotated[str, AfterValidator(_is_switch_or_path)] = "auto"
+    """The kernel's log: `auto` takes what may be read of /dev/kmsg and the journal, a path is a file of its lines."""
+    nvml: Literal["auto", "off"] = "auto"
+    """GPUs, through NVIDIA's management library."""
+    host: Literal["auto", "off"] = "auto"
+    """Memory, disks, mounts, clock, network ports and processes of the host."""
+    paths: Annotated[tuple[Annotated[str, AfterValidator(_is_absolute)], ...], Field(max_length=32)] = ()
+    """Further folders whose disks are watched, such as that of the data; the checkpoint folder, the state folder, /tmp
+    and / always are."""
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """Names of the senses that are not switched off."""
+        return tuple(name for name in ("nvml", "kernel", "host") if getattr(self, name) != "off")
+
+
 class Recovery(Part):
     """What the runbooks leave to the run."""
 
@@ -135,6 +167,7 @@ class Spec(Part):
     checkpoint: Checkpoints = Checkpoints()
     progress: Progress = Progress()
     detect: Detect = Detect()
+    senses: Senses = Senses()
     recovery: Recovery = Recovery()
     data: Data = Data()
 

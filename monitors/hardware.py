@@ -125,7 +125,11 @@ class HostLooked:
     at: float
     node: int
     memory_bytes: int | None = None
+    """of the host, or of the container where that has less left"""
     memory_available_bytes: int | None = None
+    """without swapping: what the page cache can give back counts"""
+    swap_free_bytes: int | None = None
+    """0 where there is no swap"""
     memory_stalled_share: float | None = None
     """share of the last 10 s in which some task waited for memory (pressure stall information), 0 to 1"""
     shm_bytes: int | None = None
