@@ -73,6 +73,21 @@ class Kind(StrEnum):
     """the loss falls too well: repeated data, most often"""
 
 
+SURFACE = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.HANG, Kind.START_STALLED})
+"""a rank failed or stands still: either by itself, or of something deeper"""
+DEPTH = (
+    Kind.GPU_LOST,
+    Kind.GPU_FAULT,
+    Kind.GPU_MEMORY,
+    Kind.LINK_FAULT,
+    Kind.HOST_OOM,
+    Kind.HOST_FAULT,
+    Kind.STORAGE_FAULT,
+    Kind.NIC_FAULT,
+)
+"""what a rank can fail of, most telling first"""
+
+
 class Blame(StrEnum):
     """Whose fault, as far as the evidence goes."""
 
@@ -122,8 +137,7 @@ class Incident:
     evidence: tuple[str, ...] = ()
     """sentences a person can check, strongest first"""
     senses: tuple[str, ...] = ()
-    """which independent senses agree: exit, progress, kernel, nvml, power, collectives, logs...; empty: each sentence of
-    the evidence is one"""
+    """the independent ones that agree: exit, progress, kernel, nvml, collectives...; empty: one each sentence"""
     next_best: Subject | None = None
     """whom to suspect when the subject turns out to be innocent"""
 

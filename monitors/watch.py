@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from monitors import signals as s
+from monitors.attribution import Attribution
 from monitors.detect.exits import Exits, ExitsConfig
 from monitors.detect.hang import Hang, HangConfig
 from monitors.detect.loss import Loss, LossConfig
@@ -50,6 +51,7 @@ class Watch:
         self._loss = Loss(LossConfig(enabled=config.loss_enabled, persist_rows=config.persist_rows))
         self._saves = Saves()
         self._unseen = Unseen(UnseenConfig(silence_s=config.unseen_s), nodes=nodes)
+        self._attribution = Attribution()
         self._see: dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]] = {
             s.RankProgress: (self._progress, self._start.see, self._hang.see),
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
@@ -90,6 +92,7 @@ class Watch:
         self._loss.world_began(world)
         self._unseen.world_began(world, at)
         self._saves.world_began()
+        self._attribution.world_began(world)
 
     def rewound(self, step: int) -> None:
         """The run goes on from this step; what came after it is forgotten."""
@@ -110,11 +113,12 @@ class Watch:
         incidents: list[Incident] = []
         for see in detectors:
             incidents += see(signal)
-        return incidents
+        return self._attribution.judge(incidents) if incidents else incidents
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        return [*self._exits.silent(now), *self._unseen.silent(now), *self._saves.silent(now)]
+        incidents = [*self._exits.silent(now), *self._unseen.silent(now), *self._saves.silent(now)]
+        return self._attribution.judge(incidents)
 
     def _is_history(self, signal: s.Signal) -> bool:
         # An agent is there whatever world it has; and what it says of a checkpoint is true in any.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from monitors.incidents import Incident, Kind
+from monitors.incidents import DEPTH, SURFACE, Incident, Kind
 from orchestrator.core import budget, checkpoints, origin, worlds
 from orchestrator.core.actions import Action, Alert, StartWorld
 from orchestrator.core.policy import Paging, Response, Rung, Severity
@@ -33,6 +33,13 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
     state = _tainted(state, incident, response)
     if _is_victim(state, incident, response):
         return Decision(state=state, reason=f"{incident.kind} folded into the fault being answered")
+    explained = _explained(state, incident)
+    state = replace(state, open=tuple(o for o in state.open if o.id not in explained))
+    decision = _answer(state, incident, response, at)
+    return replace(decision, closed=(*explained, *decision.closed))
+
+
+def _answer(state: State, incident: Incident, response: Response, at: float) -> Decision:
     if incident.world == state.world:
         # Progress is heard about once a second; the incident knows the last step better.
         state = replace(state, best_step=max(state.best_step, incident.step))
@@ -62,7 +69,18 @@ def _is_victim(state: State, incident: Incident, response: Response) -> bool:
     if state.phase not in RECOVERING:
         return False
     known = state.recovery
-    return not (response.taints and known is not None and not known.good_only)
+    return not (_explained(state, incident) or (response.taints and known is not None and not known.good_only))
+
+
+def _explained(state: State, incident: Incident) -> tuple[str, ...]:
+    """Failures of ranks of this world, open until now, that this incident is the cause of."""
+    if incident.kind not in DEPTH or state.phase not in (Phase.STOPPING_WORLD, Phase.BACKING_OFF):
+        return ()
+    if incident.witnesses < max(2, state.policy.responses[incident.kind].witnesses):
+        return ()
+    return tuple(
+        o.id for o in state.open if o.incident.kind in SURFACE and o.incident.world == incident.world == state.world
+    )
 
 
 def _tainted(state: State, incident: Incident, response: Response) -> State:

@@ -208,6 +208,26 @@ def test_the_death_of_a_node_outranks_the_death_of_its_workers() -> None:
     assert run.state.phase is Phase.RELAUNCHING
 
 
+def test_a_deeper_cause_takes_the_place_of_the_failure_it_explains() -> None:
+    run = Script().train(5)
+    run.save(5)
+    run.incident(Kind.WORKER_EXCEPTION, fingerprint="x")
+    both = {"senses": ("kernel", "exit")}
+    decision = run.incident(Kind.GPU_LOST, **both)
+    assert (decision.closed, [o.incident.kind for o in decision.opened]) == (("i1",), [Kind.GPU_LOST])
+    assert run.state.phase is Phase.RELAUNCHING
+    assert not run.incident(Kind.GPU_LOST, **both).opened, "told twice"
+
+
+def test_one_sense_alone_explains_no_failure_of_a_rank() -> None:
+    run = Script().train(5)
+    run.save(5)
+    run.incident(Kind.WORKER_EXCEPTION, fingerprint="x")
+    assert not run.incident(Kind.NIC_FAULT, senses=("kernel",)).closed
+    assert run.state.phase is Phase.STOPPING_WORLD
+    assert [o.incident.kind for o in run.state.open] == [Kind.WORKER_EXCEPTION]
+
+
 def test_a_fault_of_a_world_never_ordered_is_ignored() -> None:
     run = Script().train(10)
     decision = run.incident(Kind.NONFINITE_LOSS, world=7, onset_step=1)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from monitors.incidents import Kind
+from monitors.incidents import DEPTH, Kind
 from orchestrator.core.state import ENDED, Phase
 from tests.simulation.knobs import Profile
 from tests.simulation.simulation import simulated
 
 DAYS = 2.0
 ROUGH, CHUNK = 150, 30
-KINDS = frozenset(Kind) - {Kind.LOSS_DIVERGENCE}
-"""what must come up somewhere; losses that drift have tests of their own"""
+ELSEWHERE = frozenset(DEPTH) | {
+    Kind.GPU_DEGRADED,
+    Kind.HOST_DEGRADED,
+    Kind.DISK_FULL,
+    Kind.POWER_DROP,
+    Kind.STRAGGLER,
+    Kind.CODE_DIVERGENCE,
+    Kind.RESUME_MISMATCH,
+    Kind.LOSS_TOO_GOOD,
+    Kind.LOSS_DIVERGENCE,
+}
+"""what senses tell that the simulated cluster has not, and losses that drift: they have tests of their own"""
+KINDS = frozenset(Kind) - ELSEWHERE
+"""what must come up somewhere"""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,121 @@
+"""What did a rank really die of, or wait for? The deepest cause that the senses saw, told once.
+
+A broken GPU, port or disk shows twice: in the words of the kernel or the driver, and as a rank that fails or stands
+still. Whichever is heard first, both become one incident of the deeper kind, with the evidence of each sense, and with
+the rank as the next best suspect. What only one sense saw stays what it is.
+
+Order of trust: the driver and the kernel, then the rank that failed first, then the flight recorder, then power. Last
+words that point at another rank never decide.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from monitors.incidents import DEPTH, SURFACE, Incident, Kind, Subject
+
+BEFORE_S = 60.0
+"""a fault this long before the rank's failure may be its cause: NCCL and file systems wait and retry for that long"""
+AFTER_S = 10.0
+"""the kernel's line may be read, or a poll of the driver come, this long after the rank is dead"""
+SURE = 0.9
+"""confidence from which the word of the ranks about where the fault sits outweighs another node's hardware"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """A witness that names nobody's fault by itself: a power outlier."""
+
+    at: float
+    subject: Subject
+    sentence: str
+    sense: str = "power"
+
+
+class Attribution:
+    """Refines what the detectors conclude; one for a run."""
+
+    def __init__(self) -> None:
+        self._causes: deque[Incident] = deque(maxlen=64)
+        self._failed: Incident | None = None
+        """the newest failure of a rank that nothing explains yet"""
+        self._suspicions: deque[Suspicion] = deque(maxlen=64)
+
+    def world_began(self, world: int) -> None:  # noqa: ARG002 - every part of the watch has it
+        """A new world has new ranks; a cause that was seen may go on to hurt it."""
+        self._failed = None
+
+    def suspect(self, suspicions: Iterable[Suspicion]) -> None:
+        """Keep what witnesses say for the next failure."""
+        self._suspicions.extend(suspicions)
+
+    def judge(self, incidents: Iterable[Incident]) -> list[Incident]:
+        """The same incidents, each told as what it is."""
+        return [self._judged(incident) for incident in incidents]
+
+    def _judged(self, incident: Incident) -> Incident:
+        if incident.kind in DEPTH:
+            self._causes.append(incident)
+            return self._explains_a_failure(incident)
+        if incident.kind in SURFACE:
+            return self._explained(incident)
+        return incident
+
+    def _explains_a_failure(self, cause: Incident) -> Incident:
+        failed = self._failed
+        if failed is None or cause.at - failed.at > AFTER_S or not _reaches(cause, failed):
+            return cause
+        self._failed = None
+        return merged(cause, failed)
+
+    def _explained(self, failed: Incident) -> Incident:
+        causes = [c for c in self._causes if c.onset >= failed.onset - BEFORE_S and _reaches(c, failed)]
+        if causes:
+            # The same node first: what happened there needs no network to do harm.
+            cause = min(causes, key=lambda c: (c.subject.node != failed.subject.node, DEPTH.index(c.kind), -c.at))
+            return merged(cause, failed)
+        self._failed = failed
+        return self._suspected(failed)
+
+    def _suspected(self, failed: Incident) -> Incident:
+        fresh = [s for s in self._suspicions if failed.onset - BEFORE_S <= s.at <= failed.at + AFTER_S]
+        if not fresh or failed.confidence >= SURE or fresh[-1].subject == failed.subject:
+            return failed
+        suspicion = fresh[-1]
+        evidence = (*failed.evidence, suspicion.sentence)
+        senses = tuple(dict.fromkeys((*(failed.senses or (failed.kind,)), suspicion.sense)))
+        return replace(failed, evidence=evidence, senses=senses, next_best=suspicion.subject)
+
+
+def _reaches(cause: Incident, failed: Incident) -> bool:
+    """Can this fault be why that rank failed?"""
+    if cause.kind is Kind.HOST_OOM and cause.subject.rank is not None:
+        return cause.subject.rank == failed.subject.rank
+    if cause.subject.node == failed.subject.node or cause.subject.node is None:
+        return True
+    # On another node: only for a rank that waited for it, or whose last words point elsewhere.
+    return failed.confidence < SURE and cause.kind in DEPTH[:4]
+
+
+def merged(cause: Incident, failed: Incident) -> Incident:
+    """One incident of both: the cause's kind, and everybody's evidence."""
+    same_node = cause.subject.node in (None, failed.subject.node)
+    rank = cause.subject.rank
+    if rank is None and same_node and cause.subject.device is None:
+        rank = failed.subject.rank
+    subject = replace(cause.subject, rank=rank, node=failed.subject.node if same_node else cause.subject.node)
+    doubt = (1.0 - cause.confidence) * (1.0 - failed.confidence)
+    return replace(
+        cause,
+        at=max(cause.at, failed.at),
+        onset=min(cause.onset, failed.onset),
+        world=failed.world,
+        step=max(cause.step, failed.step),
+        subject=subject,
+        confidence=1.0 - doubt,
+        evidence=(*cause.evidence, *failed.evidence),
+        senses=tuple(dict.fromkeys((*(cause.senses or (cause.kind,)), *(failed.senses or (failed.kind,))))),
+        next_best=failed.subject if failed.subject.rank != rank else failed.next_best,
+    )
