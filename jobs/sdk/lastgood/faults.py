@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_STATUS = 3
 """of the drill `exit`"""
+SLOWER = 0.5
+"""share of a step that the drill `slow` adds to each"""
 
 
 class Drill(Exception):
@@ -46,9 +49,14 @@ class Faults:
         self._audience = audience
         self._note = note
         self._done = audience.drill()
+        self._slow = False
+        self._boundary = 0.0
+        """when the last step boundary was passed"""
 
     def bite(self, step: int, state: Mapping[str, Any]) -> None:
         """Do what was ordered since; `step` steps are finished. One memory read when nothing was."""
+        if self._slow:
+            self._dawdle()
         if self._audience.drill() <= self._done:
             return
         order = _read(self._file)
@@ -57,7 +65,15 @@ class Faults:
         self._done = order.number
         # The note goes first: after the fault nobody may be left to write it.
         self._note(made("drilled", drill=order.drill, number=order.number))
+        if order.drill == "slow":
+            self._slow, self._boundary = True, time.monotonic()
+            return
         _carry_out(order, step, state)
+
+    def _dawdle(self) -> None:
+        """Take half as long again as the step took, from now to the end of this rank's life."""
+        time.sleep(SLOWER * (time.monotonic() - self._boundary))
+        self._boundary = time.monotonic()
 
 
 def _read(file: Path) -> Order:
@@ -75,6 +91,8 @@ def _carry_out(order: Order, step: int, state: Mapping[str, Any]) -> None:
             _poison(state)
         case "exit":
             _exit()
+        case "mismatch":
+            _diverge()
         case other:
             raise ValueError(f"drill {order.number}: no fault is called {other!r}")
 
@@ -83,6 +101,17 @@ def _spin() -> NoReturn:
     """Busy, alive, and deaf to every collective: the hang that no exit and no timeout of the scheduler shows."""
     while True:
         pass
+
+
+def _diverge() -> None:
+    """Call one collective that no other rank calls, as a branch that depends on the rank does."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        raise ValueError("a single rank has nobody to diverge from")
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    dist.all_reduce(torch.zeros(7, device=device))
 
 
 def _exit() -> NoReturn:
