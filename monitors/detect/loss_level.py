@@ -43,6 +43,8 @@ class Reading:
     level: float
     excess: float
     """loss above the level"""
+    sigmas: float = 0.0
+    """the same in units of the noise; 0 where it is too small to matter"""
     mild: bool = False
     strong: bool = False
 
@@ -94,11 +96,13 @@ class Level:
             return Reading(level=level, excess=loss - level)
         # On the way down residuals are negative; that must not make a flat piece look high.
         excess = loss - level - max(0.0, self.usual)
+        sigmas = excess / max(self.sigma, 1e-12) if excess > floor else 0.0
         return Reading(
             level=level,
             excess=loss - level,
-            mild=excess > max(config.mild_sigmas * self.sigma, floor),
-            strong=excess > max(config.strong_sigmas * self.sigma, floor),
+            sigmas=sigmas,
+            mild=sigmas > config.mild_sigmas,
+            strong=sigmas > config.strong_sigmas,
         )
 
     def accept(self, loss: float) -> None:

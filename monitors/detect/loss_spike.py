@@ -1,18 +1,35 @@
 """Did the loss jump, and did it stay up?
 
-A jump opens an episode. Most come back by themselves, so an episode is judged by persistence: 10 of the last 12 rows
-still high after a large jump, 20 of 24 after a small one, and no longer falling. An episode that comes back is only
-noted. Checked against PaLM's, BLOOM's and IDEFICS' logbooks: what recovers is instant and falls at once.
+A jump opens an episode. Most come back by themselves, so an episode is judged by persistence, one test after the other:
+a large jump that does not fall at all is sure after 6 rows, one that hardly falls after 12, a small one after 24. Where
+jumps of that height came back before, they are waited for. An episode that comes back is only noted. Checked against
+PaLM's, BLOOM's and IDEFICS' logbooks: what recovers is instant and falls at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
 
 from monitors.detect.loss_level import Level, Reading
+from monitors.detect.loss_recovery import Recoveries, RecoveryConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persistence:
+    """What makes sure that a jump stays: any of them is enough."""
+
+    rows: float
+    """times `persist_rows`: the last rows that are looked at"""
+    height: float
+    """of the level: their median must be above this"""
+    clear_sigmas: float = 0.0
+    """and above this many times the noise: in a few noisy rows a fall can not be told from a plateau"""
+    flat: float
+    """the later rows' median must be above this share of the earlier ones': else it is on its way back"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +40,41 @@ class SpikeConfig:
     """over which a large jump must stay"""
     share: float = 10 / 12
     """of those rows that must be high"""
-    small_factor: int = 2
-    """times as many rows for a small jump: it costs less to wait, and data order makes small ones"""
+    persistence: tuple[Persistence, ...] = (
+        Persistence(rows=0.5, height=0.25, flat=0.97, clear_sigmas=8.0),
+        Persistence(rows=1.0, height=0.25, flat=0.90),
+        Persistence(rows=1.5, height=0.08, flat=0.97),
+        Persistence(rows=2.0, height=0.0, flat=0.97),
+    )
+    """a small jump costs less while one waits, and data order makes small ones"""
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    slack_sigmas: float = 2.0
+    """a row above this is evidence of a jump, one below it is evidence against"""
+    row_sigmas_max: float = 6.0
+    """the most that one row can say"""
+    evidence_sigmas: float = 8.0
+    """cumulated over the rows: opens an episode, as a single strong row does"""
     raised_sigmas: float = 2.0
     """rows above this, leading without a break to the jump, belong to it: the onset is the first"""
     large: float = 0.25
-    """of the level: a jump above this is large"""
-    falling: float = 0.9
-    """four rows' median excess below this share of the four before: it is on its way back"""
+    """of the level: a jump above this is noted even when it lasted a single row"""
     patience_rows: int = 60
     """falling for longer than this is not recovering"""
+    raised_height: float = 0.08
+    """of the level before the episode: with `lasting_sigmas`, a row above both is still high, whatever the level has
+    learned since"""
+    lasting_sigmas: float = 2.5
     quiet_rows: int = 6
     """in a row that are normal again end an episode"""
     relearn_rows: int = 40
     """after a conclusion the new level is accepted once it lasted this long"""
     episode_rows_max: int = 120
     """an episode that is neither over nor conclusive by then is just how this loss behaves"""
+
+
+_LEVEL_MIN = 1e-12
+_NOW_ROWS = 8
+_HALF_ROWS_MAX = 4
 
 
 class Outcome(Enum):
@@ -75,9 +111,10 @@ class _Episode:
     concluded_at: int | None = None
     """length when it was concluded that the loss stays up"""
 
-    def falls(self, ratio: float) -> bool:
-        """The last four rows lie clearly below the four before them."""
-        return len(self.excess) >= 8 and median(self.excess[-4:]) < ratio * median(self.excess[-8:-4])
+    @property
+    def heights(self) -> list[float]:
+        """Row by row, relative to the level."""
+        return [excess / max(abs(self.level), _LEVEL_MIN) for excess in self.excess]
 
     def spike(self, outcome: Outcome) -> Spike:
         """What it is by now."""
@@ -98,11 +135,13 @@ class Spikes:
     def __init__(self, config: SpikeConfig, level: Level) -> None:
         self.config = config
         self._level = level
-        self._long_rows = config.persist_rows * config.small_factor
-        self._mild: deque[bool] = deque(maxlen=self._long_rows)
-        self._excess: deque[float] = deque(maxlen=self._long_rows)
-        self._losses: deque[float] = deque(maxlen=self._long_rows)
+        rows = max(self._rows(test) for test in config.persistence)
+        self._hot: deque[bool] = deque(maxlen=rows)
+        self._excess: deque[float] = deque(maxlen=rows)
+        self._losses: deque[float] = deque(maxlen=rows)
+        self._recoveries = Recoveries(config.recovery)
         self._episode: _Episode | None = None
+        self._evidence = 0.0
 
     @property
     def suspected_for(self) -> int:
@@ -112,23 +151,36 @@ class Spikes:
     def see(self, loss: float) -> Spike | None:
         """One finite loss. Returns a spike once when it recovered, or once when it is clear that it stays."""
         reading = self._level.read(loss)
-        mild = reading is not None and reading.mild
-        self._mild.append(mild)
+        hot = (reading is not None and reading.mild) or self._still_high(loss)
+        self._hot.append(hot)
         self._excess.append(0.0 if reading is None else reading.excess)
         self._losses.append(loss)
-        if not mild:
+        if not hot:
             self._level.accept(loss)
+        self._weigh(reading)
         if self._episode is None:
             if reading is None or not self._opens(reading):
                 return None
             self._episode = self._open(reading)
         else:
             self._episode.excess.append(loss - self._episode.level)
-        self._episode.hot_rows += mild
+        self._episode.hot_rows += hot
         return self._judge(self._episode)
 
+    def _still_high(self, loss: float) -> bool:
+        episode, config = self._episode, self.config
+        if episode is None:
+            return False
+        excess = loss - episode.level
+        return excess > config.lasting_sigmas * episode.sigma and excess > config.raised_height * abs(episode.level)
+
     def _opens(self, reading: Reading) -> bool:
-        return reading.strong or (reading.mild and self._persists(self.config.persist_rows))
+        return reading.strong or (reading.mild and self._evidence > self.config.evidence_sigmas)
+
+    def _weigh(self, reading: Reading | None) -> None:
+        """Cumulated sum (Page's test): a small shift that lasts says as much as a large one of one row."""
+        sigmas = 0.0 if reading is None else min(reading.sigmas, self.config.row_sigmas_max)
+        self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
 
     def _open(self, reading: Reading) -> _Episode:
         """Begin at the first of the raised rows that led here, one dip allowed: that is the onset."""
@@ -141,7 +193,7 @@ class Spikes:
             if dips == 2:
                 break
         began = list(self._losses)[-rows:]
-        hot = sum(list(self._mild)[-rows:-1])
+        hot = sum(list(self._hot)[-rows:-1])
         return _Episode(level=reading.level, sigma=sigma, excess=[loss - reading.level for loss in began], hot_rows=hot)
 
     def _judge(self, episode: _Episode) -> Spike | None:
@@ -150,35 +202,53 @@ class Spikes:
             if len(episode.excess) - episode.concluded_at >= config.relearn_rows:
                 self._accept_level(episode)
             elif self._quiet():
-                self._episode = None
+                self._over(episode)
             return None
         if self._stays(episode):
             episode.concluded_at = len(episode.excess)
             return episode.spike(Outcome.STAYED)
         if self._quiet():
-            self._episode = None
+            self._over(episode)
             return episode.spike(Outcome.RECOVERED)
         if len(episode.excess) >= config.episode_rows_max:
             self._accept_level(episode)
         return None
 
     def _stays(self, episode: _Episode) -> bool:
-        config = self.config
-        rows = episode.excess[-config.persist_rows :]
-        large = self._persists(config.persist_rows) and median(rows) > config.large * abs(episode.level)
-        if not large and not self._persists(self._long_rows):
+        tests = [test for test in self.config.persistence if self._persists(self._rows(test))]
+        if not tests:
             return False
-        return not episode.falls(config.falling) or len(episode.excess) > config.patience_rows
+        heights = episode.heights
+        waited_long = len(heights) > self.config.patience_rows
+        noise = episode.sigma / max(abs(episode.level), _LEVEL_MIN)
+        if not any(_holds(heights, self._rows(test), test, noise, waited_long=waited_long) for test in tests):
+            return False
+        return waited_long or not self._recoveries.explain(heights, median(heights[-_NOW_ROWS:]))
+
+    def _rows(self, test: Persistence) -> int:
+        return round(test.rows * self.config.persist_rows)
 
     def _persists(self, rows: int) -> bool:
-        hot = sum(self._mild) if rows >= len(self._mild) else sum(list(self._mild)[-rows:])
+        hot = sum(self._hot) if rows >= len(self._hot) else sum(list(self._hot)[-rows:])
         return hot >= round(self.config.share * rows)
 
     def _quiet(self) -> bool:
-        return not any(list(self._mild)[-self.config.quiet_rows :])
+        return not any(list(self._hot)[-self.config.quiet_rows :])
+
+    def _over(self, episode: _Episode) -> None:
+        self._recoveries.learn(episode.heights)
+        self._episode = None
 
     def _accept_level(self, episode: _Episode) -> None:
         """The new level is the level from now on."""
         self._level.relearn(episode.level + excess for excess in episode.excess[-self.config.relearn_rows :])
-        self._mild.clear()
+        self._hot.clear()
         self._episode = None
+
+
+def _holds(heights: Sequence[float], rows: int, test: Persistence, noise: float, *, waited_long: bool) -> bool:
+    """High enough, and not on its way back."""
+    if median(heights[-rows:]) <= max(test.height, test.clear_sigmas * noise):
+        return False
+    half = min(_HALF_ROWS_MAX, rows // 2, len(heights) // 2)
+    return waited_long or median(heights[-half:]) >= test.flat * median(heights[-2 * half : -half])

@@ -180,9 +180,9 @@ def test_rows_told_twice_change_nothing() -> None:
 def test_a_supervisor_that_starts_anew_recalls_the_curve_in_silence() -> None:
     losses = noisy(1, [*descent(100), *[6.0] * 20])
     loss = Loss(LossConfig())
-    loss.recall(row(step, value) for step, value in enumerate(losses[:105], start=1))
+    loss.recall(row(step, value) for step, value in enumerate(losses[:103], start=1))
     assert loss.suspicious_since_step == 101
-    (spike,) = [i for step in range(106, 121) for i in loss.see(row(step, losses[step - 1]))]
+    (spike,) = [i for step in range(104, 121) for i in loss.see(row(step, losses[step - 1]))]
     assert spike.onset_step == 101
 
 
@@ -203,4 +203,4 @@ def test_a_longer_persistence_waits_longer() -> None:
     losses = noisy(1, [*descent(100), *[5.0] * 40])
     short, long = (follow(losses, Loss(LossConfig(persist_rows=rows)))[0].step for rows in (6, 24))
     assert short <= 106
-    assert long >= 119
+    assert long >= 110, "a plateau is sure after half of the rows"
