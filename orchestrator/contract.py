@@ -19,8 +19,8 @@ from monitors import wire
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from monitors.signals import StepReported
+from orchestrator import bulkhead, phases, timeline
 from orchestrator import ledger as books
-from orchestrator import phases, timeline
 from orchestrator import story as telling
 from orchestrator.core.events import AgentGone, AgentJoined
 from orchestrator.core.policy import Rung
@@ -90,14 +90,14 @@ def runs(home: str | Path, *, now: float | None = None) -> dict[str, Any]:
     if not _journal(home).exists():
         return _answer(runs=[])
     with _opened(home) as journal:
-        found = [_status(journal, submission, _now(now)) for submission in journal.runs()]
+        found = [_status(home, journal, submission, _now(now)) for submission in journal.runs()]
     return _answer(runs=found)
 
 
 def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Where a run stands. Raises LookupError for an id that is not there, here and below."""
     with _opened(home) as journal:
-        return _answer(**_status(journal, _submission(journal, run), _now(now)))
+        return _answer(**_status(home, journal, _submission(journal, run), _now(now)))
 
 
 def incidents(home: str | Path, run: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _answer(**parts: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, **{name: _plain(part) for name, part in parts.items()}}
 
 
-def _status(journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
+def _status(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
     state = journal.state(submission.run)
     phase = state.phase if state else Phase.LAUNCHING
     word, waits_for = STATES[phase]
@@ -239,6 +239,7 @@ def _status(journal: Journal, submission: Submission, now: float) -> dict[str, A
         "ranks": state.plan.nodes * state.plan.ranks_per_node if state else 0,
         "submitted_at": submission.submitted_at,
         "ended_at": state.since if state and ended else None,
+        "unsupervised": bulkhead.unsupervised(Path(home), submission.run),
         "supervisor": {"alive": seen_at is not None and now - seen_at < ALIVE_S, "seen_at": seen_at},
     }
 

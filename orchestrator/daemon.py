@@ -8,7 +8,9 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,7 +21,7 @@ from jobs.errors import SpecError
 from jobs.spec import Spec
 from lastgood.manifest import parse_name
 from monitors.clock import Clock
-from orchestrator import meaning, requests, runbooks
+from orchestrator import bulkhead, meaning, requests, runbooks
 from orchestrator.agents import ConnectedAgents
 from orchestrator.alerts import HookNotifier
 from orchestrator.core import events
@@ -65,18 +67,41 @@ class Daemon:
         # Loops of runs that are over live on for as long as an answer may still come for them.
         self._past: WeakValueDictionary[str, RunLoop] = WeakValueDictionary()
         self.runs: dict[str, LiveRun] = {}
+        self.unsupervised: set[str] = set()
+        """runs that nothing can be decided about: a fault of ours, or a file that cannot be read"""
         self.changed = asyncio.Event()
         """set when a deadline may have moved"""
         self.leaving = asyncio.Event()
         """set when a person wants no supervisor here"""
 
     def adopt(self, last_alive: float | None) -> None:
-        """Take over every run that is not over."""
+        """Take over every run that is not over, but for those that cannot be."""
         for run in (submission.run for submission in self._journal.runs()):
+            if self._journal.phase(run) not in ENDED:
+                self._adopt(run, last_alive)
+
+    def _adopt(self, run: str, last_alive: float | None) -> None:
+        with self._bulkhead(run):
             state = replayed(*self._journal.load(run))
+            self.unsupervised.discard(run)
             if state is not None and state.phase not in ENDED:
                 started = events.SupervisorStarted(at=self._clock.now(), pid=os.getpid(), last_alive=last_alive)
                 self._revive(run, state, started)
+            bulkhead.clear(self._home, run)
+
+    def _bulkhead(self, run: str) -> AbstractContextManager[None]:
+        return bulkhead.bulkhead(partial(self._give_up, run))
+
+    def _give_up(self, run: str, error: Exception) -> None:
+        """Decide nothing more about a run: its world trains on, and a person is told."""
+        log.critical("%s: nothing is decided about it any more", run, exc_info=error)
+        live = self.runs.pop(run, None)
+        if live is not None:
+            live.loop.save_rows()
+            live.loop.retire()
+        self.unsupervised.add(run)
+        if why := bulkhead.note(self._home, run, error):
+            self._notifier.alert(run, bulkhead.page(run, why))
 
     def _revive(self, run: str, state: State, started: events.SupervisorStarted) -> None:
         spec = self._spec(run)
@@ -107,10 +132,11 @@ class Daemon:
             pace=lambda: (inbox.step, inbox.step_s),
             step_of=_step_of,
         )
+        spawn = partial(self._spawn, run)
         ports = Ports(
-            scheduler=TorchXScheduler(self._home, run, self._clock, self.spawn, agents.leave),
+            scheduler=TorchXScheduler(self._home, run, self._clock, spawn, agents.leave),
             agents=agents,
-            storage=CheckpointFolder(folder, self._clock, self.spawn),
+            storage=CheckpointFolder(folder, self._clock, spawn),
             notifier=self._notifier,
         )
         loop = RunLoop(
@@ -120,9 +146,14 @@ class Daemon:
         self.runs[run] = LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), now))
         return self.runs[run]
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something in the background; what it raises is our bug and ends the supervisor."""
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, run: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for a run in the background."""
+
+        async def fenced() -> None:
+            with self._bulkhead(run):
+                await work
+
+        task = asyncio.get_running_loop().create_task(fenced())
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -137,6 +168,9 @@ class Daemon:
 
     def hello(self, hello: o.Hello, send: Callable[[bytes], None]) -> str:
         """An agent dials; returns why it is not wanted, or nothing."""
+        if hello.run in self.unsupervised:
+            send(o.encode(o.Welcome()))  # it trains on: nobody can say that it should not
+            return ""
         live = self.runs.get(hello.run)
         if live is None or live.loop.state is None:
             return f"run {hello.run} is over or unknown"
@@ -145,25 +179,29 @@ class Daemon:
         live.agents.connect(hello, send)
         live.unseen_since.pop(hello.node, None)
         send(o.encode(o.Welcome()))
-        live.loop.take(
-            events.AgentJoined(
-                at=self._clock.now(),
-                attempt=hello.attempt,
-                node=hello.node,
-                host=hello.host,
-                world=hello.world,
-                alive=hello.alive,
-            )
+        joined = events.AgentJoined(
+            at=self._clock.now(),
+            attempt=hello.attempt,
+            node=hello.node,
+            host=hello.host,
+            world=hello.world,
+            alive=hello.alive,
         )
-        live.loop.repeat_orders()
+        with self._bulkhead(hello.run):
+            live.loop.take(joined)
+            live.loop.repeat_orders()
         self.changed.set()
         return ""
 
-    def message(self, run: str, message: o.FromAgent) -> None:
-        """A connected agent says something."""
-        live = self.runs.get(run)
-        if live is None:
-            return
+    def message(self, run: str, message: o.FromAgent) -> bool:
+        """A connected agent says something; False when nobody took it in, and it should be said again."""
+        if (live := self.runs.get(run)) is not None:
+            with self._bulkhead(run):
+                self._take(live, message)
+        self.changed.set()
+        return run not in self.unsupervised
+
+    def _take(self, live: LiveRun, message: o.FromAgent) -> None:
         match message:
             case o.Report():
                 live.loop.see(message.signal)
@@ -172,7 +210,6 @@ class Daemon:
                 live.loop.repeat_orders()
             case o.Hello():
                 pass
-        self.changed.set()
 
     def goodbye(self, run: str, node: int, send: Callable[[bytes], None]) -> None:
         """A connection ended: the node is unseen, which proves nothing."""
@@ -190,10 +227,11 @@ class Daemon:
     def wake(self) -> None:
         """Wake the runs whose deadline has come, let go of those that are over."""
         now = self._clock.now()
-        for live in list(self.runs.values()):
+        for run, live in list(self.runs.items()):
             deadline = live.loop.deadline
             if deadline is not None and deadline <= now:
-                live.loop.wake()
+                with self._bulkhead(run):
+                    live.loop.wake()
         for run in [run for run, live in self.runs.items() if live.loop.ended]:
             self.runs[run].loop.save_rows()
             self._past[run] = self.runs.pop(run).loop
@@ -206,19 +244,19 @@ class Daemon:
     def find_dead_agents(self) -> None:
         """Of the agents that are not connected: which are dead on a second witness?"""
         for run, live in list(self.runs.items()):
+            with self._bulkhead(run):
+                self._find_dead_agents(run, live)
+
+    def _find_dead_agents(self, run: str, live: LiveRun) -> None:
+        for node, since in list(live.unseen_since.items()):
             state = live.loop.state
-            if state is None:
+            if state is None or node not in state.joined:
                 continue
-            for node, since in list(live.unseen_since.items()):
-                if node not in state.joined:
-                    continue
-                gone = registry.witnesses(self._home.root, run, state.attempt, node)
-                if gone:
-                    unseen_s = self._clock.now() - since
-                    words = (f"its connection has been closed for {unseen_s:.1f} s", *gone)
-                    live.loop.take(
-                        events.AgentGone(at=self._clock.now(), attempt=state.attempt, node=node, witnesses=words)
-                    )
+            gone = registry.witnesses(self._home.root, run, state.attempt, node)
+            if gone:
+                now = self._clock.now()
+                words = (f"its connection has been closed for {now - since:.1f} s", *gone)
+                live.loop.take(events.AgentGone(at=now, attempt=state.attempt, node=node, witnesses=words))
 
     # People
 
@@ -229,38 +267,64 @@ class Daemon:
                 return {"pid": os.getpid(), "runs": sorted(self.runs)}
             case requests.Submit():
                 return {"run": self._submit(_valid(request.spec), request.yaml)}
-            case requests.Stop():
-                return self._stop(request)
-            case requests.Resume():
-                return self._resume(request)
-            case requests.Drill():
-                return self._drill(request)
+            case requests.Stop() | requests.Resume() | requests.Drill():
+                return self._steered(request)
             case requests.Shutdown():
                 return self._shutdown()
 
     def _shutdown(self) -> dict[str, Any]:
         """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
-        (self._home.root / "supervisor.off").touch()
+        try:
+            self._home.off.touch()
+        except OSError as error:
+            raise AskError("failed", f"the agents cannot be kept from starting it anew: {error}") from None
         self.leaving.set()
         return {"runs": sorted(self.runs)}
 
     def _submit(self, spec: Spec, yaml: str) -> str:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
         now = self._clock.now()
+        resolved = spec.model_dump(mode="json")
         try:
             first, policy = meaning.origin_of(spec, now), self._policy(spec)
+            self._keep(run, resolved, yaml)
         except SpecError as error:
             raise AskError("usage", str(error)) from None
-        folder = self._home.run(run)
-        folder.mkdir(parents=True)
-        resolved = spec.model_dump(mode="json")
-        (folder / "spec.yaml").write_text(yaml)
-        (folder / "spec.json").write_text(json.dumps(resolved, indent=2))
+        except OSError as error:
+            raise AskError("failed", f"the run cannot be taken in: {error}") from None
         self._journal.submit(run, spec.name, resolved, yaml, now)
-        live = self._assemble(run, spec, None)
-        live.loop.take(events.RunSubmitted(at=now, run=run, plan=meaning.plan_of(spec), policy=policy, origin=first))
+        submitted = events.RunSubmitted(at=now, run=run, plan=meaning.plan_of(spec), policy=policy, origin=first)
+        with self._bulkhead(run):
+            self._assemble(run, spec, None).loop.take(submitted)
         self.changed.set()
         return run
+
+    def _keep(self, run: str, resolved: dict[str, Any], yaml: str) -> None:
+        folder = self._home.run(run)
+        folder.mkdir(parents=True)
+        (folder / "spec.yaml").write_text(yaml)
+        (folder / "spec.json").write_text(json.dumps(resolved, indent=2))
+
+    def _steered(self, request: requests.Stop | requests.Resume | requests.Drill) -> dict[str, Any]:
+        run = request.run
+        if run in self.unsupervised:
+            self._adopt(run, None)  # what was wrong may have been repaired since
+            if isinstance(request, requests.Resume) and run in self.runs:
+                return {"run": run}
+        if run not in self.unsupervised:
+            with self._bulkhead(run):
+                return self._steer(request)
+        why = bulkhead.unsupervised(self._home.root, run)
+        raise AskError("broken", f"nothing can be decided about {run}: {why}; see {self._home.log}")
+
+    def _steer(self, request: requests.Stop | requests.Resume | requests.Drill) -> dict[str, Any]:
+        match request:
+            case requests.Stop():
+                return self._stop(request)
+            case requests.Resume():
+                return self._resume(request)
+            case requests.Drill():
+                return self._drill(request)
 
     def _live(self, run: str) -> LiveRun:
         if run in self.runs:

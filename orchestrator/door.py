@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from jobs.agent import orders as o
 from monitors import wire
 from orchestrator import requests
-from orchestrator.daemon import Daemon
+from orchestrator.daemon import Daemon, LiveRun
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,15 @@ LINE_BYTES_MAX = 32 * 1024 * 1024
 FIRST_LINE_S = 10.0
 
 
-class NotUnderstood(Exception):
-    """What came is not what an agent or the command line says; the connection ends."""
+class Ended(Exception):
+    """The connection is over: it broke, or what came is not what an agent or the command line says."""
 
 
 @dataclass(slots=True)
 class _Link:
     hello: o.Hello
     writer: asyncio.StreamWriter
+    listener: LiveRun | None = None
     heard: int = 0
     told: int = 0
 
@@ -72,8 +73,8 @@ class Door:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._talk(reader, writer)
-            await writer.drain()
-        except (OSError, NotUnderstood) as error:
+            await _flush(writer)
+        except Ended as error:  # nothing else: an OSError of ours must not pass for one of the connection
             log.info("a connection ended: %s", error)
         except Exception as error:  # ours, not the world's: asyncio would log it and go on
             if not self.failed.done():
@@ -103,12 +104,13 @@ class Door:
 
     async def _agent(self, hello: o.FromAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not isinstance(hello, o.Hello):
-            raise NotUnderstood("an agent says hello first")
+            raise Ended("an agent says hello first")
         link = _Link(hello=hello, writer=writer)
         send = link.send  # bound once: its identity tells this connection from its successor
         if why := self._daemon.hello(hello, send):
             send(o.encode(o.Refused(why=why)))
             return
+        link.listener = self._daemon.runs.get(hello.run)
         place = (hello.run, hello.node)
         self._agents[place] = link
         try:
@@ -120,32 +122,44 @@ class Door:
             self._daemon.goodbye(hello.run, hello.node, send)
 
     def _heard(self, link: _Link, message: o.FromAgent) -> None:
-        if isinstance(message, o.Report):
+        now = self._daemon.runs.get(link.hello.run)
+        if now is not None and now is not link.listener:
+            raise Ended("its run has a new listener: it dials again and says what that has not heard")
+        taken = self._daemon.message(link.hello.run, message)
+        if taken and isinstance(message, o.Report):
             link.heard = max(link.heard, message.seq)
-        self._daemon.message(link.hello.run, message)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readline()
+    except OSError as error:
+        raise Ended(str(error)) from error
     except ValueError as error:
-        raise NotUnderstood(f"a line is longer than {LINE_BYTES_MAX} bytes") from error
+        raise Ended(f"a line is longer than {LINE_BYTES_MAX} bytes") from error
+
+
+async def _flush(writer: asyncio.StreamWriter) -> None:
+    try:
+        await writer.drain()
+    except OSError as error:
+        raise Ended(str(error)) from error
 
 
 async def _first_line(reader: asyncio.StreamReader) -> bytes:
     try:
         return await asyncio.wait_for(_line(reader), FIRST_LINE_S)
     except TimeoutError as error:
-        raise NotUnderstood(f"nothing came for {FIRST_LINE_S:.0f} s") from error
+        raise Ended(f"nothing came for {FIRST_LINE_S:.0f} s") from error
 
 
 def _parsed(line: bytes) -> dict[str, object]:
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as error:  # too deep is no JSON of ours either
-        raise NotUnderstood("a line is no JSON") from error
+        raise Ended("a line is no JSON") from error
     if not isinstance(body, dict):
-        raise NotUnderstood("a line is no object")
+        raise Ended("a line is no object")
     return body
 
 
@@ -153,4 +167,4 @@ def _message(body: dict[str, object]) -> o.FromAgent:
     try:
         return o.decode_from_agent(body)
     except (KeyError, ValueError, TypeError) as error:
-        raise NotUnderstood(f"no message of an agent: {error}") from error
+        raise Ended(f"no message of an agent: {error}") from error

@@ -109,7 +109,7 @@ async def _idle(daemon: Daemon, end: asyncio.Event) -> None:
     quiet_s = 0.0
     while quiet_s < IDLE_S:
         await asyncio.sleep(5.0)
-        quiet_s = 0.0 if daemon.runs else quiet_s + 5.0
+        quiet_s = 0.0 if daemon.runs or daemon.unsupervised else quiet_s + 5.0
     log.info("no run for %.0f s: leaving", IDLE_S)
     end.set()
 

@@ -48,6 +48,8 @@ def _row(run: dict[str, Any]) -> tuple[Any, ...]:
     from orchestrator.cli.text import day
 
     attention = run["reason"] if run["state"] == "HELD" else ", ".join(run["open_incidents"])
+    if run["unsupervised"]:
+        attention = f"unsupervised: {run['unsupervised']}"
     return (
         run["run"],
         run["state"],
@@ -80,11 +82,13 @@ def status(run: str | None, check: bool, as_json: bool) -> int:
         answer = contract.runs(home())
         shown = [one for one in answer["runs"] if _shown(one, False, None)]
         print_json({**answer, "runs": shown}) if as_json else _tell_all(shown)
-        held = any(one["state"] == "HELD" for one in shown)
-        return Exit.ATTENTION if check and held else Exit.SUCCEEDED
+        needed = any(one["state"] == "HELD" or one["unsupervised"] for one in shown)
+        return Exit.ATTENTION if check and needed else Exit.SUCCEEDED
     root, found = find(run)
     one = contract.status(root, found)
     print_json(one) if as_json else _tell(one)
+    if check and one["unsupervised"]:
+        return Exit.ATTENTION
     return int(one["exit_code"]) if check else Exit.SUCCEEDED
 
 
@@ -116,7 +120,10 @@ def _tell(run: dict[str, Any]) -> None:
     if run["waits_for"]:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")
-    if run["state"] == "HELD":
+    if run["unsupervised"]:
+        click.echo(f"  broken      {flat(run['unsupervised'])}")
+        click.echo(f"  next        lastgood resume {run['run']} tries again; its ranks, if there are any, train on")
+    elif run["state"] == "HELD":
         page = f"runbooks/{run['cause']}.md; " if run["cause"] else ""
         click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")
     elif not run["supervisor"]["alive"] and run["state"] not in ENDED:

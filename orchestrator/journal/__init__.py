@@ -166,6 +166,11 @@ class Journal:
         sql = "SELECT entry, position, body FROM actions WHERE run = ? AND done_at IS NULL ORDER BY entry, position"
         return [(entry, position, wire.loads(body, ACTIONS)) for entry, position, body in self._file.select(sql, run)]
 
+    def phase(self, run: str) -> str | None:
+        """Where a run stands, without its state being read; None before the first event."""
+        found = self._file.select("SELECT phase FROM entries WHERE run = ? ORDER BY id DESC LIMIT 1", run)
+        return str(found[0][0]) if found else None
+
     def state(self, run: str) -> State | None:
         """The newest state that this code can read; None before the first event."""
         return self._newest_state(run)[0]

@@ -207,3 +207,14 @@ def test_the_story_says_on_which_day(say: Say) -> None:
 
 def test_a_held_run_names_the_page_to_read(say: Say) -> None:
     assert f"next        runbooks/crash_loop.md; lastgood story {HELD}" in ok(say("status", HELD))
+
+
+def test_a_run_that_nothing_is_decided_about_needs_a_person(say: Say, home: Path) -> None:
+    assert say("status", RUN, "--check").exit_code == 101
+    (home / "runs" / RUN / "unsupervised.json").write_text('{"why": "InvariantBroken: 1: two worlds"}')
+    assert "unsupervised: InvariantBroken: 1: two worlds" in ok(say("ls"))
+    text = ok(say("status", RUN))
+    assert "InvariantBroken: 1: two worlds" in text
+    assert f"lastgood resume {RUN}" in text
+    assert say("status", RUN, "--check").exit_code == 106
+    assert say("status", "--check").exit_code == 106
