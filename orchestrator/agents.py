@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from jobs.agent import orders as o
 from orchestrator.core import actions
+
+log = logging.getLogger(__name__)
 
 Send = Callable[[bytes], None]
 
@@ -83,7 +86,11 @@ class ConnectedAgents:
 
     def start_world(self, order: actions.StartWorld) -> None:
         """Start the ranks on every node that is connected; the others are told when they dial."""
-        store = self._store_of(order)
+        try:
+            store = self._store_of(order)
+        except (OSError, ValueError, TypeError) as error:
+            log.error("world %d is not ordered: its store cannot be noted: %s", order.world, error)
+            return
         if store is None:
             return  # node 0 is not connected: its hello brings the offer and the order again
         candidates = tuple(
@@ -99,8 +106,9 @@ class ConnectedAgents:
             return o.Store(**json.loads(path.read_text()))
         if self._offer is None or 0 not in self._peers:
             return None
-        store, self._offer = self._offer, None
+        store = self._offer
         _write(path, {"host": store.host, "port": store.port})
+        self._offer = None
         return store
 
     def stop_world(self, order: actions.StopWorld) -> None:
@@ -109,8 +117,14 @@ class ConnectedAgents:
 
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""
-        if self._peers:  # whoever dials hears the order again
-            self._tell(o.StopAfter(world=order.world, step=self._last_step(order)))
+        if not self._peers:
+            return  # whoever dials hears the order again
+        try:
+            step = self._last_step(order)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("world %d is not asked to stop: its last step cannot be noted: %s", order.world, error)
+        else:
+            self._tell(o.StopAfter(world=order.world, step=step))
 
     def _last_step(self, order: actions.StopAfterStep) -> int:
         """Chosen once, like the store: ranks that ended after different steps would wait for each other's save."""

@@ -54,3 +54,17 @@ def test_a_step_is_chosen_only_when_somebody_hears_it(tmp_path: Path) -> None:
     lines = joined(port, 0)
     port.stop_after_step(STOP)
     assert lines.last_steps == [45]
+
+
+def test_what_cannot_be_noted_is_not_ordered(tmp_path: Path) -> None:
+    (tmp_path / "001").touch()  # where the folder of the attempt should be: a disk that takes nothing says the same
+    port = agents(tmp_path, 40)
+    lines = joined(port, 0)
+    port.offered(o.Store(host="h", port=1))
+    start = actions.StartWorld(attempt=1, world=3, candidates=(), skips=())
+    port.start_world(start)
+    port.stop_after_step(STOP)
+    assert lines == []
+    (tmp_path / "001").unlink()
+    port.start_world(start)
+    assert json.loads(lines[0])["is"] == "StartWorld", "the offer is still there"
