@@ -297,12 +297,25 @@ def witnesses(home: Path, run: str, attempt: int, node: int) -> tuple[str, ...]:
     Two senses that do not know of each other: the number under which the agent was recorded, and the mark in the
     environment of every process of the host.
     """
-    record = read(home, run, attempt)
-    if record is None or record.host != os.uname().nodename:
+    host = os.uname().nodename
+    known = _recorded(home, run, attempt, node)
+    if known is None or known[0] != host:
         return ()
-    known = [agent for agent in record.agents if agent.node == node]
-    sentences = [why for agent in known if (why := why_dead(agent.pid, agent.started_at)) is not None]
+    why = why_dead(known[1].pid, known[1].started_at)
     # The cheap sense first: this is asked often while an agent is only unseen.
-    if len(sentences) < len(known) or any(agent.node == node for agent in agents(run, attempt)):
+    if why is None or any(agent.node == node for agent in agents(run, attempt)):
         return ()
-    return (*sentences, f"no agent among the processes of {record.host} says {mark(run, attempt)}, node {node}")
+    return (why, f"no agent among the processes of {host} says {mark(run, attempt)}, node {node}")
+
+
+def _recorded(home: Path, run: str, attempt: int, node: int) -> tuple[str, Process] | None:
+    """Host and process of an agent, by the launcher's record; or by its own, when the launcher wrote none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        record = read(home, run, attempt)
+        found = [agent for agent in record.agents if agent.node == node] if record is not None else []
+        if record is not None and found:
+            return record.host, found[0]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        own = json.loads((attempt_folder(home, run, attempt) / f"node{node}" / "agent.json").read_text())
+        return str(own["host"]), Process(node=node, pid=int(own["pid"]), started_at=float(own["started_at"]))
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -157,4 +158,23 @@ def test_a_dead_agent_has_two_witnesses(tmp_path: Path, children: list[subproces
 def test_nothing_is_known_of_other_hosts_and_of_what_was_not_recorded(tmp_path: Path) -> None:
     assert registry.witnesses(tmp_path, RUN, 1, 0) == ()
     recorded(tmp_path, 2**22 + 1, 0.0, host="elsewhere")
+    assert registry.witnesses(tmp_path, RUN, 1, 0) == ()
+
+
+@pytest.mark.parametrize("record", [None, "half of i", '{"run": 1}'])
+def test_without_a_record_the_agents_own_is_the_second_witness(
+    tmp_path: Path, children: list[subprocess.Popen[bytes]], record: str | None
+) -> None:
+    agent = sleeper(children, "jobs.agent", "--node", "0", mark=registry.mark(RUN, 1))
+    own = registry.attempt_folder(tmp_path, RUN, 1) / "node0" / "agent.json"
+    own.parent.mkdir(parents=True)
+    said = {"pid": agent.pid, "started_at": start_of(agent.pid), "host": os.uname().nodename, "home": "x"}
+    own.write_text(json.dumps(said))
+    if record is not None:
+        (own.parent.parent / "launched.json").write_text(record)
+    assert registry.witnesses(tmp_path, RUN, 1, 0) == ()
+    agent.kill()
+    agent.wait()
+    assert len(registry.witnesses(tmp_path, RUN, 1, 0)) == 2
+    own.write_text(json.dumps({**said, "host": "elsewhere"}))
     assert registry.witnesses(tmp_path, RUN, 1, 0) == ()
