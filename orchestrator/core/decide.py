@@ -130,8 +130,9 @@ def _attempt(
         case e.Launched():
             return Decision(state=state, reason=f"attempt {event.attempt} is with the scheduler")
         case e.LaunchFailed():
-            if state.phase is not Phase.LAUNCHING:
-                return Decision(state=state)
+            # Agents may have dialled before the submission failed, and were ended with it; one that trains was not.
+            if state.phase not in (Phase.LAUNCHING, Phase.STARTING):
+                return Decision(state=state, reason=f"{event.why}; attempt {event.attempt} is {state.phase} anyway")
             return on_incident(state, launch_failed(state, event.at, event.why), event.at)
         case e.AttemptEnded():
             return _attempt_ended(state, event.at)
