@@ -82,6 +82,7 @@ BROAD = {
     f"{SDK}saving.py": 1,
     f"{SDK}worker.py": 1,
     "jobs/launch.py": 1,
+    "monitors/sense/station.py": 2,
     "orchestrator/bulkhead.py": 1,
     "orchestrator/cli/__init__.py": 1,
     "orchestrator/door.py": 1,

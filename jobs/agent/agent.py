@@ -13,10 +13,11 @@ from typing import Any
 
 import psutil
 
-from jobs.agent import address, guard, orders, sweep
+from jobs.agent import address, guard, orders, senses, sweep
 from jobs.agent.drills import Drills
 from jobs.agent.link import Link
 from jobs.agent.outbox import Outbox
+from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
@@ -45,9 +46,17 @@ class Agent:
         self._clock = SystemClock()
         self._started_at = psutil.Process().create_time()
         self._outbox = Outbox()
-        self._link = Link(place.home, self._outbox, hello=self._hello, obey=self._obey, refused=self._leave_refused)
+        self._link = Link(place.home, self._outbox, hello=self._hello, obey=self._obey, refused=self._refused)
         self._storage = Storage(place.checkpoints(spec.checkpoint.folder), place.node, self._clock, self._outbox)
         self._drills = Drills(place.folder / "drills")
+        self._senses = senses.Senses(
+            senses.command(spec, place),
+            names=spec.senses.on,
+            node=place.node,
+            log_file=place.folder / "senses.log",
+            clock=self._clock,
+            outbox=self._outbox,
+        )
         self._stores: Stores | None = None
         self._world: World | None = None
         self._next: orders.StartWorld | None = None
@@ -56,6 +65,8 @@ class Agent:
         """worlds ordered away before they began: they have stopped as soon as no older world is left"""
         self._newest = 0
         """of the worlds ordered to start, or ordered to stop"""
+        self._patience = Patience()
+        self._why_refused = ""
         self._leaving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._world_changed = asyncio.Event()
@@ -80,6 +91,7 @@ class Agent:
         )
         for work in (self._link.run(), watchdog.run(), self._storage.run(), self._tick()):
             self._spawn(work)
+        self._senses.start()
         while self._leaving is None:
             self._world_changed.clear()
             await self._world_changed.wait()
@@ -109,6 +121,7 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._senses.close()
         if self._stores is not None:
             self._stores.close()
 
@@ -242,9 +255,14 @@ class Agent:
             alive = self._world is not None and self._world.alive
             await asyncio.sleep(TICK_S if alive else TICK_S * 2)
 
-    def _leave_refused(self, why: str) -> None:
-        log.warning("the supervisor does not want this agent: %s", why)
-        self._leave(0.0)
+    def _refused(self, refused: orders.Refused) -> None:
+        ends = self._patience.ends(refused, self._clock.now(), self._link.welcomes)
+        if ends or refused.why != self._why_refused:
+            goes_on = "leaving" if ends else "training on"
+            log.warning("the supervisor does not want this agent: %s; %s", refused.why, goes_on)
+        self._why_refused = refused.why
+        if ends:
+            self._leave(0.0)
 
     def _leave(self, grace_s: float) -> None:
         self._drop_next()

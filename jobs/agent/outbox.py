@@ -6,10 +6,15 @@ import asyncio
 from collections import deque
 
 from jobs.agent.orders import Report
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
 from monitors.signals import NodeSeen, RankProgress, Signal, StepReported
 
 STEPS_KEPT = 20_000
 """finished steps kept for a supervisor that is away: the newest, about 30 MB and half an hour at 10 steps a second"""
+LOOKS_KEPT = 1_000
+"""looks at GPUs and host kept for it: five minutes of 8 GPUs, which is more than any detector looks back"""
+SIGHTINGS_KEPT = 5_000
+"""lines of the kernel and events of GPUs kept for it: a storm of them says nothing new after a while"""
 SLACK = 1_000
 """numbers of overtaken reports that may wait to be sent, before they are thrown away too"""
 
@@ -24,6 +29,8 @@ class Outbox:
         self._unsent: deque[int] = deque()
         self._newest: dict[tuple[int, ...], int] = {}
         self._steps: deque[int] = deque()
+        self._looks: deque[int] = deque()
+        self._sightings: deque[int] = deque()
         self.changed = asyncio.Event()
         """set when there is something to send"""
 
@@ -44,14 +51,21 @@ class Outbox:
             case NodeSeen():
                 self._overtake(())
             case StepReported():
-                self._steps.append(self._seq)
-                if len(self._steps) > STEPS_KEPT:
-                    self._kept.pop(self._steps.popleft(), None)
+                self._keep_newest(self._steps, STEPS_KEPT)
+            case GpuLooked() | HostLooked():
+                self._keep_newest(self._looks, LOOKS_KEPT)
+            case KernelSaw() | GpuEvent() | GpuFailed():
+                self._keep_newest(self._sightings, SIGHTINGS_KEPT)
         self._kept[self._seq] = signal
         self._unsent.append(self._seq)
         if len(self._unsent) > 2 * len(self._kept) + SLACK:  # nobody listens, perhaps for days
             self._unsent = deque(seq for seq in self._unsent if seq in self._kept)
         self.changed.set()
+
+    def _keep_newest(self, among: deque[int], limit: int) -> None:
+        among.append(self._seq)
+        if len(among) > limit:
+            self._kept.pop(among.popleft(), None)
 
     def _overtake(self, what: tuple[int, ...]) -> None:
         self._kept.pop(self._newest.get(what, 0), None)
