@@ -255,6 +255,11 @@ class GroupStatus:
     """where it was called, innermost last"""
     arrivals: tuple[tuple[int, float], ...] = ()
     """sequence number and time (seconds since the epoch) of the newest collectives as this rank came to them"""
+    calls: tuple[tuple[int, str], ...] = ()
+    """sequence number of the collectives around the oldest unfinished one, and what they were called with: only what
+    must be equal on all ranks, `all_reduce(1024 Float)`"""
+    peers: tuple[int, ...] = ()
+    """global ranks whose part in a send or receive this rank waits for"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

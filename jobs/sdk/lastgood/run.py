@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
-from lastgood import group, local, place
+from lastgood import group, local, place, recorder
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
 from lastgood.notes import Note, Spoken, Written, made
@@ -47,6 +47,8 @@ def open_run(here: Place) -> Run:
     if isinstance(audience, Writer):
         assert here.rank_dir is not None, "LASTGOOD_PROGRESS is set, LASTGOOD_RANK_DIR is not"
         note = Written(here.rank_dir, audience)
+        with suppress(OSError):  # as in the worker, which is not there when a shell script started Python
+            recorder.answer_in(here.rank_dir)
     elif here.rank == 0:
         note = local.Retention(here.checkpoints, note)
     return Run(here, audience, note)

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import NoReturn
 
-from lastgood import failure
+from lastgood import failure, recorder
 
 STACK_SIGNAL = signal.SIGRTMIN + 3
 """Makes a rank append the stacks of all its threads to `stack.txt`; send it only once that file exists."""
@@ -33,7 +33,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> None:
     """Become the command in `words`. Returns when a Python command has ended well."""
-    _die_with_agent(env)
+    die_with_agent(env)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # an agent may block signals, and a child inherits that
     # A program that does not know this signal must survive it; for Python `_dump_stacks_on_order` takes it.
     signal.signal(STACK_SIGNAL, signal.SIG_IGN)
@@ -47,6 +47,7 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> None:
         _become(argv)
     ending = _Ending(env.get("LASTGOOD_RANK_DIR"))
     _dump_stacks_on_order(env.get("LASTGOOD_RANK_DIR"))
+    _answer_questions(env.get("LASTGOOD_RANK_DIR"))
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -54,7 +55,7 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> None:
     ending.of(argv)
 
 
-def _die_with_agent(env: Mapping[str, str]) -> None:
+def die_with_agent(env: Mapping[str, str]) -> None:
     """An orphan would go on training unseen, beside the world that replaces it."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     agent = env.get("LASTGOOD_AGENT_PID")
@@ -79,6 +80,12 @@ def _dump_stacks_on_order(folder: str | None) -> None:
     file = os.open(stacks.with_suffix(".new"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
     stacks.with_suffix(".new").replace(stacks)
+
+
+def _answer_questions(folder: str | None) -> None:
+    if folder is not None:
+        with suppress(OSError):  # a file system without pipes: this sense is blind, the rank trains
+            recorder.answer_in(folder)
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
