@@ -166,16 +166,17 @@ class Daemon:
 
     # Agents
 
-    def hello(self, hello: o.Hello, send: Callable[[bytes], None]) -> str:
-        """An agent dials; returns why it is not wanted, or nothing."""
+    def hello(self, hello: o.Hello, send: Callable[[bytes], None]) -> o.Refused | None:
+        """An agent dials; returns why it is not wanted, if it is not."""
         if hello.run in self.unsupervised:
             send(o.encode(o.Welcome()))  # it trains on: nobody can say that it should not
-            return ""
+            return None
         live = self.runs.get(hello.run)
         if live is None or live.loop.state is None:
-            return f"run {hello.run} is over or unknown"
-        if hello.attempt != live.loop.state.attempt:
-            return f"attempt {hello.attempt} of {hello.run} is over"
+            return self._stray(hello.run)
+        if (attempt := live.loop.state.attempt) != hello.attempt:
+            cause = o.Refusal.OVER if hello.attempt < attempt else o.Refusal.UNKNOWN
+            return o.Refused(why=f"attempt {attempt} of {hello.run} is the present one", cause=cause)
         live.agents.connect(hello, send)
         live.unseen_since.pop(hello.node, None)
         send(o.encode(o.Welcome()))
@@ -191,7 +192,16 @@ class Daemon:
             live.loop.take(joined)
             live.loop.repeat_orders()
         self.changed.set()
-        return ""
+        return None
+
+    def _stray(self, run: str) -> o.Refused:
+        """The refusal of an agent whose run does not go on here: only what is known to be over ends workers at once."""
+        phase = self._journal.phase(run)
+        if phase is None:
+            return o.Refused(why=f"run {run} is not known here", cause=o.Refusal.UNKNOWN)
+        return o.Refused(
+            why=f"run {run} is over: {phase}", cause=o.Refusal.OVER if phase in ENDED else o.Refusal.UNKNOWN
+        )
 
     def message(self, run: str, message: o.FromAgent) -> bool:
         """A connected agent says something; False when nobody took it in, and it should be said again."""

@@ -85,7 +85,7 @@ class Door:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = _parsed(await _first_line(reader))
         if not self._trusted(body):
-            writer.write(o.encode(o.Refused(why="wrong token")))
+            writer.write(o.encode(o.Refused(why="wrong token", cause=o.Refusal.TOKEN)))
         elif body.get(wire.TAG) == "Hello":
             await self._agent(_message(body), reader, writer)
         else:
@@ -107,8 +107,8 @@ class Door:
             raise Ended("an agent says hello first")
         link = _Link(hello=hello, writer=writer)
         send = link.send  # bound once: its identity tells this connection from its successor
-        if why := self._daemon.hello(hello, send):
-            send(o.encode(o.Refused(why=why)))
+        if refused := self._daemon.hello(hello, send):
+            send(o.encode(refused))
             return
         link.listener = self._daemon.runs.get(hello.run)
         place = (hello.run, hello.node)

@@ -35,10 +35,10 @@ class Link:
         *,
         hello: Callable[[str], orders.Hello],
         obey: Callable[[orders.Order], None],
-        refused: Callable[[str], None],
+        refused: Callable[[orders.Refused], None],
         silence_s: float = SILENCE_S,
     ) -> None:
-        """`hello` makes the first line from the token, `refused` hears why the supervisor does not want this agent."""
+        """`hello` makes the first line from the token, `refused` hears that the supervisor does not want this agent."""
         self._home = home
         self._outbox = outbox
         self._hello = hello
@@ -48,6 +48,8 @@ class Link:
         self._offers: list[orders.StoreOffered] = []
         self._why_down = ""
         self.up = False
+        self.welcomes = 0
+        """how often a supervisor wanted this agent"""
         self.silent = False
         """the supervisor took too long to answer, and has said nothing since"""
 
@@ -99,21 +101,22 @@ class Link:
                 case orders.Welcome(heard=seq):
                     await self._converse(reader, writer, seq)
                     return True
-                case orders.Refused(why=why):
-                    self._weigh(where, why)
+                case orders.Refused() as refused:
+                    self._weigh(where, refused)
             return False
         finally:
             writer.transport.abort()
 
-    def _weigh(self, where: address.Address, why: str) -> None:
-        """Obey a refusal, but not one from a stranger that got the port of a supervisor that has died."""
+    def _weigh(self, where: address.Address, refused: orders.Refused) -> None:
+        """Hand a refusal on, but not one from a stranger that got the port of a supervisor that has died."""
         if not where.is_here or where.is_alive:
-            self._refused(why)
+            self._refused(refused)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seq: int) -> None:
         log.info("the supervisor listens")
         self._why_down = ""
         self.up = True
+        self.welcomes += 1
         self._outbox.heard(seq)
         self._outbox.rewind()
         sender = asyncio.create_task(self._send(writer))
@@ -142,8 +145,8 @@ class Link:
         match message:
             case orders.Heard(seq=seq) | orders.Welcome(heard=seq):
                 self._outbox.heard(seq)
-            case orders.Refused(why=why):
-                self._refused(why)
+            case orders.Refused():
+                self._refused(message)
             case _:
                 # Not called from here: an error in there is ours, and must not pass for one of the link.
                 asyncio.get_running_loop().call_soon(self._obey, message)

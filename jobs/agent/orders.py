@@ -15,6 +15,7 @@ with the address it reads anew from `$LASTGOOD_HOME/supervisor.json`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from monitors import signals, wire
@@ -64,11 +65,23 @@ class Welcome:
     heard: int = 0
 
 
+class Refusal(StrEnum):
+    """What a refusal is for."""
+
+    OVER = "over"
+    """its attempt was ended, or replaced: it ends its workers and itself"""
+    TOKEN = "token"
+    """the token is wrong: it trains on, reads the token anew and dials again"""
+    UNKNOWN = "unknown"
+    """nothing is known of its run: it trains on and dials again, for minutes"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The supervisor does not want this agent: wrong token, or its attempt is over. It ends its workers and itself."""
+    """The supervisor does not want this agent."""
 
     why: str
+    cause: Refusal = Refusal.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

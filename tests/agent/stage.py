@@ -52,7 +52,9 @@ class Supervisor:
     acknowledged: dict[tuple[int, int], int] = field(default_factory=dict)
     heard_again: list[Heard] = field(default_factory=list)
     """reports that came again although they had been acknowledged"""
-    refuses: str = ""
+    refuses: orders.Refusal | None = None
+
+    refused: list[orders.Refusal] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.news = threading.Condition()
@@ -118,7 +120,9 @@ class Supervisor:
         hello = orders.decode_from_agent(json.loads(await reader.readline()))
         assert isinstance(hello, orders.Hello)
         if self.refuses or hello.token != TOKEN:
-            writer.write(orders.encode(orders.Refused(why=self.refuses or "wrong token")))
+            cause = self.refuses or orders.Refusal.TOKEN
+            self.refused.append(cause)
+            writer.write(orders.encode(orders.Refused(why=f"a test says: {cause}", cause=cause)))
             await writer.drain()
             return
         place = (hello.node, hello.pid)

@@ -30,7 +30,7 @@ class Stand:
             Outbox(),
             hello=lambda _: HELLO,
             obey=lambda _: None,
-            refused=self.refusals.append,
+            refused=lambda refused: self.refusals.append(refused.why),
             silence_s=0.1,
         )
 

@@ -119,10 +119,28 @@ def test_a_run_that_cannot_be_taken_over_is_told_once_and_others_go_on(
         assert contract.status(scene.home.root, ILL)["unsupervised"]
         assert contract.status(scene.home.root, WELL)["unsupervised"] is None
         said: list[bytes] = []
-        assert daemon.hello(scene.hello(ILL), said.append) == "", "its agents must train on"
+        assert daemon.hello(scene.hello(ILL), said.append) is None, "its agents must train on"
         assert [json.loads(line)["is"] for line in said] == ["Welcome"]
         with pytest.raises(AskError, match=f"nothing can be decided about {ILL}"):
             daemon.ask(requests.Stop(run=ILL))
+
+    play(tmp_path, course)
+
+
+def test_only_agents_of_what_is_known_to_be_over_are_sent_away_for_good(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        scene.scripts[ILL].finish()
+        daemon = scene.daemon()
+
+        def cause(run: str, attempt: int = 1) -> o.Refusal | None:
+            refused = daemon.hello(replace(scene.hello(run), attempt=attempt), lambda _: None)
+            return refused.cause if refused is not None else None
+
+        assert cause(WELL) is None
+        assert cause(WELL, attempt=0) is o.Refusal.OVER
+        assert cause(ILL) is o.Refusal.OVER
+        assert cause(WELL, attempt=2) is o.Refusal.UNKNOWN, "its journal may be an older copy"
+        assert cause("none-ccccc") is o.Refusal.UNKNOWN
 
     play(tmp_path, course)
 
