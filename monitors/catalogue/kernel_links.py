@@ -1,0 +1,121 @@
+"""What does the kernel say of PCIe links and of network cards?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from monitors.catalogue.kernel_rows import PCI, Fault, Finding, Row, address, finding, row
+
+_AT = rf"(?:^|\s)[\w-]+ (?P<pci>{PCI}): "
+_FROM = rf"(?:message )?received(?::| from)? ?(?P<pci>{PCI})?"
+# drivers/pci/pcie/aer.c: the short names, and before 5.x the long ones
+_CORRECTED = (
+    r"(?:RxErr|BadTLP|BadDLLP|Rollover|Timeout|NonFatalErr|CorrIntErr|HeaderOF|Receiver Error|Bad TLP|"
+    r"Bad DLLP|RELAY_NUM Rollover|Replay Timer Timeout|Advisory Non-Fatal|Corrected Internal|Header Log Overflow)\b"
+)
+_UNCORRECTED = (
+    r"(?:DLP|SDES|TLP|FCP|CmpltTO|CmpltAbrt|UnxCmplt|RxOF|MalfTLP|ECRC|UnsupReq|ACSViol|UncorrIntErr|"
+    r"BlockedTLP|AtomicOpBlocked|TLPBlockedErr|PoisonTLPBlocked|DMWrReqBlocked|IDECheck|MisIDETLP|PCRC_CHECK|"
+    r"TLPXlatBlocked|Undefined|Data Link Protocol|Surprise Down|Poisoned TLP|Flow Control Protocol|Completion Timeout|"
+    r"Completer Abort|Unexpected Completion|Receiver Overflow|Malformed TLP|Unsupported Request|ACS Violation|"
+    r"Uncorrectable Internal|MC Blocked|AtomicOp Egress|TLP Prefix)\b"
+)
+_MLX = rf"\bmlx[45]\w*:?(?: (?P<pci>{PCI}))?"
+_SERVER_NICS = (
+    r"(?:mlx[45]_\w+|bnxt_en|ice|i40e|iavf|ixgbe|igb|tg3|qede|cxgb4|ionic|enic|be2net|sfc|ena|hns3|irdma|hfi1|atlantic)"
+)
+
+_STATUS = re.compile(rf"{_AT}.*error status/mask=(?P<status>[0-9a-f]{{8}})/(?P<mask>[0-9a-f]{{8}})")
+_ONLY_CORRECTED, _EITHER, _ADVISORY = 0x1C0, 0xF001, 0x2000
+
+
+def read_status(text: str, faults: Mapping[str, Fault]) -> Finding | None:
+    """The finding of a line with AER's registers, which does not say whether they are of corrected errors.
+
+    Bits 6 to 8 exist only for corrected errors, 4, 5 and 16 up only for the others (PCIe 6.0, 7.8.4). The bits that
+    both have are told apart by the mask: that of corrected errors has the advisory bit set at reset, none below it.
+    """
+    match = _STATUS.search(text)
+    if match is None:
+        return None
+    status, mask = int(match["status"], 16), int(match["mask"], 16)
+    advisory = bool(mask & _ADVISORY) and not mask & (_ADVISORY - 1)
+    corrected = bool(status & _ONLY_CORRECTED) or status == 1 or (not status & ~_EITHER and advisory)
+    found = finding("pcie_corrected" if corrected else "pcie_uncorrectable", text, faults)
+    return replace(found, pci=address(match["pci"]))
+
+
+ROWS: tuple[Row, ...] = (
+    row("pcie_corrected", "severity=Correct", rf"(?:{_AT})?.*severity=Correct(?:ed|able)\b"),
+    row("pcie_uncorrectable", "severity=Uncorrect", rf"(?:{_AT})?.*severity=Uncorrect(?:ed|able)\b"),
+    row("pcie_corrected", "AER: ", rf"AER: (?:Multiple )?Correct(?:ed|able) error {_FROM}"),
+    row("pcie_uncorrectable", "AER: ", rf"AER: (?:Multiple )?Uncorrect(?:ed|able) \((?:Non-)?Fatal\) error {_FROM}"),
+    row(
+        "pcie_uncorrectable",
+        "AER: ",
+        rf"(?:{_AT})?AER: (?:device recovery failed|subordinate device reset failed|can't recover)",
+    ),
+    row("pcie_corrected", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_CORRECTED}"),
+    row("pcie_uncorrectable", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_UNCORRECTED}"),
+    row("pcie_uncorrectable", "DPC: ", rf"(?:{_AT})?DPC: (?:containment event|ERR_|unmasked uncorrectable|RP PIO)"),
+    row("pcie_uncorrectable", "SERR", r"^NMI: PCI system error \(SERR\)"),
+    row("pcie_uncorrectable", "inaccessible", rf"^(?!nvme|nvidia|mlx){_AT}.*power state.*inaccessible"),
+    row("nic_hardware", "inaccessible", rf"^mlx5_core (?P<pci>{PCI}): .*power state.*inaccessible"),
+    # mlx5 health.c: the syndrome says what broke; the rest of the report only details it
+    row("nic_hardware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?:unrecoverable hardware|HW fatal|FFSER|ICM fetch PCI)"),
+    row("nic_overtemp", "synd 0x", r"\bsynd 0x[0-9a-f]+: High temp"),
+    row("nic_firmware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?!unrecognized|None|no error)\w"),
+    row(
+        "nic_firmware",
+        "mlx",
+        rf"{_MLX}.*(?:Will cause a leak of a command|health compromised|Fatal error \d+ detected)",
+    ),
+    row(
+        "nic_firmware",
+        "mlx",
+        rf"{_MLX}.*(?:handling bad device here|health recovery (?:flow )?(?:failed|aborted)|NIC SW reset failed)",
+    ),
+    row(
+        "nic_firmware",
+        "mlx",
+        rf"{_MLX}.*(?:canceled on out of queue timeout|device is in a bad state|Internal error detected)",
+    ),
+    row(
+        "nic_hardware",
+        "mlx",
+        rf"{_MLX}.*(?:PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error)",
+    ),
+    row(
+        "nic_init",
+        "mlx",
+        rf"{_MLX}.*(?:init_one|load_one|probe_one|pci_init|init_hca|enable[ _]hca|init hca)\b.*failed",
+    ),
+    row(
+        "nic_init",
+        "mlx",
+        rf"{_MLX}.*(?:Firmware over \d+ MS in .*initializing state|Failed initializing command|boot_fw failed)",
+    ),
+    row(
+        "nic_init",
+        "mlx",
+        rf"{_MLX}.*(?:failed to (?:allocate (?:init|boot) pages|enable hca|init hca)|[Ff]ailed to enable PCI)",
+    ),
+    row("nic_init", "probe", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?: probe (?:of|with driver) .*failed with error"),
+    row("nic_power", "insufficient power", rf"{_MLX}.*Detected insufficient power on the PCIe slot"),
+    row("nic_power", "Power budget exceeded", rf"{_MLX}.*Port module event"),
+    row("nic_overtemp", "igh temp|igh Temp", rf"{_MLX}.*(?:High [Tt]emperature)"),
+    row("nic_link_down", "Cable unplugged|Bad or shorted", rf"{_MLX}.*Port module event"),
+    row("nic_access_reg_noise", "ACCESS_REG", r"mlx.*ACCESS_REG\(0x[0-9a-f]+\).*(?:failed|status)"),
+    row("nic_tx_timeout", "NETDEV WATCHDOG", r"NETDEV WATCHDOG: .*transmit queue \d+ timed out"),
+    row("nic_tx_timeout", "TX timeout", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?.*TX timeout (?:detected|on queue)"),
+    row(
+        "nic_link_down",
+        "ink",
+        rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?:? (?P<subject>.*?)(?:NIC )?[Ll]ink (?:is )?(?:[Dd]own|DOWN)\b",
+    ),
+    row("nic_link_down", "Link DOWN", r"(?P<subject>\w+): Port: \d+ Link DOWN"),
+    row("nic_link_down", "link status definitely down", ""),
+    row("nic_hardware", "PCIe link lost|Adapter removed", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?.*"),
+)
