@@ -7,17 +7,20 @@ PYTHON ?= python3
 # First and by itself, so that nothing else chooses it: the build for CPUs where pip is offered one.
 TORCH ?= torch==2.13.0
 ARGS ?=
+# Labelled cases for `make score`; any folder laid out like it.
+CASES ?= ../shared/data
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check bench score soak clean
 
 help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
 	@echo "make test    every test: under 10 minutes on 2 cores"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   figures: what a step pays, how fast a run comes back"
+	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
 	@echo "make soak    the tests that are too long for make test"
 	@echo "make clean   remove .venv and what tools left behind; runs and checkpoints stay"
 
@@ -36,6 +39,9 @@ check: .venv/ready-to-develop
 
 bench: .venv/ready-to-develop
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+score: .venv/ready-to-develop
+	@$(BIN)/python -m tests.score $(CASES) $(ARGS)
 
 soak: .venv/ready-to-develop
 	@$(BIN)/python -m pytest -m soak $(ARGS)

@@ -130,6 +130,8 @@ class Recovery(Part):
     fresh_steps_max: int = Field(default=500, ge=0)
     """Steps that may be thrown away by starting from scratch when no checkpoint is usable; else the run is held."""
     launch_timeout_s: float = Field(default=120.0, gt=0)
+    warm: bool = True
+    """Keep a process per node that has imported what the program imports, and fork ranks from it in milliseconds."""
     stop_grace_s: float = Field(default=60.0, ge=0)
     """For finishing the step and saving when a person stops the run."""
 

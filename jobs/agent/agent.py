@@ -9,13 +9,15 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from jobs.agent import address, guard, orders, senses, sweep
+from jobs.agent import address, environment, guard, orders, senses, sweep
 from jobs.agent.drills import Drills
 from jobs.agent.link import Link
+from jobs.agent.nursery import Nursery
 from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
@@ -58,6 +60,7 @@ class Agent:
             outbox=self._outbox,
         )
         self._stores: Stores | None = None
+        self._nursery: Nursery | None = None
         self._world: World | None = None
         self._next: orders.StartWorld | None = None
         """waits until the world before it is gone"""
@@ -82,6 +85,9 @@ class Agent:
         if self._place.node == 0:
             host = address.reachable_host(self._place.home)
             self._stores = Stores(host, self._place.folder / "store.log", self._store_lost)
+        if self._spec.python and self._spec.recovery.warm:
+            self._nursery = self._new_nursery()
+            self._nursery.start()
         watchdog = guard.Guard(
             self._place.home,
             self._clock,
@@ -122,6 +128,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._senses.close()
+        if self._nursery is not None:
+            self._nursery.close()
         if self._stores is not None:
             self._stores.close()
 
@@ -216,7 +224,7 @@ class Agent:
         for number in self._unbegun:
             self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=number))
         self._unbegun.clear()
-        if self._next is not None:
+        if self._next is not None and not (self._nursery is not None and self._nursery.preparing):
             order, self._next = self._next, None
             self._begin(order)
 
@@ -228,6 +236,7 @@ class Agent:
             clock=self._clock,
             outbox=self._outbox,
             over=self._world_over,
+            nursery=self._nursery,
         )
         if self._stores is not None:
             if not self._stores.take(order.store):
@@ -236,6 +245,22 @@ class Agent:
             self._link.offer(self._stores.offer)
             self._spawn(self._storage.clear(order.world))  # one node is enough: all see the same folder
         self._world.start()
+
+    def _new_nursery(self) -> Nursery:
+        return Nursery(
+            self._spec.argv,
+            env=environment.of_zygote(os.environ, self._spec, self._place),
+            cwd=Path(self._spec.workdir),
+            log_file=self._place.folder / "zygote.log",
+            settled=self._warmed,
+        )
+
+    def _warmed(self, why: str) -> None:
+        """It is known whether ranks can be forked: the world that waited for it begins."""
+        if why:
+            log.warning("ranks start cold: %s", why)
+        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="warm workers", why=why))
+        self._go_on()
 
     def _store_lost(self, why: str) -> None:
         log.error("%s", why)

@@ -37,7 +37,7 @@ class Child:
         pass_fds: Sequence[int] = (),
     ) -> None:
         """Start it. Raises OSError when the kernel refuses."""
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             env=env,
             cwd=cwd,
@@ -47,15 +47,26 @@ class Child:
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        self.pid = self._process.pid
+        try:
+            self._watch(process.pid, on_end, process)
+        except OSError:
+            process.kill()  # what cannot be watched must not run
+            process.wait()
+            raise
+
+    @classmethod
+    def adopted(cls, pid: int, on_end: Callable[[Exit], None]) -> Child:
+        """A child that another process forked for us, leader of a session of its own. Raises OSError as above."""
+        child = cls.__new__(cls)
+        child._watch(pid, on_end, None)
+        return child
+
+    def _watch(self, pid: int, on_end: Callable[[Exit], None], process: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
         self.exit: Exit | None = None
         self._on_end = on_end
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except OSError:
-            self._process.kill()  # what cannot be watched must not run
-            self._process.wait()
-            raise
+        self._process = process
+        self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self.reap)
 
     def reap(self) -> None:
@@ -71,8 +82,9 @@ class Child:
             self.exit = Exit(code=seen.si_status, signal=None)
         else:
             self.exit = Exit(code=None, signal=seen.si_status)
-        # Popen must not wait for the pid again: it may be another process's by then.
-        self._process.returncode = seen.si_status
+        if self._process is not None:
+            # Popen must not wait for the pid again: it may be another process's by then.
+            self._process.returncode = seen.si_status
         self._on_end(self.exit)
 
     def send(self, number: int) -> None:

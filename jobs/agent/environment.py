@@ -26,6 +26,17 @@ def of_worker(
     }
 
 
+def of_zygote(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, str]:
+    """What is the same for every rank of this node."""
+    return {
+        **base,
+        **_defaults(base, spec),
+        **spec.env,
+        "LASTGOOD_MARK": place.mark,
+        "LASTGOOD_NODE": str(place.node),
+    }
+
+
 def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
     defaults = {
         # As torchrun does.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobs.agent import drills, environment, sweep
 from jobs.agent.child import Child, Exit
+from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.orders import Inject, StartWorld
 from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
@@ -59,6 +60,7 @@ class World:
         clock: Clock,
         outbox: Outbox,
         over: Callable[[], None],
+        nursery: Nursery | None = None,
     ) -> None:
         self.number = order.world
         self._order = order
@@ -67,6 +69,7 @@ class World:
         self._clock = clock
         self._outbox = outbox
         self._over = over
+        self._nursery = nursery
         self._workers: dict[int, _Worker] = {}
         self._cpu = processes.CpuUse()
         self._starting = True
@@ -214,10 +217,16 @@ class World:
     def _spawn(self, local: int, folder: Path, memory: Path) -> Child:
         program = () if self._spec.python else ("--program",)
         env = environment.of_worker(os.environ, self._spec, self._place, self._order, local_rank=local, progress=memory)
+        ended = partial(self._ended, self._rank(local))
         with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
+            if self._nursery is not None:
+                try:
+                    return self._nursery.fork(("--", *self._spec.argv), ended, env=env, stdout=out, stderr=err)
+                except Cold as why:
+                    log.info("world %d: a cold start: %s", self.number, why)
             return Child(
                 (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv),
-                partial(self._ended, self._rank(local)),
+                ended,
                 env=env,
                 cwd=Path(self._spec.workdir),
                 stdout=out,

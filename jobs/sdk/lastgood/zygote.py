@@ -1,0 +1,132 @@
+"""Who can become a rank in milliseconds? A process that has imported everything, and forks itself when asked.
+
+`python -P -m lastgood.zygote FD -- ARGV...`, started by the agent; FD is a socket of whole messages. It has no thread
+and never touches a GPU: only then is a fork as good as a new process. It says
+
+    {"ready": true, "took_s": 2.1, "modules": 1830}          or  {"ready": false, "why": "..."} and ends
+
+and then answers each request, which comes with the files for stdout and stderr,
+
+    {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
+
+The rank is forked twice, so that it becomes the agent's own child (who has made itself a subreaper meanwhile): the
+agent hears of its end as of any other's, and the zygote may die without any rank.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lastgood import imports, worker
+
+REQUEST_BYTES = 1 << 18
+"""an environment and a command line; the kernel allows 2 MiB, a sane one has 10 KiB"""
+ADOPTED_WITHIN_S = 5.0
+WORLD = b"LASTGOOD_WORLD="
+
+
+def main(words: list[str]) -> None:
+    """Prepare, then fork on request. Returns only in a forked rank, when its program has ended well."""
+    worker.die_with_agent(os.environ)
+    channel = socket.socket(fileno=int(words[0]))
+    began = time.monotonic()
+    why = imports.prepare(words[2:])
+    if why:
+        _say(channel, {"ready": False, "why": why})
+        return
+    gc.collect()
+    gc.freeze()  # what is shared with the ranks stays shared: a collection would touch, and so copy, every page
+    _say(channel, {"ready": True, "took_s": time.monotonic() - began, "modules": len(sys.modules)})
+    loaded = imports.Loaded()
+    while True:
+        message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 2)
+        if not message:
+            return
+        if changed := loaded.changed():
+            _say(channel, {"why": f"{changed} changed since it was imported"})
+            return
+        request = json.loads(message)
+        if _forked(channel, request, files):
+            become(request)
+            return
+
+
+def _say(channel: socket.socket, answer: Mapping[str, Any]) -> None:
+    channel.send(json.dumps(answer).encode())
+
+
+def _forked(channel: socket.socket, request: Mapping[str, Any], files: list[int]) -> bool:
+    """True in the new rank, False here."""
+    reading, writing = os.pipe()
+    between = os.fork()
+    if between == 0:
+        rank = os.fork()
+        if rank:
+            os.write(writing, str(rank).encode())
+            os._exit(0)
+        _settle(channel, request, files, (reading, writing))
+        return True
+    os.close(writing)
+    for file in files:
+        os.close(file)
+    os.waitpid(between, 0)
+    with os.fdopen(reading, "rb") as told:
+        pid = told.read()
+    _say(channel, {"pid": int(pid)} if pid else {"why": "the fork failed"})
+    return False
+
+
+def _settle(channel: socket.socket, request: Mapping[str, Any], files: list[int], pipe: tuple[int, int]) -> None:
+    """Make this process what a started one would be: its session, its files, its environment, its parent."""
+    os.setsid()
+    channel.close()
+    for number, file in enumerate(files, start=1):
+        os.dup2(file, number)
+    for end in (*files, *pipe):
+        os.close(end)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    _show_world(request["env"]["LASTGOOD_WORLD"].encode())
+    deadline = time.monotonic() + ADOPTED_WITHIN_S
+    while os.getppid() != request["agent"]:
+        if time.monotonic() > deadline:
+            os._exit(worker.TERMINATED)
+        time.sleep(0.0005)
+
+
+def _show_world(world: bytes) -> None:
+    """Write the world where /proc/PID/environ reads it: by it the agent finds what a rank's children left behind.
+
+    The kernel shows the memory that the process was started with, which a changed environment does not touch.
+    """
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # fields 50 and 51 of proc(5), counted from the third
+    shown = ctypes.string_at(start, end - start)
+    at = shown.find(WORLD)
+    room = shown.index(b"\0", at) - at - len(WORLD) if at >= 0 else 0
+    if room < len(world):
+        os._exit(worker.TERMINATED)  # nobody could find what it leaves behind
+    ctypes.memmove(start + at + len(WORLD), world.ljust(room, b"\0"), room)
+
+
+def become(request: Mapping[str, Any]) -> None:
+    """Be the rank. Returns when its program has ended well."""
+    try:
+        os.chdir(request["cwd"])
+    except OSError as error:
+        sys.exit(f"lastgood.zygote: {request['cwd']}: {error.strerror}")
+    sys.argv = ["lastgood.worker", *request["argv"]]
+    worker.main(request["argv"], os.environ)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
