@@ -1,1 +1,1 @@
-"""How does one have GPUs, and their faults, on a machine that has none? With an NVIDIA management library of our own."""
+"""How does one have GPUs, and their faults, on a machine without? With a management library of our own."""

@@ -28,7 +28,7 @@ WELL_S = 60.0
 """a child that ran for so long is started again at once when it ends"""
 STARVED_SHARE = 0.5
 STARVED_PATIENCE = 6.0
-"""a child that wants to run and gets less than this share of a CPU is not held by the driver: it is waited for longer"""
+"""a child that wants to run and gets less than this share of a CPU is not held by the driver: it is given more time"""
 _READ_BYTES = 1 << 16
 """of one look, some forty lines: more wait in the pipe"""
 
@@ -159,7 +159,7 @@ class Asker:
         *whole, self._rest = (self._rest + data).split(b"\n")
         lines = tuple(line for text in whole if isinstance(line := _parsed(text), dict))
         for line in lines:
-            self._asked = line["ask"] if "ask" in line else self._asked
+            self._asked = line.get("ask", self._asked)
         if lines:
             seen = processes.stat(self._process.pid)
             self._cpu_s = 0.0 if seen is None else seen.cpu_s

@@ -168,7 +168,7 @@ class Device:
         # Out of the bytes at once: the binding's structures cost a microsecond for each attribute.
         return [self._field(*value) for value in _VALUE.iter_unpack(bytes(values))]
 
-    def _field(self, field: int, _scope: int, _at: int, _took: int, kind: int, code: int, raw: bytes) -> float | None:
+    def _field(self, _field: int, _scope: int, _at: int, _took: int, kind: int, code: int, raw: bytes) -> float | None:
         if code in (_LOST, _RESET):
             raise NvmlError.of(code)
         if code != pynvml.NVML_SUCCESS or kind not in _DECODED:
@@ -238,7 +238,8 @@ class Device:
 
     def pcie_replays(self) -> int | None:
         """Since the driver was loaded."""
-        return self._ask(pynvml.nvmlDeviceGetPcieReplayCounter)
+        found = self._ask(pynvml.nvmlDeviceGetPcieReplayCounter)
+        return None if found is None else int(found)
 
     def link_is_up(self, link: int) -> bool | None:
         """Whether an NVLink works; None when there is no such link."""

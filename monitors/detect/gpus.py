@@ -1,0 +1,296 @@
+"""Which GPU is lost, needs a reset, returns wrong bits, or has lost a link? The driver's own word, first.
+
+A fault is told once for each GPU and kind, until the driver says that the GPU is well again. What is still wrong when a
+new world begins is wrong for that one too, and told again. What a fault does to others (Xids of cleaning up, links that
+go down with it) is not told as another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from monitors.detect.gpus_meaning import ERRORS, EVENTS, Meaning, Told, of_verdict, of_xid, told_by_xid
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
+from monitors.incidents import Incident, Kind, Subject
+from monitors.signals import RankProgress, Signal
+
+RankOf = Callable[[int, str], int | None]
+"""node and UUID of a GPU to the rank that works on it; None: no rank of this run does"""
+
+_LESSER: dict[Kind, frozenset[Kind]] = {
+    Kind.GPU_LOST: frozenset({Kind.GPU_FAULT, Kind.GPU_MEMORY, Kind.LINK_FAULT}),
+    Kind.GPU_FAULT: frozenset({Kind.GPU_MEMORY, Kind.LINK_FAULT}),
+}
+"""what says nothing new about a GPU that has this"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpusConfig:
+    """How long, and how often."""
+
+    polls: int = 3
+    """in a row, for what a single look may get wrong: an error without a meaning, a narrow bus"""
+    well_s: float = 60.0
+    """without a word of a fault that only events told of: then it is over"""
+    settle_s: float = 10.0
+    """in which an event, and the counter that counts it, tell of the same, even if a world ended of it meanwhile"""
+    cascade_s: float = 60.0
+    """in which one fault explains another of the same GPU, and the links of its peers"""
+
+
+@dataclass(slots=True)
+class _Gpu:
+    """One GPU, as far as it was heard of."""
+
+    node: int
+    index: int = -1
+    pci: str | None = None
+    looked: GpuLooked | None = None
+    """the newest look at which it answered"""
+    told: dict[Kind, tuple[float, int]] = field(default_factory=dict)
+    """kinds that stand: when the newest word of each came, and in which world"""
+    is_ill: bool = False
+    """looks, not only events, say so"""
+    well: int = 0
+    """looks in a row at which it is well"""
+    strange: int = 0
+    """looks in a row that ended in an error without a meaning"""
+    narrow: list[float] = field(default_factory=list)
+    """times of the looks in a row at which its bus was narrow"""
+    xid: tuple[float, int, str] | None = None
+    """the newest Xid that was not a consequence: when, its number, what it says"""
+
+
+class Gpus:
+    """Sees what the driver says of every GPU; concludes what is wrong with which."""
+
+    deadline: float | None = None
+    """never: the sense itself tells when a GPU does not answer"""
+
+    def __init__(
+        self,
+        config: GpusConfig | None = None,
+        *,
+        rank_of: RankOf | None = None,
+        meaning_of: Callable[[int], Meaning] = of_xid,
+    ) -> None:
+        """Without `rank_of` every GPU counts as the run's; with it, those that it gives no rank do not count."""
+        self.config = config or GpusConfig()
+        self._rank_of = rank_of
+        self._meaning_of = meaning_of
+        self._gpus: dict[str, _Gpu] = {}
+        self._world = 0
+        self._step = 0
+
+    def world_began(self, world: int) -> None:
+        """Ranks are new; the GPUs are not."""
+        self._world, self._step = world, 0
+
+    def see(self, signal: Signal) -> list[Incident]:
+        """A GPU was looked at, failed, or its driver told of something."""
+        match signal:
+            case GpuLooked():
+                return self._looked(signal)
+            case GpuFailed():
+                return self._failed(signal)
+            case GpuEvent():
+                return self._event(signal)
+            case RankProgress():
+                self._step = max(self._step, signal.step)
+            case _:
+                pass
+        return []
+
+    def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
+        """Nothing: who asks the driver says when it does not answer."""
+        return []
+
+    # ------------------------------------------------------------------------------------------- looks
+
+    def _looked(self, signal: GpuLooked) -> list[Incident]:
+        gpu = self._gpu(signal.device, signal.node, signal.index, signal.pci)
+        before, gpu.looked, gpu.strange = gpu.looked, signal, 0
+        verdict = of_verdict(signal.recovery_action or 0)
+        if verdict is not None:
+            gpu.is_ill, gpu.well = True, 0
+            onset = signal.at if before is None else before.at
+            return self._tell(signal.device, verdict, signal.at, onset=onset, stays=True)
+        incidents = [] if before is None or _is_new_boot(before, signal) else self._changed(before, signal)
+        if not incidents:
+            self._recovered(gpu, signal)
+        return incidents + self._narrow(signal, gpu)
+
+    def _changed(self, before: GpuLooked, now: GpuLooked) -> list[Incident]:
+        """What is worse than at the look before, the first of which counts."""
+        for told in (_memory(before, now), _links(before, now)):
+            if told is not None:
+                return self._tell(now.device, told, now.at, onset=before.at)
+        return []
+
+    def _recovered(self, gpu: _Gpu, signal: GpuLooked) -> None:
+        gpu.well += 1
+        if gpu.is_ill and gpu.well >= self.config.polls:
+            gpu.is_ill, gpu.told, gpu.xid = False, {}, None
+        if not gpu.is_ill:
+            over = [kind for kind, (at, _) in gpu.told.items() if signal.at - at >= self.config.well_s]
+            for kind in over:
+                del gpu.told[kind]
+
+    def _narrow(self, signal: GpuLooked, gpu: _Gpu) -> list[Incident]:
+        """A bus below what the slot can do, while those of its peers are not: all alike is how the board is built."""
+        width, most = signal.pcie_width, signal.pcie_width_max
+        peers = [
+            peer.looked
+            for device, peer in self._gpus.items()
+            if device != signal.device and peer.looked is not None and peer.node == signal.node
+        ]
+        alike = [peer for peer in peers if peer.name == signal.name and peer.pcie_width is not None]
+        full = [peer for peer in alike if most is not None and (peer.pcie_width or 0) >= most]
+        if width is None or most is None or width >= most or 2 * len(full) <= len(alike):
+            gpu.narrow.clear()
+            gpu.told.pop(Kind.GPU_DEGRADED, None)
+            return []
+        gpu.narrow.append(signal.at)
+        if len(gpu.narrow) < self.config.polls:
+            return []
+        sentence = (
+            f"its PCIe link has {width} of {most} lanes at {self.config.polls} looks in a row;"
+            f" {len(full)} of its {len(alike)} peers have all of theirs"
+        )
+        told = Told(kind=Kind.GPU_DEGRADED, confidence=0.9, sentence=sentence)
+        return self._tell(signal.device, told, signal.at, onset=gpu.narrow[0])
+
+    # ------------------------------------------------------------------------------------------- failures, events
+
+    def _failed(self, signal: GpuFailed) -> list[Incident]:
+        device = signal.device or f"GPU {signal.index} of node {signal.node}"
+        gpu = self._gpu(device, signal.node, signal.index, signal.pci)
+        gpu.well, gpu.strange = 0, gpu.strange + 1
+        told = ERRORS.get(signal.error)
+        if told is None and gpu.strange < self.config.polls:
+            return []
+        gpu.is_ill = True
+        told = told or Told(
+            kind=Kind.GPU_FAULT,
+            confidence=0.5,
+            sentence=f"its driver answers with the error {signal.error} {gpu.strange} times in a row",
+        )
+        onset = signal.at if gpu.looked is None else gpu.looked.at
+        return self._tell(device, told, signal.at, onset=onset, stays=True)
+
+    def _event(self, signal: GpuEvent) -> list[Incident]:
+        gpu = self._gpu(signal.device, signal.node, None, signal.pci)
+        match signal.event:
+            case "xid":
+                told = self._xid(signal, gpu)
+            case "recovery_action":
+                told = of_verdict(signal.data)
+            case event:
+                told = EVENTS.get(event)
+        return [] if told is None else self._tell(signal.device, told, signal.at, onset=signal.at)
+
+    def _xid(self, signal: GpuEvent, gpu: _Gpu) -> Told | None:
+        meaning = self._meaning_of(signal.data)
+        before = self._recent_xid(gpu, signal.at)
+        after_another = before is not None and before[1] != signal.data
+        told = told_by_xid(signal.data, meaning, after_another=after_another)
+        if told is not None:
+            gpu.xid = (signal.at, signal.data, told.sentence)
+        return told
+
+    # ------------------------------------------------------------------------------------------- conclusions
+
+    def _tell(self, device: str, told: Told, at: float, *, onset: float, stays: bool = False) -> list[Incident]:
+        """The incident, unless it was told. `stays`: each look shows it anew, so a new world has to hear of it."""
+        gpu = self._gpus[device]
+        rank = None if self._rank_of is None else self._rank_of(gpu.node, device)
+        if self._rank_of is not None and rank is None:
+            return []
+        before, gpu.told[told.kind] = gpu.told.get(told.kind), (at, self._world)
+        if before is not None and (before[1] == self._world or (not stays and at - before[0] < self.config.settle_s)):
+            return []
+        if self._is_explained(gpu, told.kind, at):
+            return []
+        return [
+            Incident(
+                kind=told.kind,
+                at=at,
+                onset=min(onset, at),
+                world=self._world,
+                subject=Subject(node=gpu.node, rank=rank, device=device if device.startswith("GPU-") else None),
+                step=self._step,
+                confidence=told.confidence,
+                fingerprint=f"{told.kind}:{device}",
+                evidence=self._evidence(device, gpu, told, at),
+                senses=("nvml",),
+            )
+        ]
+
+    def _is_explained(self, gpu: _Gpu, kind: Kind, at: float) -> bool:
+        """Something worse stands: of this GPU, or, for a link, of one at its other end."""
+        ends = [other for other in self._gpus.values() if other.node == gpu.node] if kind is Kind.LINK_FAULT else [gpu]
+        return any(
+            kind in _LESSER.get(worse, ()) and at - since <= self.config.cascade_s
+            for end in ends
+            for worse, (since, _) in end.told.items()
+        )
+
+    def _evidence(self, device: str, gpu: _Gpu, told: Told, at: float) -> tuple[str, ...]:
+        where = f"GPU {gpu.index}" if gpu.index >= 0 else "GPU"
+        place = f"{where} of node {gpu.node} ({device}{f', PCI {gpu.pci}' if gpu.pci else ''}): {told.sentence}"
+        sentences = [place]
+        xid = self._recent_xid(gpu, at)
+        if xid is not None and xid[2] != told.sentence:
+            sentences.append(f"{xid[2]}, {at - xid[0]:.1f} s before")
+        looked = gpu.looked
+        if looked is not None and looked.at < at:
+            power = "" if looked.power_w is None else f", at {looked.power_w:.0f} W"
+            sentences.append(f"it answered its driver {at - looked.at:.1f} s before{power}")
+        return tuple(sentences)
+
+    def _recent_xid(self, gpu: _Gpu, at: float) -> tuple[float, int, str] | None:
+        return gpu.xid if gpu.xid is not None and at - gpu.xid[0] <= self.config.cascade_s else None
+
+    def _gpu(self, device: str, node: int, index: int | None, pci: str | None) -> _Gpu:
+        gpu = self._gpus.setdefault(device, _Gpu(node))
+        gpu.index = gpu.index if index is None else index
+        gpu.pci = pci or gpu.pci
+        return gpu
+
+
+def _is_new_boot(before: GpuLooked, now: GpuLooked) -> bool:
+    """The driver was loaded anew: its counters began again, and say nothing about a change."""
+    counters = ((before.energy_j, now.energy_j), (before.ecc_corrected, now.ecc_corrected))
+    return any(was is not None and is_now is not None and is_now < was for was, is_now in counters)
+
+
+def _memory(before: GpuLooked, now: GpuLooked) -> Told | None:
+    if _grew(before.ecc_uncorrected, now.ecc_uncorrected):
+        more = (now.ecc_uncorrected or 0) - (before.ecc_uncorrected or 0)
+        pending = "; a row is to be remapped at the next reset" if now.remap_pending else ""
+        sentence = f"its memory had {more} more errors that ECC could not correct{pending}"
+        return Told(kind=Kind.GPU_MEMORY, confidence=0.95, sentence=sentence)
+    if now.remap_failed and before.remap_failed is False:
+        return Told(kind=Kind.GPU_MEMORY, confidence=0.95, sentence="a broken row of its memory has no spare row left")
+    if _grew(before.rows_remapped_uncorrected, now.rows_remapped_uncorrected):
+        sentence = "a row of its memory is remapped because of errors that ECC could not correct"
+        return Told(kind=Kind.GPU_MEMORY, confidence=0.8, sentence=sentence)
+    return None
+
+
+def _links(before: GpuLooked, now: GpuLooked) -> Told | None:
+    if _grew(now.nvlinks_up, before.nvlinks_up):
+        after_s = now.at - before.at
+        sentence = (
+            f"{now.nvlinks_up} of its {now.nvlinks} NVLinks are up, {before.nvlinks_up} were {after_s:.1f} s before"
+        )
+        return Told(kind=Kind.LINK_FAULT, confidence=0.85, sentence=sentence)
+    if before.fabric == "completed" and now.fabric not in (None, "completed"):
+        sentence = f"its NVLink fabric was well, and is {now.fabric} now"
+        return Told(kind=Kind.LINK_FAULT, confidence=0.7, sentence=sentence)
+    return None
+
+
+def _grew(before: int | None, now: int | None) -> bool:
+    return before is not None and now is not None and now > before
