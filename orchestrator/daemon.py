@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,40 +18,23 @@ from jobs import registry
 from jobs.agent import orders as o
 from jobs.errors import SpecError
 from jobs.spec import Spec
-from lastgood.manifest import parse_name
 from monitors.clock import Clock
-from orchestrator import bulkhead, meaning, requests, runbooks
-from orchestrator.agents import ConnectedAgents
+from orchestrator import bulkhead, liverun, meaning, requests, runbooks
 from orchestrator.alerts import HookNotifier
 from orchestrator.core import events
 from orchestrator.core.decide import begin, decide
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
-from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal
-from orchestrator.ports import Ports
+from orchestrator.liverun import LiveRun
 from orchestrator.requests import AskError
-from orchestrator.scheduler import TorchXScheduler
-from orchestrator.storage import CheckpointFolder
 from orchestrator.supervisor import RunLoop
 
 log = logging.getLogger(__name__)
 
-ROWS_RECALLED = 1000
-"""loss rows that the detectors are given back after a restart of the supervisor"""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """for run ids that are typed at 3 a.m.: no i, l, o, 0, 1"""
-
-
-@dataclass(slots=True)
-class LiveRun:
-    """A run that is not over, and its parts."""
-
-    loop: RunLoop
-    agents: ConnectedAgents
-    unseen_since: dict[int, float]
-    drills: int = 0
 
 
 class Daemon:
@@ -122,28 +104,14 @@ class Daemon:
         return runbooks.load(Path(spec.recovery.runbooks) if spec.recovery.runbooks else None)
 
     def _assemble(self, run: str, spec: Spec, state: State | None) -> LiveRun:
-        folder = Path(spec.checkpoint.folder) if spec.checkpoint.folder else self._home.run(run) / "checkpoints"
-        watch = meaning.watch_of(spec)
-        watch.recall(self._journal.rows(run, limit=ROWS_RECALLED))
-        inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
-        agents = ConnectedAgents(
-            self._home.run(run) / "attempts",
-            str(folder),
-            pace=lambda: (inbox.step, inbox.step_s),
-            step_of=_step_of,
-        )
-        spawn = partial(self._spawn, run)
-        ports = Ports(
-            scheduler=TorchXScheduler(self._home, run, self._clock, spawn, agents.leave),
-            agents=agents,
-            storage=CheckpointFolder(folder, self._clock, spawn),
+        desk = liverun.Desk(
+            home=self._home,
+            journal=self._journal,
+            clock=self._clock,
             notifier=self._notifier,
+            spawn=partial(self._spawn, run),
         )
-        loop = RunLoop(
-            run=run, state=state, inbox=inbox, journal=self._journal, ports=ports, clock=self._clock, look=agents.look
-        )
-        now = self._clock.now()
-        self.runs[run] = LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), now))
+        self.runs[run] = liverun.assembled(run, spec, state, desk)
         return self.runs[run]
 
     def _spawn(self, run: str, work: Coroutine[Any, Any, None]) -> None:
@@ -386,12 +354,6 @@ def replayed(state: State | None, later: list[events.Event]) -> State | None:
         else:
             state = decide(state, event).state
     return state
-
-
-def _step_of(checkpoint: str) -> int:
-    name = parse_name(os.path.basename(checkpoint))
-    assert name is not None, f"{checkpoint} is not the name of a checkpoint"
-    return name.step
 
 
 def _valid(spec: dict[str, Any]) -> Spec:

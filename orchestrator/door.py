@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from jobs.agent import orders as o
 from monitors import wire
 from orchestrator import requests
-from orchestrator.daemon import Daemon, LiveRun
+from orchestrator.daemon import Daemon
+from orchestrator.liverun import LiveRun
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,74 @@
+"""What parts does a run have that goes on, and how are they put together?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.spec import Spec
+from lastgood.manifest import parse_name
+from monitors.clock import Clock
+from orchestrator import meaning
+from orchestrator.agents import ConnectedAgents
+from orchestrator.core.state import State
+from orchestrator.home import Home
+from orchestrator.inbox import Inbox
+from orchestrator.journal import Journal
+from orchestrator.ports import Notifier, Ports
+from orchestrator.scheduler import Spawn, TorchXScheduler
+from orchestrator.storage import CheckpointFolder
+from orchestrator.supervisor import RunLoop
+
+ROWS_RECALLED = 1000
+"""loss rows that the detectors are given back after a restart of the supervisor"""
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run that is not over, and its parts."""
+
+    loop: RunLoop
+    agents: ConnectedAgents
+    unseen_since: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a run is looked after with."""
+
+    home: Home
+    journal: Journal
+    clock: Clock
+    notifier: Notifier
+    spawn: Spawn
+
+
+def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
+    """The parts of a run that stands at `state`; None: it is yet to begin."""
+    folder = Path(spec.checkpoint.folder) if spec.checkpoint.folder else desk.home.run(run) / "checkpoints"
+    watch = meaning.watch_of(spec)
+    watch.recall(desk.journal.rows(run, limit=ROWS_RECALLED))
+    inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
+    agents = ConnectedAgents(
+        desk.home.run(run) / "attempts",
+        str(folder),
+        pace=lambda: (inbox.step, inbox.step_s),
+        step_of=_step_of,
+    )
+    ports = Ports(
+        scheduler=TorchXScheduler(desk.home, run, desk.clock, desk.spawn, agents.leave),
+        agents=agents,
+        storage=CheckpointFolder(folder, desk.clock, desk.spawn),
+        notifier=desk.notifier,
+    )
+    loop = RunLoop(
+        run=run, state=state, inbox=inbox, journal=desk.journal, ports=ports, clock=desk.clock, look=agents.look
+    )
+    return LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), desk.clock.now()))
+
+
+def _step_of(checkpoint: str) -> int:
+    name = parse_name(os.path.basename(checkpoint))
+    assert name is not None, f"{checkpoint} is not the name of a checkpoint"
+    return name.step
