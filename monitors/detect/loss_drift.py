@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from monitors.detect.loss_level import Level
+from monitors.detect.loss_spike import began_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class DriftConfig:
     rise: float = 0.15
     """of the lowest: curricula and data order move a healthy loss by a tenth"""
     rise_sigmas: float = 6.0
+    slack_sigmas: float = 1.0
+    """above the lowest median, which noise alone makes lower than most: only beyond it has the loss risen"""
     hold_rows: int = 12
     """for which it must stay above"""
     falling: float = 0.97
@@ -35,7 +38,7 @@ class Drifted:
     """The loss crept up."""
 
     onset: int
-    """rows ago that the median began to be high, its own length counted: the rise lies inside"""
+    """rows ago that the loss left its lowest level"""
     lowest: float
     now: float
 
@@ -88,7 +91,14 @@ class Drift:
         if self._told or self._high_rows < config.hold_rows or self._falls(now):
             return None
         self._told = True
-        return Drifted(onset=self._high_rows + config.rows // 2, lowest=lowest, now=now)
+        onset = self._rising_for(lowest, level) + config.rows // 2
+        return Drifted(onset=onset, lowest=lowest, now=now)
+
+    def _rising_for(self, lowest: float, level: Level) -> int:
+        """Rows since the median left its lowest value for good."""
+        heights = [median - lowest for median in self._medians]
+        since = max((row for row, height in enumerate(heights) if height <= 0), default=-1)
+        return began_before(heights[since + 1 :], self.config.slack_sigmas * level.sigma)
 
     def _falls(self, now: float) -> bool:
         back = self.config.hold_rows

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from statistics import median
 
 from monitors.detect.loss_level import Level, Reading
@@ -56,6 +57,10 @@ class SpikeConfig:
     """cumulated over the rows: opens an episode, as a single strong row does"""
     raised_sigmas: float = 2.0
     """rows above this, leading without a break to the jump, belong to it: the onset is the first"""
+    trail_rows: int = 30
+    """searched backwards for the beginning"""
+    trail_slack_sigmas: float = 1.0
+    """of the level of its own time: a row above it says that the rise had begun, one below it that it had not"""
     large: float = 0.25
     """of the level: a jump above this is noted even when it lasted a single row"""
     patience_rows: int = 60
@@ -107,6 +112,8 @@ class _Episode:
     level: float
     sigma: float
     excess: list[float] = field(default_factory=list)
+    lead: int = 0
+    """rows before the first of `excess` in which the rise was already under way"""
     hot_rows: int = 0
     concluded_at: int | None = None
     """length when it was concluded that the loss stays up"""
@@ -120,7 +127,7 @@ class _Episode:
         """What it is by now."""
         return Spike(
             outcome=outcome,
-            onset=len(self.excess) - 1,
+            onset=self.lead + len(self.excess) - 1,
             level=self.level,
             sigma=self.sigma,
             peak=self.level + max(self.excess),
@@ -137,7 +144,7 @@ class Spikes:
         self._level = level
         rows = max(self._rows(test) for test in config.persistence)
         self._hot: deque[bool] = deque(maxlen=rows)
-        self._excess: deque[float] = deque(maxlen=rows)
+        self._excess: deque[float] = deque(maxlen=config.trail_rows)
         self._losses: deque[float] = deque(maxlen=rows)
         self._recoveries = Recoveries(config.recovery)
         self._episode: _Episode | None = None
@@ -146,7 +153,8 @@ class Spikes:
     @property
     def suspected_for(self) -> int:
         """Rows since the loss has been suspicious, the first one counted; 0 when it is not."""
-        return len(self._episode.excess) if self._episode is not None else 0
+        episode = self._episode
+        return episode.lead + len(episode.excess) if episode is not None else 0
 
     def see(self, loss: float) -> Spike | None:
         """One finite loss. Returns a spike once when it recovered, or once when it is clear that it stays."""
@@ -183,18 +191,23 @@ class Spikes:
         self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
 
     def _open(self, reading: Reading) -> _Episode:
-        """Begin at the first of the raised rows that led here, one dip allowed: that is the onset."""
+        """Begin at the first of the raised rows that led here, one dip allowed; the rise may have begun before it."""
         rows, dips = 1, 0
         raised_from, sigma = self.config.raised_sigmas * self._level.sigma, self._level.sigma
-        for back, excess in enumerate(reversed(self._excess), start=1):
+        for back, excess in enumerate(islice(reversed(self._excess), len(self._losses)), start=1):
             raised = excess > raised_from
             dips = 0 if raised else dips + 1
             rows = back if raised else rows
             if dips == 2:
                 break
         began = list(self._losses)[-rows:]
-        hot = sum(list(self._hot)[-rows:-1])
-        return _Episode(level=reading.level, sigma=sigma, excess=[loss - reading.level for loss in began], hot_rows=hot)
+        return _Episode(
+            level=reading.level,
+            sigma=sigma,
+            excess=[loss - reading.level for loss in began],
+            lead=began_before([*self._excess][:-rows], self.config.trail_slack_sigmas * sigma),
+            hot_rows=sum(list(self._hot)[-rows:-1]),
+        )
 
     def _judge(self, episode: _Episode) -> Spike | None:
         config = self.config
@@ -237,13 +250,28 @@ class Spikes:
 
     def _over(self, episode: _Episode) -> None:
         self._recoveries.learn(episode.heights)
-        self._episode = None
+        self._close()
 
     def _accept_level(self, episode: _Episode) -> None:
         """The new level is the level from now on."""
         self._level.relearn(episode.level + excess for excess in episode.excess[-self.config.relearn_rows :])
         self._hot.clear()
+        self._close()
+
+    def _close(self) -> None:
         self._episode = None
+        self._excess.clear()  # the rows of this jump are not the beginning of another
+
+
+def began_before(excess: Sequence[float], slack: float) -> int:
+    """How many of the last rows already belong to a rise: where the sum of what they say is largest (Page)."""
+    most = total = 0.0
+    rows = 0
+    for back, value in enumerate(reversed(excess), start=1):
+        total += value - slack
+        if total > most:
+            most, rows = total, back
+    return rows
 
 
 def _holds(heights: Sequence[float], rows: int, test: Persistence, noise: float, *, waited_long: bool) -> bool:
