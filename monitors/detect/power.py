@@ -2,7 +2,7 @@
 
 Every look at a GPU is compared with its own level in training and with its peers (same model, same role); a picture
 counts when it holds over three polls. What pulls all GPUs down together is normal at saves, evaluations, starts and
-ends, so a drop is told only when the step clock stands still as well, or, where no step clock is known, when it lasts
+ends, so a drop is told only when the step clock stands still as well, and where ranks tell no phases, when it lasts
 longer than any drop that the run came back from.
 """
 
@@ -35,9 +35,9 @@ class PowerConfig:
     outlier_s: float = 10.0
     """one GPU low while the run goes on: longer than a pipeline's bubble or one rank's part of an evaluation"""
     blind_s: float = 60.0
-    """where nothing is known of steps: saves of most runs are shorter"""
+    """where nothing is known of phases: the saves of most runs are shorter"""
     recovered_factor: float = 2.0
-    """times the longest drop that the run came back from by itself, where nothing is known of steps"""
+    """times the longest drop that the run came back from by itself, where nothing is known of phases"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,8 @@ class Power:
         self._brakes.looked(signal)
 
     def _learn(self, gpu: Gpu, now: float) -> None:
-        clock, power_w = self._clock, gpu.power_w
+        clock = self._clock
+        power_w = gpu.looked.power_w if gpu.level.instants else gpu.looked.power_mean_w
         if power_w is None or power_w <= 0.0 or (gpu.looked.utilisation or 0.0) < 0.5 or self._over:
             return
         if not clock.aside and not clock.stands(now, gpu.every_s):
@@ -264,8 +265,10 @@ class Power:
         if streak.strange_since is None:
             return False
         lasted_s = now - streak.strange_since
-        if self._clock.known:
+        if self._clock.known and self._clock.phases_known:
             return streak.picture.pattern is not Pattern.OUTLIER or lasted_s >= self.config.outlier_s
+        if streak.picture.pattern is Pattern.OUTLIER and self._clock.known:
+            return lasted_s >= 3 * self.config.outlier_s
         return lasted_s >= max(self.config.blind_s, self.config.recovered_factor * self._recovered_s)
 
     def _drop(self, streak: _Streak, now: float) -> Incident:

@@ -14,6 +14,8 @@ class StepClock:
 
     def __init__(self) -> None:
         self._usual_s: float | None = None
+        self.phases_known = False
+        """ranks count their phases (the SDK does): a save is not taken for a stall"""
         self.world_began()
 
     def world_began(self) -> None:
@@ -30,6 +32,8 @@ class StepClock:
 
     def progress(self, signal: RankProgress) -> None:
         """Where one rank stands. A rank that counts no phases (no SDK) is aside only until it starts to work."""
+        if signal.spent_s and not self.phases_known:
+            self.phases_known = True
         if signal.phase in ASIDES:
             self._aside.add(signal.rank)
         else:

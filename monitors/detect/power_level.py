@@ -45,6 +45,8 @@ RELEARN_POLLS = 90
 class Level:
     """The power of one GPU in training, in watts, learned."""
 
+    instants: bool = False
+    """the samples are instants: most of the higher ones are of computing, the lower ones of waiting"""
     recent: deque[float] = field(default_factory=deque)
     ordered: list[float] = field(default_factory=list)
     refused: int = 0
@@ -56,18 +58,20 @@ class Level:
 
     @property
     def middle_w(self) -> float:
-        """Median."""
-        return self.ordered[len(self.ordered) // 2]
+        """Median; of instants, the middle of those that compute."""
+        return self.ordered[len(self.ordered) * 3 // 4 if self.instants else len(self.ordered) // 2]
 
     @property
     def low_w(self) -> float:
-        """Below this it waits."""
+        """Below this it waits. An instant in a communication phase looks so too: that it does at every poll tells."""
+        if self.instants:
+            return LOW * self.middle_w
         tail_w = self.ordered[len(self.ordered) // 20]
         return min(LOW * self.middle_w, _LOW_TAIL * tail_w)
 
     def learn(self, power_w: float, *, steps: bool) -> None:
         """One more poll in which steps went on, or may have."""
-        if self.known and power_w < self.low_w:
+        if self.known and not self.instants and power_w < self.low_w:
             self.refused += steps
             if self.refused < RELEARN_POLLS:
                 return
@@ -121,7 +125,7 @@ class Gpu:
     @property
     def least_share(self) -> float:
         """The share below which it never was; instants vary too much to tell."""
-        if self.looked.power_mean_w is None:
+        if self.level.instants:
             return LOW_INSTANTS
         return self.level.low_w / self.level.middle_w
 
@@ -131,6 +135,7 @@ class Gpu:
         if gap_s > 0.0:
             self.every_s = gap_s if self.every_s <= 0.0 else min(gap_s, 0.8 * self.every_s + 0.2 * gap_s)
         self.looked, self.fresh, self.lost = signal, True, False
+        self.level.instants = signal.power_mean_w is None
         if signal.power_w is not None:
             self.instants.append(signal.power_w)
 

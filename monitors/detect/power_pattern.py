@@ -168,7 +168,7 @@ def _outlier(gpu: Gpu, seen: Doing, peers: int) -> Picture:
 
 def _others_wait(judged: Sequence[Gpu]) -> list[Picture]:
     """A slow GPU is the only one that still draws what it did: the others wait for it in each step."""
-    shares = {gpu.device: share for gpu in judged if (share := gpu.share) is not None}
+    shares = {g.device: share for g in judged if not g.level.instants and (share := g.share) is not None}
     if len(shares) < max(4, len(judged)):
         return []
     *others, top = sorted(judged, key=lambda gpu: shares[gpu.device])
