@@ -60,6 +60,7 @@ class Watch:
             s.RankExited: (self._exits.see, self._start.see, self._hang.see, self._saves.see),
             s.StepReported: (self._loss.see,),
             s.ProcessLooked: (self._hang.see,),
+            s.CollectivesLooked: (self._hang.see,),
             s.SaveCommitted: (self._saves.see,),
             s.SaveFailed: (self._saves.see,),
             s.CheckpointRefused: (self._refused,),

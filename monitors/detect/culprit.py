@@ -3,17 +3,24 @@
 A rank can only wait for ranks that are not ahead of it: whoever finished step 18 has given its part to all that step
 18 needed. So the ranks furthest behind are judged, and as long as one of them is within its own limit (a long
 evaluation on rank 0) nobody hangs.
+
+Whom to believe, most first: the kernel that a process is stopped, the flight recorder that a rank never came to a
+collective, a step that all others are ahead of, who runs on the CPU while all others sleep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from monitors.incidents import Blame
-from monitors.signals import Phase, ProcessLooked
+from monitors.detect.collectives import Blocked, blocked
+from monitors.detect.stacks import grouped
+from monitors.incidents import Blame, Kind
+from monitors.signals import CollectivesLooked, Phase, ProcessLooked
 
 _ORDER = {Phase.STEP: 1, Phase.DONE: 2}
+_BELIEVED = 0.6
+"""confidence from which the flight recorder outranks everything but the kernel"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,8 @@ class Standing:
     """it has been silent for longer than its phase allows"""
     process: ProcessLooked | None = None
     """what the kernel said of it since it last moved"""
+    collectives: CollectivesLooked | None = None
+    """what its flight recorder said since it last moved"""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -57,12 +66,29 @@ class Verdict:
     confidence: float
     evidence: tuple[str, ...]
     blame: Blame | None = None
+    kind: Kind = Kind.HANG
+    next_best: Standing | None = None
+    """whom to suspect when the culprit is innocent"""
+    senses: tuple[str, ...] = ("progress",)
+    call: str = ""
+    """what was called where the code took two ways"""
 
 
 def named(ranks: Sequence[Standing], *, floor_s: float) -> Verdict | None:
     """The verdict on a world, or None while somebody may rightly be waited for."""
     if not ranks:
         return None
+    verdict = _named(ranks, floor_s)
+    if verdict is None:
+        return None
+    stacks = {rank.rank: rank.process.stack for rank in ranks if rank.process is not None}
+    looked = ("process",) if stacks else ()
+    return replace(
+        verdict, evidence=(*verdict.evidence, *grouped(stacks)), senses=tuple(dict.fromkeys((*verdict.senses, *looked)))
+    )
+
+
+def _named(ranks: Sequence[Standing], floor_s: float) -> Verdict | None:
     step = min(rank.step for rank in ranks)
     stopped = [rank for rank in ranks if rank.state == "T" and rank.silent_s > floor_s]
     if stopped:
@@ -71,7 +97,33 @@ def named(ranks: Sequence[Standing], *, floor_s: float) -> Verdict | None:
     behind = [rank for rank in ranks if rank.position == first]
     if not all(rank.over for rank in behind):
         return None
-    return _behind(behind[0], ranks, step) if len(behind) == 1 < len(ranks) else _together(behind, step)
+    seen = _behind(behind[0], ranks, step) if len(behind) == 1 < len(ranks) else _together(behind, step)
+    looks = {rank.rank: rank.collectives for rank in ranks if rank.collectives is not None}
+    recorded = blocked(looks, [rank.rank for rank in ranks])
+    return seen if recorded is None else _recorded(recorded, seen, ranks)
+
+
+def _recorded(found: Blocked, seen: Verdict, ranks: Sequence[Standing]) -> Verdict:
+    """What the flight recorders say, with what is seen from outside beside it."""
+    by_rank = {rank.rank: rank for rank in ranks}
+    senses = ("progress", "collectives")
+    if found.rank is None or found.confidence < _BELIEVED:
+        blame = seen.blame or found.blame
+        return replace(seen, evidence=(*seen.evidence, *found.evidence), blame=blame, senses=senses)
+    culprit = by_rank[found.rank]
+    agree = culprit.rank == seen.culprit.rank
+    other = None if found.next_best is None else by_rank.get(found.next_best)
+    return Verdict(
+        culprit=culprit,
+        step=seen.step,
+        confidence=max(found.confidence, seen.confidence) if agree else found.confidence,
+        evidence=(*found.evidence, *(seen.evidence if agree else (_stands(culprit), *_kernel(culprit)))),
+        blame=found.blame or (seen.blame if agree else _blame(culprit)),
+        kind=Kind.CODE_DIVERGENCE if found.call else Kind.HANG,
+        next_best=other if agree else seen.culprit,
+        senses=senses,
+        call=found.call,
+    )
 
 
 def _stopped(culprit: Standing, step: int) -> Verdict:

@@ -1,7 +1,8 @@
 """Has the world stopped moving, and who holds it up?
 
-When one rank stands still, soon everybody waits for it, so silence alone names nobody. Three facts do: who is furthest
-behind, whom the kernel calls stopped, and who burns the CPU while the others sleep in a collective.
+When one rank stands still, soon everybody waits for it, so silence alone names nobody. Four facts do: whom the kernel
+calls stopped, who never came to the collective in which the others wait, who is furthest behind, and who burns the CPU
+while the others sleep. `culprit.py` weighs them; here is what is known of each rank, and when it is enough.
 
 A rank is silent only as far as its agent looked: an agent that is not heard, or that was itself paused, proves
 nothing. Looks are signals, so every verdict falls when one arrives and none by the clock.
@@ -17,6 +18,7 @@ from monitors.incidents import Incident, Kind, Subject
 from monitors.signals import (
     PHASES,
     SEEN_EVERY_S,
+    CollectivesLooked,
     NodeSeen,
     Phase,
     ProcessLooked,
@@ -41,7 +43,8 @@ _STARVED_SHARE = 0.7
 _STARVED_PATIENCE = 4.0
 """times the limit for a rank that is starved: on a machine with four times its load, steps take four times as long"""
 _UNSEEN_PATIENCE = 1.5
-"""times the limit for a rank whose look is not back while those of others are: it may be the one that is stopped"""
+"""times the limit for a rank whose look, or whose flight recorder, is not back while those of others are: it may be the
+one that is stopped, and a verdict that names the wrong rank is worse than half a limit more"""
 _SMALL_WORLD = 64
 """ranks; in larger worlds silent ranks must not each cause a look over all of them"""
 
@@ -63,6 +66,8 @@ class _Rank:
     first_look: ProcessLooked | None = None
     process: ProcessLooked | None = None
     """first and newest look at the process since it last moved"""
+    collectives: CollectivesLooked | None = None
+    """what its flight recorder said since then"""
     looks_wanted: int = 0
     """since it last moved"""
 
@@ -125,14 +130,14 @@ class Hang:
                 self._limits.learn(Phase.STEP, one)
 
     def see(self, signal: Signal) -> list[Incident]:
-        """A rank moved, an agent looked, or a process was looked at."""
+        """A rank moved, an agent looked, or a process or its flight recorder was looked at."""
         match signal:
             case RankProgress():
                 return self._progress(signal)
             case NodeSeen():
                 return self._node_seen(signal)
-            case ProcessLooked():
-                return self._process(signal)
+            case ProcessLooked() | CollectivesLooked():
+                return self._looked(signal)
             case RankRestored():
                 self._came_back(signal)
             case RankExited():
@@ -187,7 +192,7 @@ class Hang:
             rank.base_step = self._restored.get(number, signal.step)
         rank.step, rank.phase, rank.moved_at = signal.step, signal.phase, signal.moved_at
         rank.silent_s, rank.looks_wanted = 0.0, 0
-        rank.first_look = rank.process = None
+        rank.first_look = rank.process = rank.collectives = None
         self._suspects.discard(number)
 
     def _learn(self, rank: _Rank, signal: RankProgress) -> None:
@@ -226,13 +231,16 @@ class Hang:
                 incidents = self._watched(number, rank, at)
         return incidents
 
-    def _process(self, signal: ProcessLooked) -> list[Incident]:
+    def _looked(self, signal: ProcessLooked | CollectivesLooked) -> list[Incident]:
         rank = self._ranks.get(signal.rank)
         self._suspects.discard(signal.rank)
         if rank is None or signal.at <= rank.moved_at:
             return []
-        rank.process = signal
-        rank.first_look = rank.first_look or signal
+        if isinstance(signal, CollectivesLooked):
+            rank.collectives = signal
+        else:
+            rank.process = signal
+            rank.first_look = rank.first_look or signal
         return self._judge(signal.at) if rank.silent_s > 0 else []
 
     def _watched(self, number: int, rank: _Rank, at: float) -> list[Incident]:
@@ -266,6 +274,7 @@ class Hang:
     def _standings(self) -> list[Standing]:
         """Every rank that is there; nothing while one was never heard of: everybody may be waiting for it."""
         looked = any(rank.process is not None for rank in self._ranks.values())
+        recorded = any(rank.collectives is not None for rank in self._ranks.values())
         known = [
             Standing(
                 rank=number,
@@ -274,25 +283,29 @@ class Hang:
                 phase=rank.phase,
                 moved_at=rank.moved_at,
                 silent_s=rank.silent_s,
-                over=self._is_over(rank, looked=looked),
+                over=self._is_over(rank, looked=looked, recorded=recorded),
                 process=rank.process,
+                collectives=rank.collectives,
             )
             for number, rank in self._ranks.items()
             if number not in self._gone
         ]
         return known if len(self._ranks.keys() | self._gone) >= self._size else []
 
-    def _is_over(self, rank: _Rank, *, looked: bool) -> bool:
-        patience = _STARVED_PATIENCE if rank.is_starved else 1.0
-        if looked and rank.process is None:
-            patience = _UNSEEN_PATIENCE
+    def _is_over(self, rank: _Rank, *, looked: bool, recorded: bool) -> bool:
+        awaited = (looked and rank.process is None) or (recorded and rank.collectives is None)
+        patience = _STARVED_PATIENCE if rank.is_starved else _UNSEEN_PATIENCE if awaited else 1.0
         return rank.silent_s > patience * self._limits.limit(rank.limit_phase)
 
     def _incident(self, verdict: Verdict, at: float) -> Incident:
         culprit = verdict.culprit
         phase = self._ranks[culprit.rank].limit_phase
+        fingerprint = f"hang:{culprit.rank}:{phase}"
+        if verdict.kind is Kind.CODE_DIVERGENCE:
+            fingerprint = f"{verdict.kind}:{culprit.rank}:{verdict.call}"
+        other = verdict.next_best
         return Incident(
-            kind=Kind.HANG,
+            kind=verdict.kind,
             at=at,
             onset=min(culprit.moved_at, at),
             world=self._world,
@@ -300,6 +313,8 @@ class Hang:
             step=verdict.step,
             confidence=verdict.confidence,
             blame=verdict.blame,
-            fingerprint=f"hang:{culprit.rank}:{phase}",
+            fingerprint=fingerprint,
             evidence=(*verdict.evidence, self._limits.explained(phase)),
+            senses=verdict.senses,
+            next_best=None if other is None else Subject(node=other.node, rank=other.rank),
         )

@@ -30,7 +30,7 @@ BYTES_MAX = 32 << 20
 ENTRIES_MAX = 40_000
 CALLS_BEFORE, CALLS_AFTER = 64, 16
 """collectives kept before the oldest unfinished one (a training step has that many in a group), and from it on"""
-ARRIVALS = 32
+ARRIVALS = 64
 FRAMES = 12
 _TEXT = 200
 _DIMENSIONS = 64
