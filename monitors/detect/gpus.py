@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from monitors.detect.gpus_meaning import ERRORS, EVENTS, Meaning, Told, of_verdict, of_xid, told_by_xid
+from monitors.catalogue.kernel import Catalogue
+from monitors.detect.gpus_meaning import ERRORS, EVENTS, Told, of_verdict, of_xid
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
 from monitors.incidents import Incident, Kind, Subject
 from monitors.signals import RankProgress, Signal
@@ -50,8 +51,8 @@ class _Gpu:
     """the newest look at which it answered"""
     told: dict[Kind, tuple[float, int]] = field(default_factory=dict)
     """kinds that stand: when the newest word of each came, and in which world"""
-    is_ill: bool = False
-    """looks, not only events, say so"""
+    ill_since: float | None = None
+    """looks, not only events, say that it is; since the last one that did not"""
     well: int = 0
     """looks in a row at which it is well"""
     strange: int = 0
@@ -73,12 +74,12 @@ class Gpus:
         config: GpusConfig | None = None,
         *,
         rank_of: RankOf | None = None,
-        meaning_of: Callable[[int], Meaning] = of_xid,
+        catalogue: Catalogue | None = None,
     ) -> None:
         """Without `rank_of` every GPU counts as the run's; with it, those that it gives no rank do not count."""
         self.config = config or GpusConfig()
         self._rank_of = rank_of
-        self._meaning_of = meaning_of
+        self._catalogue = catalogue or Catalogue()
         self._gpus: dict[str, _Gpu] = {}
         self._world = 0
         self._step = 0
@@ -113,9 +114,7 @@ class Gpus:
         before, gpu.looked, gpu.strange = gpu.looked, signal, 0
         verdict = of_verdict(signal.recovery_action or 0)
         if verdict is not None:
-            gpu.is_ill, gpu.well = True, 0
-            onset = signal.at if before is None else before.at
-            return self._tell(signal.device, verdict, signal.at, onset=onset, stays=True)
+            return self._ill(signal.device, verdict, signal.at, since=signal.at if before is None else before.at)
         incidents = [] if before is None or _is_new_boot(before, signal) else self._changed(before, signal)
         if not incidents:
             self._recovered(gpu, signal)
@@ -130,9 +129,9 @@ class Gpus:
 
     def _recovered(self, gpu: _Gpu, signal: GpuLooked) -> None:
         gpu.well += 1
-        if gpu.is_ill and gpu.well >= self.config.polls:
-            gpu.is_ill, gpu.told, gpu.xid = False, {}, None
-        if not gpu.is_ill:
+        if gpu.ill_since is not None and gpu.well >= self.config.polls:
+            gpu.ill_since, gpu.told, gpu.xid = None, {}, None
+        if gpu.ill_since is None:
             over = [kind for kind, (at, _) in gpu.told.items() if signal.at - at >= self.config.well_s]
             for kind in over:
                 del gpu.told[kind]
@@ -140,14 +139,8 @@ class Gpus:
     def _narrow(self, signal: GpuLooked, gpu: _Gpu) -> list[Incident]:
         """A bus below what the slot can do, while those of its peers are not: all alike is how the board is built."""
         width, most = signal.pcie_width, signal.pcie_width_max
-        peers = [
-            peer.looked
-            for device, peer in self._gpus.items()
-            if device != signal.device and peer.looked is not None and peer.node == signal.node
-        ]
-        alike = [peer for peer in peers if peer.name == signal.name and peer.pcie_width is not None]
-        full = [peer for peer in alike if most is not None and (peer.pcie_width or 0) >= most]
-        if width is None or most is None or width >= most or 2 * len(full) <= len(alike):
+        alike, full = (0, 0) if width is None or most is None or width >= most else self._peers(signal, most)
+        if full <= alike - full:
             gpu.narrow.clear()
             gpu.told.pop(Kind.GPU_DEGRADED, None)
             return []
@@ -156,28 +149,34 @@ class Gpus:
             return []
         sentence = (
             f"its PCIe link has {width} of {most} lanes at {self.config.polls} looks in a row;"
-            f" {len(full)} of its {len(alike)} peers have all of theirs"
+            f" {full} of its {alike} peers have all of theirs"
         )
         told = Told(kind=Kind.GPU_DEGRADED, confidence=0.9, sentence=sentence)
         return self._tell(signal.device, told, signal.at, onset=gpu.narrow[0])
+
+    def _peers(self, signal: GpuLooked, most: int) -> tuple[int, int]:
+        """GPUs of the same model on the same node, and how many of them have so many lanes."""
+        looks = [
+            gpu.looked for device, gpu in self._gpus.items() if gpu.node == signal.node and device != signal.device
+        ]
+        widths = [peer.pcie_width for peer in looks if peer is not None and peer.name == signal.name]
+        return len(widths), sum(width is not None and width >= most for width in widths)
 
     # ------------------------------------------------------------------------------------------- failures, events
 
     def _failed(self, signal: GpuFailed) -> list[Incident]:
         device = signal.device or f"GPU {signal.index} of node {signal.node}"
         gpu = self._gpu(device, signal.node, signal.index, signal.pci)
-        gpu.well, gpu.strange = 0, gpu.strange + 1
+        gpu.strange += 1
         told = ERRORS.get(signal.error)
         if told is None and gpu.strange < self.config.polls:
             return []
-        gpu.is_ill = True
         told = told or Told(
             kind=Kind.GPU_FAULT,
             confidence=0.5,
             sentence=f"its driver answers with the error {signal.error} {gpu.strange} times in a row",
         )
-        onset = signal.at if gpu.looked is None else gpu.looked.at
-        return self._tell(device, told, signal.at, onset=onset, stays=True)
+        return self._ill(device, told, signal.at, since=signal.at if gpu.looked is None else gpu.looked.at)
 
     def _event(self, signal: GpuEvent) -> list[Incident]:
         gpu = self._gpu(signal.device, signal.node, None, signal.pci)
@@ -191,15 +190,20 @@ class Gpus:
         return [] if told is None else self._tell(signal.device, told, signal.at, onset=signal.at)
 
     def _xid(self, signal: GpuEvent, gpu: _Gpu) -> Told | None:
-        meaning = self._meaning_of(signal.data)
         before = self._recent_xid(gpu, signal.at)
         after_another = before is not None and before[1] != signal.data
-        told = told_by_xid(signal.data, meaning, after_another=after_another)
+        told = of_xid(signal.data, self._catalogue, after_another=after_another)
         if told is not None:
             gpu.xid = (signal.at, signal.data, told.sentence)
         return told
 
     # ------------------------------------------------------------------------------------------- conclusions
+
+    def _ill(self, device: str, told: Told, at: float, *, since: float) -> list[Incident]:
+        """What every look shows until it is over."""
+        gpu = self._gpus[device]
+        gpu.well, gpu.ill_since = 0, since if gpu.ill_since is None else gpu.ill_since
+        return self._tell(device, told, at, onset=gpu.ill_since, stays=True)
 
     def _tell(self, device: str, told: Told, at: float, *, onset: float, stays: bool = False) -> list[Incident]:
         """The incident, unless it was told. `stays`: each look shows it anew, so a new world has to hear of it."""
@@ -218,7 +222,7 @@ class Gpus:
                 at=at,
                 onset=min(onset, at),
                 world=self._world,
-                subject=Subject(node=gpu.node, rank=rank, device=device if device.startswith("GPU-") else None),
+                subject=Subject(node=gpu.node, rank=rank, device=device if _is_uuid(device) else None),
                 step=self._step,
                 confidence=told.confidence,
                 fingerprint=f"{told.kind}:{device}",
@@ -237,9 +241,9 @@ class Gpus:
         )
 
     def _evidence(self, device: str, gpu: _Gpu, told: Told, at: float) -> tuple[str, ...]:
-        where = f"GPU {gpu.index}" if gpu.index >= 0 else "GPU"
-        place = f"{where} of node {gpu.node} ({device}{f', PCI {gpu.pci}' if gpu.pci else ''}): {told.sentence}"
-        sentences = [place]
+        where = f"GPU {gpu.index} of node {gpu.node}" if gpu.index >= 0 else f"a GPU of node {gpu.node}"
+        names = ", ".join([*([device] if _is_uuid(device) else []), *([f"PCI {gpu.pci}"] if gpu.pci else [])])
+        sentences = [f"{where}{f' ({names})' if names else ''}: {told.sentence}"]
         xid = self._recent_xid(gpu, at)
         if xid is not None and xid[2] != told.sentence:
             sentences.append(f"{xid[2]}, {at - xid[0]:.1f} s before")
@@ -257,6 +261,11 @@ class Gpus:
         gpu.index = gpu.index if index is None else index
         gpu.pci = pci or gpu.pci
         return gpu
+
+
+def _is_uuid(device: str) -> bool:
+    """Not the name that we gave to a GPU which never said who it is."""
+    return device.startswith("GPU-")
 
 
 def _is_new_boot(before: GpuLooked, now: GpuLooked) -> bool:

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from monitors.catalogue.kernel_rows import FAULTS
-from monitors.catalogue.xid import DETAILS, NVLINK5, SYMPATHETIC, XIDS
+from monitors.catalogue.kernel import Catalogue
+from monitors.catalogue.xid import DETAILS, NVLINK5, SYMPATHETIC, Xid
 from monitors.incidents import Kind
-
-
-class Meaning(Protocol):
-    """What a catalogue says of a Xid's number."""
-
-    @property
-    def fault(self) -> str | None:
-        """Its class."""
-
-    @property
-    def action(self) -> str:
-        """What it asks for; `none` and `observe`: nothing."""
-
-    @property
-    def cascade(self) -> bool:
-        """It only follows another event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +16,6 @@ class Told:
     kind: Kind
     confidence: float
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    fault: str | None
-    action: str
-    cascade: bool
 
 
 VERDICTS: dict[int, tuple[Kind, str]] = {
@@ -105,27 +81,22 @@ def of_verdict(action: int) -> Told | None:
     return Told(kind=kind, confidence=1.0, sentence=f"its driver's verdict is that {words} (recovery action {action})")
 
 
-def of_xid(number: int) -> Meaning:
-    """What our own catalogue says."""
-    xid = XIDS.get(number)
-    if xid is None:
-        return _Row("gpu_unknown_xid", "none", False)
-    # Whether an NVLink 5 error is fatal stands only in the kernel's line; the verdict follows a fatal one.
-    action = "observe" if number in NVLINK5 else xid.action or FAULTS[xid.fault].action
-    return _Row(xid.fault, action, number in DETAILS or xid.fault == "gpu_sympathetic")
-
-
-def told_by_xid(number: int, meaning: Meaning, *, after_another: bool) -> Told | None:
+def of_xid(number: int, catalogue: Catalogue, *, after_another: bool) -> Told | None:
     """The fault of the GPU that a Xid tells of; None when it is a program's, a consequence, or nothing."""
-    kind = CLASSES.get(meaning.fault or "")
-    if kind is None or meaning.cascade or meaning.action in _NOTHING or (after_another and number in SYMPATHETIC):
+    xid = catalogue.xids.get(number)
+    kind = None if xid is None else CLASSES.get(xid.fault)
+    # Whether an NVLink 5 error is fatal stands only in the kernel's line; the verdict follows a fatal one.
+    if xid is None or kind is None or number in NVLINK5 or number in DETAILS:
         return None
-    return Told(kind=kind, confidence=0.95, sentence=xid_sentence(number, meaning))
+    if (after_another and number in SYMPATHETIC) or _action(xid, catalogue) in _NOTHING:
+        return None
+    return Told(kind=kind, confidence=0.95, sentence=_xid_sentence(xid))
 
 
-def xid_sentence(number: int, meaning: Meaning) -> str:
-    """For the evidence."""
-    xid, fault = XIDS.get(number), FAULTS.get(meaning.fault or "")
-    words = (xid.meaning if xid is not None else "") or (fault.meaning if fault is not None else "")
-    advice = f"; NVIDIA advises {xid.immediate}" if xid is not None and xid.immediate else ""
-    return f"the driver told of Xid {number}{f' ({words})' if words else ''}{advice}"
+def _action(xid: Xid, catalogue: Catalogue) -> str:
+    return xid.action or catalogue.faults[xid.fault].action
+
+
+def _xid_sentence(xid: Xid) -> str:
+    advice = f"; NVIDIA advises {xid.immediate}" if xid.immediate else ""
+    return f"the driver told of Xid {xid.code} ({xid.meaning}){advice}"
