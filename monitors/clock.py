@@ -27,3 +27,8 @@ class SystemClock:
     def now(self) -> float:
         """Seconds since the epoch, never running backwards within one process."""
         return self._offset_s + time.monotonic()
+
+
+def uptime_s() -> float:
+    """Seconds since this host's kernel started, as its log counts them."""
+    return time.monotonic()

@@ -31,6 +31,8 @@ class KernelSaw:
     """of the process that the line is about"""
     text: str = ""
     """the line, cut"""
+    count: int = 1
+    """equal lines that this one stands for"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,11 @@ from monitors.catalogue.xid import XIDS, Xid
 
 ROWS: tuple[Row, ...] = (*kernel_gpu.ROWS, *kernel_links.ROWS, *kernel_storage.ROWS, *kernel_host.ROWS)
 
+_NEEDLES: tuple[tuple[str, tuple[int, ...]], ...] = tuple(
+    (needle, tuple(number for number, one in enumerate(ROWS) if needle in one.needles))
+    for needle in sorted({needle for one in ROWS for needle in one.needles})
+)
+"""each needle with the rows that have it: most lines are innocent, and hold none"""
 _CHOICES = {
     "action": frozenset(fault.action for fault in FAULTS.values()),
     "severity": frozenset(fault.severity for fault in FAULTS.values()),
@@ -47,9 +52,9 @@ class Catalogue:
         for special in (kernel_links.read_status, kernel_host.read_bank):
             if found := special(text, self.faults):
                 return found
-        for known in ROWS:
-            if any(needle in text for needle in known.needles) and (match := known.pattern.search(text)):
-                return self._found(known, text, match.groupdict())
+        for number in sorted({number for needle, numbers in _NEEDLES if needle in text for number in numbers}):
+            if match := ROWS[number].pattern.search(text):
+                return self._found(ROWS[number], text, match.groupdict())
         return None
 
     def _found(self, known: Row, text: str, said: Mapping[str, str | None]) -> Finding | None:

@@ -47,6 +47,11 @@ def read_status(text: str, faults: Mapping[str, Fault]) -> Finding | None:
     return replace(found, pci=address(match["pci"]))
 
 
+def _mlx(fault: str, phrases: str, pattern: str = "") -> Row:
+    """A row of Mellanox's drivers: one of the phrases, or the pattern, after the name of the driver."""
+    return row(fault, phrases, rf"{_MLX}.*(?:{pattern or '|'.join(map(re.escape, phrases.split('|')))})")
+
+
 ROWS: tuple[Row, ...] = (
     row("pcie_corrected", "severity=Correct", rf"(?:{_AT})?.*severity=Correct(?:ed|able)\b"),
     row("pcie_uncorrectable", "severity=Uncorrect", rf"(?:{_AT})?.*severity=Uncorrect(?:ed|able)\b"),
@@ -67,46 +72,22 @@ ROWS: tuple[Row, ...] = (
     row("nic_hardware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?:unrecoverable hardware|HW fatal|FFSER|ICM fetch PCI)"),
     row("nic_overtemp", "synd 0x", r"\bsynd 0x[0-9a-f]+: High temp"),
     row("nic_firmware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?!unrecognized|None|no error)\w"),
-    row(
+    _mlx("nic_firmware", "Will cause a leak of a command|health compromised|handling bad device here"),
+    _mlx(
         "nic_firmware",
-        "mlx",
-        rf"{_MLX}.*(?:Will cause a leak of a command|health compromised|Fatal error \d+ detected)",
+        "health recovery failed|health recovery flow aborted|NIC SW reset failed|device is in a bad state",
     ),
-    row(
-        "nic_firmware",
-        "mlx",
-        rf"{_MLX}.*(?:handling bad device here|health recovery (?:flow )?(?:failed|aborted)|NIC SW reset failed)",
-    ),
-    row(
-        "nic_firmware",
-        "mlx",
-        rf"{_MLX}.*(?:canceled on out of queue timeout|device is in a bad state|Internal error detected)",
-    ),
-    row(
-        "nic_hardware",
-        "mlx",
-        rf"{_MLX}.*(?:PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error)",
-    ),
-    row(
-        "nic_init",
-        "mlx",
-        rf"{_MLX}.*(?:init_one|load_one|probe_one|pci_init|init_hca|enable[ _]hca|init hca)\b.*failed",
-    ),
-    row(
-        "nic_init",
-        "mlx",
-        rf"{_MLX}.*(?:Firmware over \d+ MS in .*initializing state|Failed initializing command|boot_fw failed)",
-    ),
-    row(
-        "nic_init",
-        "mlx",
-        rf"{_MLX}.*(?:failed to (?:allocate (?:init|boot) pages|enable hca|init hca)|[Ff]ailed to enable PCI)",
-    ),
+    _mlx("nic_firmware", "canceled on out of queue timeout|Internal error detected"),
+    _mlx("nic_firmware", "Fatal error ", r"Fatal error \d+ detected"),
+    _mlx("nic_hardware", "PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error"),
+    _mlx("nic_init", "init_one|load_one|probe_one|init_hca|init hca|enable_hca|enable hca|mlx5_load:", r"\b[Ff]ailed"),
+    _mlx("nic_init", "initializing state", r"Firmware over \d+ MS in .*initializing state"),
+    _mlx("nic_init", "Failed initializing command|failed to allocate init pages|ailed to enable PCI|boot_fw failed"),
     row("nic_init", "probe", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?: probe (?:of|with driver) .*failed with error"),
-    row("nic_power", "insufficient power", rf"{_MLX}.*Detected insufficient power on the PCIe slot"),
-    row("nic_power", "Power budget exceeded", rf"{_MLX}.*Port module event"),
-    row("nic_overtemp", "igh temp|igh Temp", rf"{_MLX}.*(?:High [Tt]emperature)"),
-    row("nic_link_down", "Cable unplugged|Bad or shorted", rf"{_MLX}.*Port module event"),
+    _mlx("nic_power", "Detected insufficient power on the PCIe slot"),
+    _mlx("nic_power", "Power budget exceeded"),
+    _mlx("nic_overtemp", "High temperature|High Temperature"),
+    _mlx("nic_link_down", "Cable unplugged|Bad or shorted cable"),
     row("nic_access_reg_noise", "ACCESS_REG", r"mlx.*ACCESS_REG\(0x[0-9a-f]+\).*(?:failed|status)"),
     row("nic_tx_timeout", "NETDEV WATCHDOG", r"NETDEV WATCHDOG: .*transmit queue \d+ timed out"),
     row("nic_tx_timeout", "TX timeout", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?.*TX timeout (?:detected|on queue)"),

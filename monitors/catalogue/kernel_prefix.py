@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-LINE_CHARS = 4096
-"""looked at of a line: the kernel writes 1 KiB at most, and a pattern must stay harmless"""
+LINE_CHARS = 2048
+"""looked at of a line: the kernel writes no more (PRINTK_MESSAGE_MAX), and a pattern must stay harmless"""
 
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _PIECES = re.compile(
