@@ -10,6 +10,15 @@ from pathlib import Path
 from jobs.agent.orders import StartWorld
 from jobs.agent.place import Place
 from jobs.spec import Spec
+from monitors.sense.flight_recorder import NCCL_STEM
+
+RING = "2000"
+"""collectives that a flight recorder remembers: its default since torch 2.9, before it was off"""
+RENAMED = {
+    "TORCH_FR_BUFFER_SIZE": "TORCH_NCCL_TRACE_BUFFER_SIZE",
+    "TORCH_FR_DUMP_TEMP_FILE": "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
+}
+"""what torch before 2.9 called them; a newer one warns of the old names on every rank"""
 
 
 def of_worker(
@@ -19,6 +28,7 @@ def of_worker(
     return {
         **base,
         **_defaults(base, spec),
+        **_dumps(base, spec, place.rank_folder(order.world, _rank(spec, place, local_rank))),
         **spec.env,
         **_torch(spec, place, order, local_rank),
         **_ours(spec, place, order, local_rank),
@@ -43,6 +53,11 @@ def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         # Output is a sign of life and carries the step of an unmodified script: a full buffer would hide both.
         "PYTHONUNBUFFERED": "1",
+        # Its warnings hold the cause of most failures, and nothing else does.
+        "NCCL_DEBUG": "WARN",
+        # On by default in new versions of torch, off in old ones.
+        "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+        **_named(base, spec, {"TORCH_FR_BUFFER_SIZE": RING}),
     }
     if spec.ranks_per_node > 1:
         # As torchrun does: ranks that share cores must not each take all of them.
@@ -50,8 +65,30 @@ def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
     return {name: value for name, value in defaults.items() if name not in base}
 
 
+def _dumps(base: Mapping[str, str], spec: Spec, folder: Path) -> dict[str, str]:
+    """Where NCCL writes what it recorded, by itself after a time-out and when asked through a pipe."""
+    stem = str(folder / NCCL_STEM)
+    pipe = {"TORCH_NCCL_DEBUG_INFO_PIPE_FILE": stem}
+    named = _named(base, spec, {"TORCH_FR_DUMP_TEMP_FILE": stem})
+    return named | {name: value for name, value in pipe.items() if name not in base}
+
+
+def _named(base: Mapping[str, str], spec: Spec, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What nobody chose, under the old name too where we cannot know which torch a program brings."""
+    named: dict[str, str] = {}
+    for name, value in wanted.items():
+        names = {name, RENAMED[name]}
+        if not names & {*base, *spec.env}:
+            named |= dict.fromkeys({name} if spec.python else names, value)
+    return named
+
+
+def _rank(spec: Spec, place: Place, local_rank: int) -> int:
+    return place.node * spec.ranks_per_node + local_rank
+
+
 def _torch(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
-    rank = str(place.node * spec.ranks_per_node + local_rank)
+    rank = str(_rank(spec, place, local_rank))
     size = str(spec.nodes * spec.ranks_per_node)
     restarts = str(order.world - 1)
     return {
@@ -75,7 +112,7 @@ def _torch(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict
 
 
 def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
-    rank = place.node * spec.ranks_per_node + local_rank
+    rank = _rank(spec, place, local_rank)
     return {
         "LASTGOOD_RUN": place.run,
         "LASTGOOD_ATTEMPT": str(place.attempt),

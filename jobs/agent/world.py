@@ -24,7 +24,7 @@ from jobs.spec import Spec
 from lastgood import progress
 from monitors import wire
 from monitors.clock import Clock
-from monitors.sense import processes
+from monitors.sense import flight_recorder, processes
 from monitors.sense.progress import RankSense, Where
 from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldStarted, WorldStopped
 
@@ -118,7 +118,7 @@ class World:
         for worker in self._living():
             worker.ordered = True
         if grace_s <= 0:
-            self._kill()
+            self._kill_when_told(asyncio.get_running_loop().time() + flight_recorder.COMING_S)
             return
         for worker in self._living():
             worker.child.send(signal.SIGTERM)
@@ -164,21 +164,24 @@ class World:
 
     async def look_at(self, ranks: tuple[int, ...]) -> None:
         """Ask the kernel, and the processes themselves, about ranks; about all when none is named."""
-        at = self._clock.now()
         asked = [worker for worker in self._living() if not ranks or worker.rank in ranks]
-        looks = [
-            processes.look(
-                at,
-                node=self._place.node,
-                world=self.number,
-                rank=worker.rank,
-                pid=worker.child.pid,
-                stack_file=worker.folder / "stack.txt",
-            )
-            for worker in asked
-        ]
-        for seen in await asyncio.gather(*looks):
-            self._outbox.put(seen)
+        await asyncio.gather(*map(self._look_at, asked))
+
+    async def _look_at(self, worker: _Worker) -> None:
+        """Tell each answer when it is there: one that is stopped gives none, and holds up nobody's news."""
+        at = self._clock.now()
+        recorder = self._recorder(worker)
+        recorded = asyncio.create_task(flight_recorder.look(at, recorder))
+        stack_file = worker.folder / "stack.txt"
+        node, pid = self._place.node, worker.child.pid
+        self._outbox.put(
+            await processes.look(at, node=node, world=self.number, rank=worker.rank, pid=pid, stack_file=stack_file)
+        )
+        if (dump := await recorded) is not None:
+            self._outbox.put(flight_recorder.looked(at, recorder, dump))
+
+    def _recorder(self, worker: _Worker) -> flight_recorder.Where:
+        return flight_recorder.Where(node=self._place.node, world=self.number, rank=worker.rank, folder=worker.folder)
 
     def _living(self) -> Iterator[_Worker]:
         return (worker for worker in self._workers.values() if worker.child.exit is None)
@@ -272,6 +275,15 @@ class World:
             )
         )
         self._clear_when_empty()
+
+    def _kill_when_told(self, until: float) -> None:
+        """What a rank knows of a hang dies with it: NCCL may finish a dump that it has begun."""
+        self._cancel_timer()
+        loop = asyncio.get_running_loop()
+        if loop.time() < until and flight_recorder.is_coming(map(self._recorder, self._living())):
+            self._kill_timer = loop.call_later(flight_recorder.KILL_POLL_S, self._kill_when_told, until)
+            return
+        self._kill()
 
     def _kill(self) -> None:
         self._cancel_timer()

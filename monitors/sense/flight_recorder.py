@@ -25,6 +25,7 @@ ANSWER_S = 2.0
 NCCL_S = 5.0
 """NCCL looks at its pipe once a second, then gathers stacks"""
 POLL_S = 0.02
+KILL_POLL_S = 0.25
 COMING_S = 60.0
 """a dump that was begun is waited for at most so long: NCCL's own watchdog gives up then"""
 
@@ -49,12 +50,6 @@ class Where:
     def nccl_pipe(self) -> Path:
         """A byte in it makes NCCL write."""
         return self.folder / f"{NCCL_STEM}{self.rank}.pipe"
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Variables that make torch's recorders write where `look` reads."""
-    stem = str(folder / NCCL_STEM)
-    return {"TORCH_FR_DUMP_TEMP_FILE": stem, "TORCH_NCCL_DEBUG_INFO_PIPE_FILE": stem}
 
 
 async def look(at: float, where: Where) -> Dump | None:
