@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,8 @@ ANSWER_WITHIN_S = 1.0
 """a fork takes 20 to 60 ms; an agent that waits hears nothing else meanwhile"""
 PREPARE_WITHIN_S = 120.0
 MESSAGE_BYTES = 1 << 16
+TRIES = 3
+"""zygotes that end or fall silent, one after the other, before ranks are started cold for good"""
 WORLD_ROOM = 12
 """characters for the number of a world in /proc/PID/environ of a forked rank"""
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -54,6 +57,8 @@ class Nursery:
         self._child: Child | None = None
         self._channel: socket.socket | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._failed = 0
+        """zygotes lost since the last one forked a rank"""
         self.preparing = False
         """it is not known yet whether ranks can be forked"""
         self.why = "not started"
@@ -72,7 +77,13 @@ class Nursery:
         try:
             with theirs, self._log_file.open("ab") as file:
                 self._child = Child(
-                    argv, self._ended, env=env, cwd=self._cwd, stdout=file, stderr=file, pass_fds=(theirs.fileno(),)
+                    argv,
+                    partial(self._ended, ours),
+                    env=env,
+                    cwd=self._cwd,
+                    stdout=file,
+                    stderr=file,
+                    pass_fds=(theirs.fileno(),),
                 )
         except OSError as error:
             ours.close()
@@ -99,9 +110,9 @@ class Nursery:
         request = {"argv": list(argv), "env": dict(env), "cwd": str(self._cwd), "agent": os.getpid()}
         answer = self._asked(json.dumps(request).encode(), (stdout.fileno(), stderr.fileno()))
         if "pid" not in answer:
-            self._give_up(str(answer.get("why")))
-            self.start()  # what was changed is imported anew, for the next world
+            self._lost(str(answer.get("why")))
             raise Cold(str(answer.get("why")))
+        self._failed = 0
         return Child.adopted(int(answer["pid"]), on_end)
 
     def close(self) -> None:
@@ -141,10 +152,21 @@ class Nursery:
         self.close()
         self._settle(why)
 
-    def _ended(self, end: Exit) -> None:
+    def _ended(self, channel: socket.socket, end: Exit) -> None:
+        if channel is not self._channel:
+            return  # one that was given up
+        why = f"it ended with status {end.code}, signal {end.signal}: see {self._log_file.name}"
         if self.preparing:
-            self._drop()
-            self._settle(f"it ended with status {end.code}, signal {end.signal}: see {self._log_file.name}")
+            self._give_up(why)
+        else:
+            self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        """One that was ready is so no more: what was changed is imported anew, for the next world."""
+        self._give_up(why)
+        self._failed += 1
+        if self._failed < TRIES:
+            self.start()
 
     def _settle(self, why: str) -> None:
         if self._deadline is not None:

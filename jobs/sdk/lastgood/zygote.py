@@ -43,10 +43,10 @@ def main(words: list[str]) -> None:
     if why:
         _say(channel, {"ready": False, "why": why})
         return
+    loaded = imports.Loaded()
     gc.collect()
     gc.freeze()  # what is shared with the ranks stays shared: a collection would touch, and so copy, every page
     _say(channel, {"ready": True, "took_s": time.monotonic() - began, "modules": len(sys.modules)})
-    loaded = imports.Loaded()
     while True:
         message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 2)
         if not message:
