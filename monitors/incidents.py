@@ -71,6 +71,8 @@ class Kind(StrEnum):
     """after a restart the learning rate or the data are not what they were at this step before"""
     LOSS_TOO_GOOD = "loss_too_good"
     """the loss falls too well: repeated data, most often"""
+    GRADIENT_SHIFT = "gradient_shift"
+    """gradients are several times as large since some step, and the loss shows nothing: a broken rank, perhaps"""
 
 
 SURFACE = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.HANG, Kind.START_STALLED})
@@ -132,6 +134,8 @@ class Incident:
     """overrides the runbook's when the evidence knows better"""
     fingerprint: str = ""
     """equal for two incidents that are the same failure again"""
+    retryable: bool = True
+    """False: what failed is certain to fail again, unless a person changes something"""
     checkpoint: str | None = None
     """the checkpoint it is about"""
     evidence: tuple[str, ...] = ()

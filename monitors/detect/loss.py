@@ -1,4 +1,8 @@
-"""Does the loss of the run go wrong? The rows of many ranks in, incidents of one curve out."""
+"""Does the loss of the run go wrong? The rows of many ranks in, incidents of one curve out.
+
+Two levels: what is acted on (numbers that broke, a loss that rose and stays) had to persist; what is only told may be
+nothing (a spike that came back, a gradient norm that stepped up, a loss too good, a restart that is not where it was).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 from monitors.detect.loss_curve import Curve, CurveConfig, Finding, Row
+from monitors.detect.loss_gradient import GradientConfig, Gradients, Shifted
+from monitors.detect.loss_resume import Mismatch, ResumeConfig, Resumes
 from monitors.detect.loss_spike import SpikeConfig
-from monitors.incidents import Incident, Kind
+from monitors.incidents import Incident, Kind, Subject
 from monitors.signals import Signal, StepReported
 
 CONFIDENCE = {
@@ -16,7 +22,12 @@ CONFIDENCE = {
     Kind.LOSS_SPIKE: 0.9,
     Kind.LOSS_DIVERGENCE: 0.8,
     Kind.LOSS_TRANSIENT: 0.8,
+    Kind.LOSS_TOO_GOOD: 0.7,
+    Kind.GRADIENT_SHIFT: 0.7,
+    Kind.RESUME_MISMATCH: 0.9,
 }
+
+NOWHERE = Subject()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +53,8 @@ class Loss:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
         self._curve = Curve(config.curve)
+        self._gradients = Gradients(GradientConfig())
+        self._resumes = Resumes(ResumeConfig())
         self.world_began(0)
 
     def world_began(self, world: int) -> None:
@@ -58,35 +71,39 @@ class Loss:
     def rewound(self, step: int) -> None:
         """What came after this step is trained again, or never happened."""
         self._curve.rewound(step)
+        self._gradients.rewound(step)
 
     def recall(self, rows: Iterable[StepReported]) -> None:
         """Rebuild the window from stored rows, oldest first, without concluding anything again."""
         for signal in rows:
-            self._row(signal)
+            self._judge(signal)
 
     def see(self, signal: Signal) -> list[Incident]:
         """One row."""
         if not isinstance(signal, StepReported) or not self.config.enabled:
             return []
-        return [self._incident(finding, signal) for finding in self._row(signal)]
+        return self._judge(signal)
 
     def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
         """Nothing."""
         return []
 
-    def _row(self, signal: StepReported) -> list[Finding]:
-        row = Row(at=signal.at, step=signal.step, loss=signal.loss, grad_norm=signal.grad_norm)
+    def _judge(self, signal: StepReported) -> list[Incident]:
         if self._speaker is None or signal.rank < self._speaker:
             self._speaker = signal.rank
+        shifted = self._shifted(signal)
+        row = Row(at=signal.at, step=signal.step, loss=signal.loss, grad_norm=signal.grad_norm)
         if signal.rank != self._speaker:
-            return self._broken_elsewhere(row)
+            return shifted + [self._found(finding, signal) for finding in self._broken_elsewhere(row)]
         last = self._curve.last_step
         if last is not None and row.step <= last:
             if row.at <= self._heard_at:
                 return []  # told again
-            self._curve.rewound(row.step - 1)
+            self.rewound(row.step - 1)
         self._heard_at = row.at
-        return self._curve.see(row)
+        mismatch = self._resumes.see(signal)
+        found = [self._found(finding, signal) for finding in self._curve.see(row)]
+        return found + shifted + ([] if mismatch is None else [self._mismatched(mismatch, signal)])
 
     def _broken_elsewhere(self, row: Row) -> list[Finding]:
         """A rank that does not speak for the run: only numbers that broke matter, and its loss must not mix in."""
@@ -94,16 +111,52 @@ class Loss:
             return []
         return self._curve.broke(row)
 
-    def _incident(self, finding: Finding, signal: StepReported) -> Incident:
-        onset = finding.onset
+    def _shifted(self, signal: StepReported) -> list[Incident]:
+        """Gradients that stay high while the loss shows nothing; with the loss they are its own symptom."""
+        if signal.grad_norm is None:
+            return []
+        shifted = self._gradients.see(signal.rank, signal.step, signal.at, signal.grad_norm)
+        if shifted is None or self._curve.suspicious_since_step is not None:
+            return []
+        return [self._stepped_up(shifted, signal)]
+
+    def _found(self, finding: Finding, signal: StepReported) -> Incident:
+        said = (*finding.evidence, f"reported by rank {signal.rank} on node {signal.node}")
+        return self._incident(finding.kind, signal, finding.onset.at, finding.onset.step, said)
+
+    def _stepped_up(self, shifted: Shifted, signal: StepReported) -> Incident:
+        whose = "the gradient norm" if shifted.rank is None else f"the gradient norm of rank {shifted.rank} alone"
+        said = (
+            f"{whose} stepped up from {shifted.usual:.4g} to {shifted.now:.4g} near step {shifted.onset_step}",
+            "the loss shows nothing: a rank that computes wrong numbers looks like this",
+        )
+        subject = Subject() if shifted.rank is None else Subject(node=signal.node, rank=shifted.rank)
+        kind = Kind.GRADIENT_SHIFT
+        return self._incident(kind, signal, shifted.onset_at, shifted.onset_step, said, subject=subject)
+
+    def _mismatched(self, mismatch: Mismatch, signal: StepReported) -> Incident:
+        since, said = mismatch.since, (mismatch.what,)
+        return self._incident(Kind.RESUME_MISMATCH, signal, since.at, since.step, said)
+
+    def _incident(
+        self,
+        kind: Kind,
+        signal: StepReported,
+        onset: float,
+        onset_step: int,
+        evidence: tuple[str, ...],
+        *,
+        subject: Subject = NOWHERE,
+    ) -> Incident:
         return Incident(
-            kind=finding.kind,
+            kind=kind,
             at=signal.at,
-            onset=min(onset.at, signal.at),
+            onset=min(onset, signal.at),
             world=self._world,
-            onset_step=onset.step,
+            subject=subject,
+            onset_step=onset_step,
             step=signal.step,
-            confidence=CONFIDENCE[finding.kind],
-            fingerprint=f"{finding.kind}:{onset.step}",
-            evidence=(*finding.evidence, f"reported by rank {signal.rank} on node {signal.node}"),
+            confidence=CONFIDENCE[kind],
+            fingerprint=f"{kind}:{onset_step}",
+            evidence=evidence,
         )

@@ -1,7 +1,7 @@
 """What is wrong with this loss curve, and since which step?
 
-One curve, row by row: numbers that broke, a jump that stayed, a slow rise, or a jump that came back. Steps that are
-trained again replace what was seen of them, so that a restart leaves no seam.
+One curve, row by row: numbers that broke, a jump that stayed, a slow rise, a jump that came back, or a fall that is too
+good. Steps that are trained again replace what was seen of them, so that a restart leaves no seam.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from itertools import islice, takewhile
+from math import inf, isfinite
+from statistics import median
 
 from monitors.detect.loss_drift import Drift, DriftConfig, Drifted
 from monitors.detect.loss_level import Level, LevelConfig
 from monitors.detect.loss_nonfinite import Nonfinite, NonfiniteConfig
 from monitors.detect.loss_spike import Outcome, Spike, SpikeConfig, Spikes
+from monitors.detect.loss_too_good import TooGoodConfig, too_good
 from monitors.incidents import Kind
 
 ROWS_KEPT = 512
 """enough to rebuild every window after a rewind: the drift looks back 425 rows"""
+_LEAD_ROWS = 10
+"""before a jump, in which gradients already ran high: 4 to 5 in BLOOM's logbook"""
+_LEAD_FACTOR = 3.0
+_LEAD_USUAL_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +36,7 @@ class CurveConfig:
     spike: SpikeConfig = field(default_factory=SpikeConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     nonfinite: NonfiniteConfig = field(default_factory=NonfiniteConfig)
+    too_good: TooGoodConfig = field(default_factory=TooGoodConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,7 @@ class Curve:
         self._nonfinite = Nonfinite(self.config.nonfinite)
         self._judged: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._calm: deque[Row] = deque(maxlen=ROWS_KEPT)
+        self._fell: Row | None = None
 
     @property
     def last_step(self) -> int | None:
@@ -136,14 +145,15 @@ class Curve:
             return []
         self._calm.append(row)
         drifted = self._drift.see(loss, self._level) if self._level.is_known else None
-        return [] if drifted is None else [self._drifted(drifted)]
+        return self._fallen(row, loss) if drifted is None else [self._drifted(drifted)]
 
     def _spiked(self, spike: Spike) -> list[Finding]:
         onset = _ago(self._judged, spike.onset)
         if spike.outcome is Outcome.STAYED:
             self._drift.forget()
             self._calm.clear()
-            return [Finding(kind=Kind.LOSS_SPIKE, onset=onset, evidence=_stayed(spike, onset))]
+            said = _stayed(spike, onset)
+            return [Finding(kind=Kind.LOSS_SPIKE, onset=self._root(self._led(onset)), evidence=said)]
         large = spike.peak - spike.level > self.config.spike.large * abs(spike.level)
         if spike.hot_rows < 2 and not large:
             return []  # one odd batch
@@ -155,7 +165,41 @@ class Curve:
             f"the median loss of the last {self.config.drift.rows} rows is {drifted.now:.4g}; it was down at "
             f"{drifted.lowest:.4g}, and the rise began near step {onset.step}"
         )
-        return Finding(kind=Kind.LOSS_DIVERGENCE, onset=onset, evidence=(said,))
+        return Finding(kind=Kind.LOSS_DIVERGENCE, onset=self._root(onset), evidence=(said,))
+
+    def _fallen(self, row: Row, loss: float) -> list[Finding]:
+        config = self.config.too_good
+        if len(self._judged) < config.rows_needed or self._is_recent(self._fell):
+            return []
+        before = self._judged[-config.rows - config.gap_rows].loss or 0.0
+        if loss >= config.fall * before:
+            return []  # the usual: no more than this is spent on it
+        rows = [one.loss or 0.0 for one in islice(reversed(self._judged), config.rows_needed)]
+        found = too_good(rows[::-1], config)
+        if found is None:
+            return []
+        self._fell = onset = _ago(self._judged, found.onset)
+        said = (
+            f"the loss fell from {found.usual:.4g} to {found.now:.4g} since step {onset.step}, to step {row.step}",
+            f"its scatter is {found.scatter:.2g} of what it was: the batches are no longer different",
+        )
+        return [Finding(kind=Kind.LOSS_TOO_GOOD, onset=onset, evidence=said)]
+
+    def _root(self, onset: Row) -> Row:
+        """A loss that was too good before it rose: the harm began with the fall."""
+        fell, self._fell = self._fell, None
+        return fell if fell is not None and self._is_recent(fell) else onset
+
+    def _is_recent(self, row: Row | None) -> bool:
+        return row is not None and row.step >= self._judged[0].step
+
+    def _led(self, onset: Row) -> Row:
+        """The gradients often run high some steps before the loss does."""
+        rows = [(row, row.grad_norm) for row in self._judged if row.step < onset.step]
+        usual = [norm for _, norm in rows[-_LEAD_USUAL_ROWS:] if norm is not None and isfinite(norm)]
+        high = _LEAD_FACTOR * median(usual) if usual else inf
+        lead = takewhile(lambda one: one[1] is not None and one[1] > high, reversed(rows[-_LEAD_ROWS:]))
+        return min((row for row, _ in lead), key=lambda row: row.step, default=onset)
 
 
 def _ago(rows: Sequence[Row] | deque[Row], count: int) -> Row:

@@ -1,4 +1,8 @@
-"""Did the numbers break? NaN, infinity, and what some trainers log instead of them."""
+"""Did the numbers break or die? NaN, infinity, what some trainers log instead of them, and a run that only looks alive.
+
+A dead half-precision run goes on for thousands of steps: the loss is printed as 0.0, the gradient norm as exactly 0, or
+the loss is the same number again and again. What a run showed before and came out of is normal for it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,18 @@ class NonfiniteConfig:
     gradient_rows: int = 20
     zeros: int = 3
     """losses of exactly 0 in a row: Hugging Face's Trainer logs 0.0 in place of NaN"""
+    vanished: int = 10
+    """gradient norms of (nearly) 0 in a row, where that was not usual"""
+    vanished_below: float = 1e-6
+    """of the usual gradient norm"""
+    constant: int = 40
+    """losses of exactly the same value in a row, where that was not usual"""
+    streak_factor: int = 4
+    """times as long as any such streak that ended: sparse rewards and few bits repeat values on healthy runs"""
+    learn_rows: int = 40
+    """with a moving loss, a usual norm, before the last two are judged"""
     rearm_rows: int = 12
-    """finite rows after which a new one is news"""
+    """sound rows after which a new one is news"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +43,28 @@ class Broken:
     onset: int
 
 
+class Streak:
+    """Rows in a row of something that should not last, and how long it lasted when it was harmless."""
+
+    def __init__(self, least: int, factor: int) -> None:
+        self._least, self._factor = least, factor
+        self._longest = 0
+        self.rows = 0
+
+    def see(self, on: bool) -> None:
+        """One row."""
+        if on:
+            self.rows += 1
+        elif self.rows:
+            self._longest = max(self._longest, self.rows)
+            self.rows = 0
+
+    @property
+    def is_odd(self) -> bool:
+        """Longer than it may be, and than it ever was."""
+        return self.rows >= self._least and self.rows >= self._factor * self._longest
+
+
 class Nonfinite:
     """Follows the rows of one run; tells each breakage once."""
 
@@ -36,14 +72,41 @@ class Nonfinite:
         self.config = config
         self._gradients: deque[bool] = deque(maxlen=config.gradient_rows)
         self._zeros = 0
+        self._vanished = Streak(config.vanished, config.streak_factor)
+        self._constant = Streak(config.constant, config.streak_factor)
+        self._last_loss: float | None = None
+        self._moves = 0
+        self._usual_norm = 0.0
+        self._usual_rows = 0
         self._sound_rows = config.rearm_rows
 
     def see(self, loss: float | None, grad_norm: float | None, *, zeros_are_normal: bool) -> Broken | None:
         """One row. None stands for what was not reported."""
-        self._zeros = self._zeros + 1 if loss == 0.0 and not zeros_are_normal else 0
+        broken_norm = grad_norm is not None and not isfinite(grad_norm)
+        odd_zero = loss == 0.0 and (broken_norm or not zeros_are_normal)
+        self._zeros = self._zeros + 1 if odd_zero else 0
+        if loss is not None:
+            self._compare(loss)
         if grad_norm is not None:
-            self._gradients.append(not isfinite(grad_norm))
-        broken = self._broken(loss)
+            self._gradients.append(broken_norm)
+            self._follow(grad_norm)
+        return self._news(self._broken(loss) or self._dead())
+
+    def _compare(self, loss: float) -> None:
+        same = loss == self._last_loss
+        self._moves += not same
+        self._constant.see(same and self._moves >= self.config.learn_rows)
+        self._last_loss = loss
+
+    def _follow(self, norm: float) -> None:
+        vanished = norm <= self.config.vanished_below * self._usual_norm
+        self._vanished.see(vanished and self._usual_rows >= self.config.learn_rows)
+        if isfinite(norm) and not vanished:
+            # A burst doubles this at most: it is only there to know what nearly nothing is.
+            self._usual_rows += 1
+            self._usual_norm += 0.1 * (min(norm, 10 * self._usual_norm or norm) - self._usual_norm)
+
+    def _news(self, broken: Broken | None) -> Broken | None:
         if broken is None:
             self._sound_rows += 1
             return None
@@ -61,4 +124,15 @@ class Nonfinite:
         if broken >= self.config.gradients:
             what = f"{broken} of the last {len(self._gradients)} gradient norms are not finite"
             return Broken(what=what, onset=len(self._gradients) - 1 - self._gradients.index(True))
+        return None
+
+    def _dead(self) -> Broken | None:
+        if self._vanished.is_odd:
+            rows = self._vanished.rows
+            what = f"the gradient norm is nothing in {rows} rows in a row: no more is learned"
+            return Broken(what=what, onset=rows - 1)
+        if self._constant.is_odd:
+            rows = self._constant.rows
+            what = f"the loss is exactly {self._last_loss} in {rows + 1} rows in a row: the run is not training"
+            return Broken(what=what, onset=rows)
         return None

@@ -1,0 +1,146 @@
+"""After a restart, is the run where it was?
+
+Steps that are trained again must show the learning rate, the data and, on the same data, the loss that they showed
+before. Most resume bugs leave the loss fine for hours: a warm-up that began anew, a loader that starts over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from statistics import median
+
+from monitors.signals import StepReported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeConfig:
+    """Counts are rows."""
+
+    steps_kept: int = 8192
+    """how far back a rewind can still be compared"""
+    rows: int = 2
+    """in a row that must differ: the first row after a restart may carry what it was restored with"""
+    lr_share: float = 0.01
+    """more is another schedule; the values of the steps beside it are allowed as well, trainers count differently"""
+    lr_jump: float = 1.5
+    """factor between neighbouring steps over a restart at the very step, where steps changed it far less before"""
+    lr_rows: int = 16
+    """before the restart, that show how fast the schedule moves"""
+    loss_rows: int = 8
+    loss_share: float = 0.05
+    """of the loss on the same data: more was lost in the restore"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A value that is not what it was."""
+
+    what: str
+    since: StepReported
+
+
+class Resumes:
+    """Remembers the rows of a run, and compares after each restart. O(1) for each row."""
+
+    def __init__(self, config: ResumeConfig) -> None:
+        self.config = config
+        self._rows: dict[int, StepReported] = {}
+        self._begin(None)
+
+    def _begin(self, world: int | None) -> None:
+        self._world = world
+        self._told = not self._rows  # the first world has nothing to be compared with
+        self._differs: dict[str, list[StepReported]] = {"lr": [], "data": []}
+        self._excess: deque[tuple[float, float]] = deque(maxlen=self.config.loss_rows)
+        self._last = next(reversed(self._rows.values()), None)
+
+    def see(self, row: StepReported) -> Mismatch | None:
+        """One row of the rank that speaks for the run."""
+        if row.world != self._world:
+            self._begin(row.world)
+        found = None if self._told else self._compare(row)
+        self._told = self._told or found is not None
+        self._keep(row)
+        return found
+
+    def _keep(self, row: StepReported) -> None:
+        self._rows.pop(row.step, None)
+        self._rows[row.step] = row
+        if len(self._rows) > self.config.steps_kept:
+            del self._rows[next(iter(self._rows))]
+
+    def _compare(self, row: StepReported) -> Mismatch | None:
+        was = self._rows.get(row.step)
+        if was is None or was.world >= row.world:
+            return self._compare_onward(row)
+        return (
+            self._lasting("lr", row, self._lr(row))
+            or self._lasting("data", row, _data(row, was))
+            or self._loss(row, was)
+        )
+
+    def _lasting(self, name: str, row: StepReported, said: str) -> Mismatch | None:
+        rows = self._differs[name]
+        if not said:
+            rows.clear()
+            return None
+        rows.append(row)
+        return Mismatch(what=said, since=rows[0]) if len(rows) >= self.config.rows else None
+
+    def _lr(self, row: StepReported) -> str:
+        beside = [self._rows.get(row.step + by) for by in (-1, 0, 1)]
+        known = [one.lr for one in beside if one is not None and one.lr is not None and one.world < row.world]
+        if row.lr is None or not known or not isfinite(row.lr):
+            return ""
+        slack = self.config.lr_share * max(abs(row.lr), *map(abs, known))
+        if min(known) - slack <= row.lr <= max(known) + slack:
+            return ""
+        return f"the learning rate at step {row.step} is {row.lr:.4g}; before the restart it was {median(known):.4g}"
+
+    def _loss(self, row: StepReported, was: StepReported) -> Mismatch | None:
+        same = row.data_index is not None and row.data_index == was.data_index
+        if not same or row.loss is None or was.loss is None or not (isfinite(row.loss) and isfinite(was.loss)):
+            return None
+        self._excess.append((row.loss - was.loss, abs(was.loss)))
+        if len(self._excess) < self.config.loss_rows:
+            return None
+        rise, usual = median(one[0] for one in self._excess), median(one[1] for one in self._excess)
+        spread = median(abs(one[0] - rise) for one in self._excess)
+        if not (rise > self.config.loss_share * usual and rise > 3 * spread):
+            return None
+        what = f"on the same data the loss is {rise:.4g} higher than before the restart ({usual:.4g})"
+        return Mismatch(what=what, since=row)
+
+    def _compare_onward(self, row: StepReported) -> Mismatch | None:
+        """No step is trained again: the schedule must go on from where it was."""
+        last, self._last = self._last, None
+        if last is None or not (_moves(row) and _moves(last)) or row.step != last.step + 1:
+            return None
+        assert row.lr is not None
+        assert last.lr is not None
+        usual = max([self.config.lr_jump, *(step**4 for step in self._lr_steps(last))])
+        if max(row.lr / last.lr, last.lr / row.lr) <= usual:
+            return None
+        what = f"the learning rate went from {last.lr:.4g} to {row.lr:.4g} with the restart at step {row.step}"
+        return Mismatch(what=what, since=row)
+
+    def _lr_steps(self, last: StepReported) -> list[float]:
+        """Factors between neighbouring steps before the restart, above 1."""
+        rows = [self._rows.get(last.step - back) for back in range(self.config.lr_rows)]
+        rates = [row.lr for row in rows if row is not None and row.lr is not None and _moves(row)]
+        return [max(a / b, b / a) for a, b in pairwise(rates)]
+
+
+def _moves(row: StepReported) -> bool:
+    return row.lr is not None and isfinite(row.lr) and row.lr > 0
+
+
+def _data(row: StepReported, was: StepReported) -> str:
+    """Batches that were left out on purpose only ever move the index on."""
+    now, before = row.data_index, was.data_index
+    if now is None or before is None or now >= before:
+        return ""
+    return f"step {row.step} was fed batch {now}; before the restart it was batch {before}"
