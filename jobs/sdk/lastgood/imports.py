@@ -27,8 +27,6 @@ PER_RANK = frozenset(
 
 def prepare(argv: Sequence[str]) -> str:
     """Import what the command will need; why it cannot be used, empty when it can."""
-    for name in OURS:
-        importlib.import_module(name)
     sys.path.insert(0, _first_on_path(argv))
     with _Asked() as asked:
         for name in _named(argv):
@@ -36,6 +34,8 @@ def prepare(argv: Sequence[str]) -> str:
             if asked.names:
                 return f"{name} asks for {', '.join(sorted(asked.names))} when it is imported"
     del sys.path[0]
+    for name in OURS:
+        importlib.import_module(name)
     _warm()
     return _unsound()
 
