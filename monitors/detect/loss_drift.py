@@ -50,6 +50,9 @@ class Drift:
         self.config = config
         self._rows: deque[float] = deque(maxlen=config.rows)
         self._medians: deque[float] = deque(maxlen=config.back_rows)
+        self._lowest: deque[tuple[int, float]] = deque()
+        """candidates for the lowest median, rising, each with its number: a later lower one rules out an earlier"""
+        self._seen = 0
         self._first: float | None = None
         self._high_rows = 0
         self._told = False
@@ -66,7 +69,7 @@ class Drift:
             return None
         now = median(self._rows)
         drifted = self._judge(now, level)
-        self._medians.append(now)
+        self._remember(now)
         if self._first is None:
             self._first = now
         return drifted
@@ -75,13 +78,23 @@ class Drift:
         """The level is another one from now on."""
         self._rows.clear()
         self._medians.clear()
+        self._lowest.clear()
         self._first = None
         self._high_rows = 0
         self._told = False
 
+    def _remember(self, now: float) -> None:
+        self._medians.append(now)
+        self._seen += 1
+        while self._lowest and self._lowest[-1][1] >= now:
+            self._lowest.pop()
+        self._lowest.append((self._seen, now))
+        if self._lowest[0][0] <= self._seen - self.config.back_rows:
+            self._lowest.popleft()
+
     def _judge(self, now: float, level: Level) -> Drifted | None:
         config = self.config
-        lowest = min(self._medians, default=now)
+        lowest = self._lowest[0][1] if self._lowest else now
         lowest = lowest if self._first is None else min(lowest, self._first)
         rise = now - lowest
         if not (rise > config.rise * abs(lowest) and rise > config.rise_sigmas * level.sigma):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import isfinite
 from statistics import median
 
@@ -20,7 +20,7 @@ class ResumeConfig:
     """Counts are rows."""
 
     steps_kept: int = 8192
-    """how far back a rewind can still be compared"""
+    """how far back a rewind can still be compared, at least"""
     rows: int = 2
     """in a row that must differ: the first row after a restart may carry what it was restored with"""
     lr_share: float = 0.01
@@ -69,8 +69,8 @@ class Resumes:
     def _keep(self, row: StepReported) -> None:
         self._rows.pop(row.step, None)
         self._rows[row.step] = row
-        if len(self._rows) > self.config.steps_kept:
-            del self._rows[next(iter(self._rows))]
+        if len(self._rows) > 2 * self.config.steps_kept:
+            self._rows = dict(islice(self._rows.items(), self.config.steps_kept, None))
 
     def _compare(self, row: StepReported) -> Mismatch | None:
         was = self._rows.get(row.step)
