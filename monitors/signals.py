@@ -288,6 +288,8 @@ class RankSaid:
     retryable: bool
     text: str
     """the line, cut"""
+    step: int = 0
+    """last step that the rank had finished when it was heard: a rank that goes on got over it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class Watch:
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
             s.RankEntered: (self._start.see,),
             s.RankRestored: (self._start.see, self._hang.see),
+            s.RankSaid: (self._exits.see,),
             s.RankExited: (self._exits.see, self._start.see, self._hang.see, self._saves.see),
             s.StepReported: (self._loss.see,),
             s.ProcessLooked: (self._hang.see,),

@@ -15,13 +15,14 @@ from monitors.catalogue import summaries
 from monitors.catalogue.faults import FAULTS
 from monitors.catalogue.signature import Fault, Next, Role, Signature, Verdict
 from monitors.catalogue.signatures_gpu import GPU, NUMBERS
-from monitors.catalogue.signatures_host import CODE, HOST, STORAGE
+from monitors.catalogue.signatures_host import CODE, HOST
 from monitors.catalogue.signatures_network import INFO, NETWORK
+from monitors.catalogue.signatures_storage import STORAGE
 from monitors.catalogue.tracebacks import LINE_CHARS, Line, lines_of
 
 HEAD_CHARS, TAIL_CHARS = 32 << 10, 224 << 10
 """read of a text: causes stand where it begins or where it ends"""
-LINES_MAX = 400
+LINES_MAX = 200
 """different lines held against the table, half of them from the end: floods repeat themselves"""
 
 
@@ -181,6 +182,9 @@ _CORRUPT = Verdict(fault="checkpoint_corrupt", role=Role.ROOT, next=Next.FALLBAC
 _INCOMPLETE = Verdict(fault="checkpoint_incomplete", role=Role.ROOT, next=Next.FALLBACK)
 _LOADER = Verdict(fault="dataloader_worker_killed", role=Role.SYMPTOM, next=Next.SAME)
 _READERS = ("torch/serialization.py", "distributed/checkpoint/", "safetensors", "checkpoint", "pickle")
+_NUMERIC = re.compile(r"\b(?:nan|nans|non-?finite)\b|\b(inf|infs|infinite|infinity)\b", re.IGNORECASE)
+_NAN = Verdict(fault="numeric_nan", role=Role.ROOT, next=Next.FALLBACK)
+_INF = Verdict(fault="numeric_inf", role=Role.ROOT, next=Next.FALLBACK)
 _PIPES = ("multiprocessing/", "queue", "utils/data/dataloader.py")
 
 
@@ -199,6 +203,8 @@ def _framed(line: Line) -> Signature | None:
         verdict = _CORRUPT
     elif name == "AssertionError" and "distributed/checkpoint/" in line.frames:
         verdict = _INCOMPLETE
+    elif (match := _NUMERIC.search(line.text)) is not None:
+        verdict = _INF if match[1] else _NAN
     return None if verdict is None else Signature(parts=(), verdict=verdict)
 
 

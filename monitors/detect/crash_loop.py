@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 TIMES = 3
 """two may be a coincidence; a third restart costs seconds, a run held for nothing costs hours"""
+TIMES_CERTAIN = 2
+"""for what nothing but a person can change: code, configuration, a checkpoint of another model; one repeat proves it"""
 
 
 def repeats(history: Sequence[tuple[str, int]], fingerprint: str, step: int, times: int = TIMES) -> bool:

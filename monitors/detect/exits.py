@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitors.catalogue.blames import blame
-from monitors.catalogue.cascades import symptom
+from monitors.catalogue.faults import FAULTS
+from monitors.detect.failures import SIGABRT, SIGTERM, WORDS_MAX, Death, fingerprint, read, suspect
 from monitors.incidents import Blame, Incident, Kind, Subject
-from monitors.signals import RankExited, Signal
+from monitors.signals import RankExited, RankSaid, Signal
 
-WORDS_MAX = 300
-"""characters of a message in the evidence; the whole of it lies in the rank's error.json"""
+SAID_MAX = 4096
+"""words of ranks kept for one world: eight classes from each of 512 ranks"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,6 @@ class ExitsConfig:
 
 
 _UNORDERED = "nobody of ours ordered it"
-SIGABRT = 6
 SIGNALS: dict[int, tuple[str, str, Blame | None]] = {
     2: ("SIGINT", f"{_UNORDERED}: a person interrupted it", None),
     4: ("SIGILL", "it met an instruction that this CPU does not have", Blame.HOST),
@@ -35,20 +34,9 @@ SIGNALS: dict[int, tuple[str, str, Blame | None]] = {
     8: ("SIGFPE", "native code divided by zero", Blame.USER_CODE),
     9: ("SIGKILL", f"{_UNORDERED}: the kernel's out-of-memory killer, the scheduler or a person", None),
     11: ("SIGSEGV", "it touched memory that is not its own: a bug in native code, or broken memory", None),
-    15: ("SIGTERM", f"{_UNORDERED}: the scheduler or a person ended it", None),
+    SIGTERM: ("SIGTERM", f"{_UNORDERED}: the scheduler or a person ended it", None),
 }
 """Linux' number: name, what the death by it says, whose fault; None: the runbook's blame stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Death:
-    """One rank's end, read."""
-
-    exited: RankExited
-    at: float
-    """when the rank failed, which is before it ended"""
-    cascade: str | None
-    """why it points at another rank"""
 
 
 class Exits:
@@ -62,7 +50,8 @@ class Exits:
         """Deaths in older worlds are history."""
         self._world = world
         self._concluded = False
-        self._victims: list[_Death] = []
+        self._said: list[RankSaid] = []
+        self._victims: list[Death] = []
         self._waits_until: float | None = None
 
     @property
@@ -72,12 +61,14 @@ class Exits:
 
     def see(self, signal: Signal) -> list[Incident]:
         """A root is concluded at once; a victim waits for its root."""
+        if isinstance(signal, RankSaid) and signal.world == self._world and len(self._said) < SAID_MAX:
+            self._said.append(signal)
         if not isinstance(signal, RankExited) or self._concluded or signal.world != self._world:
             return []
         if signal.ordered or signal.code == 0:
             return []
-        death = _read(signal)
-        if death.cascade is None:
+        death = read(signal, [one for one in self._said if one.rank == signal.rank])
+        if death.is_sure:
             return self._conclude(death, at=signal.at)
         self._victims.append(death)
         if self._waits_until is None:
@@ -85,69 +76,83 @@ class Exits:
         return []
 
     def silent(self, now: float) -> list[Incident]:
-        """No root came: the first victim stands for the unknown one."""
+        """No root came: who said why it fails and only has not ended yet, else the first to die, stands for it."""
         if self._waits_until is None or now < self._waits_until:
             return []
-        return self._conclude(min(self._victims, key=lambda death: death.at), at=now)
+        earliest = min(self._victims, key=lambda death: (death.cascade is not None, death.at))
+        speaker = suspect(self._said, self._victims, now, earliest.exited.step)
+        if speaker is not None and earliest.cascade is not None:
+            return self._accuse(speaker, earliest, at=now)
+        return self._conclude(earliest, at=now)
 
-    def _conclude(self, culprit: _Death, at: float) -> list[Incident]:
-        others = [death for death in self._victims if death is not culprit]
-        self._concluded, self._waits_until, self._victims = True, None, []
+    def _conclude(self, culprit: Death, at: float) -> list[Incident]:
         exited = culprit.exited
-        return [
-            Incident(
-                kind=Kind.WORKER_KILLED if exited.signal is not None else Kind.WORKER_EXCEPTION,
-                at=max(at, exited.at),
-                onset=culprit.at,
-                world=exited.world,
-                subject=Subject(node=exited.node, rank=exited.rank),
-                step=exited.step,
-                confidence=1.0 if culprit.cascade is None else 0.4,
-                blame=_blame(culprit),
-                fingerprint=_fingerprint(exited),
-                evidence=(*_evidence(culprit), *(_folded(death) for death in others)),
-            )
-        ]
+        sure = culprit.is_sure
+        incident = Incident(
+            kind=Kind.WORKER_KILLED if exited.signal is not None else Kind.WORKER_EXCEPTION,
+            at=max(at, exited.at),
+            onset=culprit.at,
+            world=exited.world,
+            subject=Subject(node=exited.node, rank=exited.rank),
+            step=exited.step,
+            confidence=1.0 if sure else 0.6 if culprit.cascade is None else 0.4,
+            blame=_blame(culprit),
+            fingerprint=culprit.fingerprint,
+            retryable=culprit.retryable or culprit.cascade is not None,
+            evidence=(*_evidence(culprit), *self._folded(culprit)),
+            senses=("exit", "logs") if culprit.words else ("exit",),
+        )
+        self._is_over()
+        return [incident]
+
+    def _accuse(self, speaker: RankSaid, victim: Death, at: float) -> list[Incident]:
+        fault = FAULTS[speaker.fault]
+        told = f"rank {speaker.rank} on node {speaker.node} said, and has not ended: {speaker.text[:WORDS_MAX]}"
+        incident = Incident(
+            kind=Kind.WORKER_EXCEPTION,
+            at=at,
+            onset=min(speaker.at, victim.at),
+            world=speaker.world,
+            subject=Subject(node=speaker.node, rank=speaker.rank),
+            step=victim.exited.step,
+            confidence=0.8,
+            blame=fault.blame,
+            fingerprint=f"said:{fingerprint(speaker.fault, speaker.text)}",
+            retryable=speaker.retryable,
+            evidence=tuple(one for one in (told, fault.meaning, *self._folded(None)) if one),
+            senses=("exit", "logs"),
+            next_best=Subject(node=victim.exited.node, rank=victim.exited.rank),
+        )
+        self._is_over()
+        return [incident]
+
+    def _folded(self, culprit: Death | None) -> tuple[str, ...]:
+        return tuple(_folded(death) for death in self._victims if death is not culprit)
+
+    def _is_over(self) -> None:
+        self._concluded, self._waits_until, self._victims, self._said = True, None, [], []
 
 
-def _read(exited: RankExited) -> _Death:
-    failure = exited.failure
-    cascade = None
-    if exited.signal == SIGABRT and failure is None:
-        cascade = "NCCL's watchdog ends a rank so when a collective failed elsewhere"
-    elif exited.signal is None and failure is not None:
-        cascade = symptom(failure.kind, failure.message)
-    raised_at = exited.at if failure is None else failure.raised_at
-    # A raised_at that is no number compares False, too.
-    return _Death(exited=exited, at=raised_at if raised_at <= exited.at else exited.at, cascade=cascade)
-
-
-def _blame(culprit: _Death) -> Blame | None:
+def _blame(culprit: Death) -> Blame | None:
     if culprit.cascade is not None:
         return Blame.UNKNOWN
-    exited = culprit.exited
-    if exited.signal is not None:
-        return SIGNALS.get(exited.signal, ("", "", None))[2]
-    if exited.failure is None:
-        return None
-    return blame(exited.failure.kind, exited.failure.message)[0]
+    by_signal = SIGNALS.get(culprit.exited.signal or 0, ("", "", None))[2]
+    if culprit.exited.signal is not None and culprit.blame in (None, Blame.UNKNOWN):
+        return by_signal
+    return culprit.blame
 
 
-def _fingerprint(exited: RankExited) -> str:
-    if exited.failure is not None:
-        return exited.failure.fingerprint
-    return f"exit:{exited.code}" if exited.signal is None else f"signal:{exited.signal}"
-
-
-def _evidence(culprit: _Death) -> tuple[str, ...]:
+def _evidence(culprit: Death) -> tuple[str, ...]:
     exited = culprit.exited
     said = [_ended(exited)]
+    if culprit.words:
+        said.append(f"it said: {culprit.words[:WORDS_MAX]}")
     if culprit.cascade is not None:
         said.append(f"these words point at another rank ({culprit.cascade}), but none was found")
+    elif culprit.meaning:
+        said.append(culprit.meaning)
     elif exited.signal is not None:
         said.append(SIGNALS.get(exited.signal, ("", _UNORDERED, None))[1])
-    elif exited.failure is not None and (meaning := blame(exited.failure.kind, exited.failure.message)[1]):
-        said.append(meaning)
     return tuple(said)
 
 
@@ -161,8 +166,8 @@ def _ended(exited: RankExited) -> str:
     return f"{place} raised {exited.failure.kind} {after}: {exited.failure.message[:WORDS_MAX]}"
 
 
-def _folded(death: _Death) -> str:
-    return f"{_ended(death.exited)}; {death.cascade}: counted as a victim"
+def _folded(death: Death) -> str:
+    return f"{_ended(death.exited)}; {death.cascade or death.meaning}: counted as a victim"
 
 
 def _signal_name(number: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lastgood.progress import PHASES, Reader, Row, Standing
 from monitors import wire
 from monitors.sense.logs import Found, Logs
+from monitors.sense.utterances import Utterances
 from monitors.signals import (
     SEEN_EVERY_S,
     Blind,
@@ -47,6 +48,7 @@ class RankSense:
         self._reader = Reader(str(progress))
         self._notes = Notes(where, folder / "notes.jsonl")
         self._logs = Logs(folder, pattern)
+        self._utterances = Utterances(folder, node=where.node, world=where.world, rank=where.rank)
         self._has_pattern = pattern is not None
         self._rows_read = 0
         self._uses_sdk = False
@@ -77,7 +79,8 @@ class RankSense:
         else:
             steps = self._output(now, busy)
             spent_s = ()
-        return [*notes, *steps, *self._progress(now, spent_s, due=final)]
+        said = self._utterances.end(now, self.step) if final else self._utterances.look(now, self.step)
+        return [*notes, *steps, *said, *self._progress(now, spent_s, due=final)]
 
     def order_stop_after(self, step: int) -> None:
         """Ask the rank to save and end after `step`."""

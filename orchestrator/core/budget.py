@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from monitors.detect.crash_loop import repeats
+from monitors.detect.crash_loop import TIMES, TIMES_CERTAIN, repeats
 from monitors.incidents import Incident, Kind
 from orchestrator.core.policy import Response, Rung
 from orchestrator.core.state import State, Strike
@@ -65,4 +65,4 @@ def loops(state: State, incident: Incident) -> bool:
     if incident.kind is not Kind.WORKER_EXCEPTION:
         return False
     history = [(s.fingerprint, s.step) for s in state.strikes if s.kind is Kind.WORKER_EXCEPTION]
-    return repeats(history, incident.fingerprint, incident.step)
+    return repeats(history, incident.fingerprint, incident.step, TIMES if incident.retryable else TIMES_CERTAIN)

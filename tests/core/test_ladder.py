@@ -137,6 +137,15 @@ def test_the_same_failure_at_the_same_step_holds_the_run() -> None:
     assert run.state.hold_kind is Kind.CRASH_LOOP
 
 
+def test_what_only_a_person_can_change_holds_the_run_when_it_comes_back_once() -> None:
+    run = Script().train(10)
+    run.incident(Kind.WORKER_EXCEPTION, fingerprint="same", step=10, retryable=False)
+    run.restart(step=0)
+    run.progress(10)
+    decision = run.incident(Kind.WORKER_EXCEPTION, fingerprint="same", step=10, retryable=False)
+    assert decision.opened[0].incident.kind is Kind.CRASH_LOOP
+
+
 @pytest.mark.parametrize("by", ["stop", "resume", "policy"])
 def test_what_a_person_does_to_a_held_run_breaks_no_budget(by: str) -> None:
     run = Script().train(10)

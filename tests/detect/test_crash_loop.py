@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitors.detect.crash_loop import repeats
+from monitors.detect.crash_loop import TIMES_CERTAIN, repeats
 
 A, B, LATER = ("a", 40), ("b", 40), ("a", 41)
 
@@ -32,3 +32,9 @@ def test_a_failure_without_a_fingerprint_is_like_no_other() -> None:
 
 def test_once_is_enough_when_one_is_allowed() -> None:
     assert repeats([], "a", 40, times=1)
+
+
+def test_what_is_certain_to_fail_again_need_fail_only_twice() -> None:
+    assert not repeats([], "a", 40, TIMES_CERTAIN)
+    assert repeats([A], "a", 40, TIMES_CERTAIN)
+    assert not repeats([LATER], "a", 40, TIMES_CERTAIN)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from monitors.catalogue.blames import blame
-from monitors.catalogue.cascades import symptom
 from monitors.detect.exits import Exits
 from monitors.incidents import Blame, Kind
 from monitors.signals import Failure, RankExited
@@ -62,11 +61,21 @@ def test_victims_alone_blame_nobody(exits: Exits) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(11, "SIGSEGV"), (7, "SIGBUS"), (15, "SIGTERM"), (64, "signal 64")],
+    [(11, "SIGSEGV"), (7, "SIGBUS"), (64, "signal 64")],
 )
 def test_signals_are_named(exits: Exits, number: int, words: str) -> None:
     (incident,) = exits.see(died(0, 10.0, code=None, signal=number))
     assert words in incident.evidence[0]
+
+
+def test_a_rank_that_was_asked_to_end_decides_only_when_nobody_else_died(exits: Exits) -> None:
+    assert exits.see(died(0, 10.0, code=None, signal=15)) == []
+    (incident,) = exits.silent(10.5)
+    assert "SIGTERM" in incident.evidence[0]
+    exits.world_began(2)
+    exits.see(replace(died(0, 20.0, code=None, signal=15), world=2))
+    (incident,) = exits.see(replace(died(1, 20.3, "'lr'", kind="KeyError"), world=2))
+    assert incident.subject.rank == 1
 
 
 def test_an_abort_waits_for_a_root_as_the_watchdog_of_nccl_ends_victims_so(exits: Exits) -> None:
@@ -105,8 +114,10 @@ def test_a_nonsense_time_of_raising_is_not_believed(exits: Exits, raised_at: flo
         ("RuntimeError", "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1580, OpType=ALLREDUCE)"),
     ],
 )
-def test_last_words_of_victims(kind: str, message: str) -> None:
-    assert symptom(kind, message)
+def test_last_words_of_victims_wait_for_another(exits: Exits, kind: str, message: str) -> None:
+    assert exits.see(died(0, 10.0, message, kind=kind)) == []
+    (incident,) = exits.silent(10.5)
+    assert incident.blame is Blame.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -127,6 +138,7 @@ def test_last_words_of_victims(kind: str, message: str) -> None:
         ("ValueError", "tenant name is unknown", Blame.USER_CODE),
     ],
 )
-def test_whose_fault_the_words_tell_of(kind: str, message: str, whose: Blame) -> None:
-    assert symptom(kind, message) is None
-    assert blame(kind, message)[0] is whose
+def test_whose_fault_the_words_tell_of(exits: Exits, kind: str, message: str, whose: Blame) -> None:
+    failure = Failure(kind=kind, message=message, traceback="", raised_at=9.9, fingerprint="f")
+    (incident,) = exits.see(died(0, 10.0, failure=failure))
+    assert incident.blame is whose
