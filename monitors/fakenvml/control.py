@@ -78,9 +78,9 @@ class FakeNvml:
         """It fell off the bus: every call says so."""
         self.fail(gpu, LOST)
 
-    def hang(self, gpu: int | None, call: str = "") -> None:
-        """Calls about it do not return."""
-        self._set(gpu, _of("hang", call), "1")
+    def hang(self, gpu: int | None, call: str = "", *, spinning: bool = False) -> None:
+        """Calls about it do not return; `spinning`: and use a whole CPU."""
+        self._set(gpu, _of("spin" if spinning else "hang", call), "1")
 
     def delay(self, gpu: int | None, delay_s: float, call: str = "") -> None:
         """Calls about it take longer."""

@@ -8,6 +8,7 @@
  *                                  `none`: not supported
  *            error[.CALL]=CODE     that GPU answers every call, or one call, with this error; CALL may be a key too
  *            hang[.CALL]=1         the call does not return until the line is gone
+ *            spin[.CALL]=1         the same, and it uses a whole CPU
  *            crash[.CALL]=SIGNAL   the call ends the process
  *            delay_ms[.CALL]=N     the call takes longer
  *            sys.count, sys.init_error, sys.init_hang, sys.wait_error, sys.wait_hang
@@ -177,6 +178,7 @@ static int enter(Gpu *gpu, const char *call) {
         usleep(20000);
         refresh();
     }
+    while (fault(gpu->index, "spin", call)) refresh();
     double crash = fault(gpu->index, "crash", call);
     if (crash) {
         signal((int)crash, SIG_DFL);

@@ -64,12 +64,12 @@ class Gpus:
         self._why: dict[str, str] = {}
         self._out: dict[int, _LeftOut] = {}
         self._unheard: set[int] = set()
+        """that the listener was started without"""
         self._crashed: set[int] = set()
+        """at which the driver's library crashed once: at the second time they are left out"""
         rest_s = self.config.poll_s + self.config.deadline_s
         self._polls = self._asker(lambda: ("polls", *self._without(self._out)), rest_s)
-        self._events = self._asker(
-            lambda: ("events", *self._without(self._unheard | set(self._out))), self.config.events_deadline_s
-        )
+        self._events = self._asker(self._heard, self.config.events_deadline_s)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -90,10 +90,16 @@ class Gpus:
         """End the processes."""
         for asker in (self._polls, self._events, *(out.asker for out in self._out.values())):
             asker.close()
+        self._out.clear()
 
     def _asker(self, arguments: Any, rest_s: float) -> Asker:
         shared = ("--node", str(self._node), "--every", str(self.config.poll_s))
         return Asker(lambda: (*arguments(), *shared), env=self._env, deadline_s=self.config.deadline_s, rest_s=rest_s)
+
+    def _heard(self) -> tuple[str, ...]:
+        """A GPU whose calls do not return would hang the listener as well."""
+        self._unheard |= set(self._out)
+        return ("events", *self._without(self._unheard))
 
     def _without(self, indices: Any) -> tuple[str, ...]:
         return tuple(word for index in sorted(indices) for word in ("--without", str(index)))

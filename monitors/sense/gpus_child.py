@@ -26,9 +26,10 @@ AGAIN_MOST_S = 300.0
 """a host without a driver is asked this often"""
 WELL_S = 60.0
 """a child that ran for so long is started again at once when it ends"""
-STARVED_SHARE = 0.5
+STARVED_SHARE = 0.1
 STARVED_PATIENCE = 6.0
-"""a child that wants to run and gets less than this share of a CPU is not held by the driver: it is given more time"""
+"""a child that wants to run and gets less than this share of a CPU is not held by the driver: it is given more time.
+The calls need milliseconds; one that spins in the driver gets more even on a busy host"""
 _READ_BYTES = 1 << 16
 """of one look, some forty lines: more wait in the pipe"""
 

@@ -71,7 +71,7 @@ class Looks:
         self.longest_s = 0.0
         """that one look took"""
 
-    def until(self, wanted: Callable[[Signal], bool], within_s: float = WITHIN_S) -> Signal:
+    def until(self, wanted: Callable[[Signal], bool], within_s: float = WITHIN_S) -> Any:
         """The next signal like this; looks until it comes."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
