@@ -65,6 +65,7 @@ ROWS: tuple[Row, ...] = (
     row("pcie_corrected", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_CORRECTED}"),
     row("pcie_uncorrectable", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_UNCORRECTED}"),
     row("pcie_uncorrectable", "DPC: ", rf"(?:{_AT})?DPC: (?:containment event|ERR_|unmasked uncorrectable|RP PIO)"),
+    row("pcie_uncorrectable", "Link Down", rf"(?:{_AT})?pciehp: Slot\([\w-]+\): Link Down"),
     row("pcie_uncorrectable", "SERR", r"^NMI: PCI system error \(SERR\)"),
     row("pcie_uncorrectable", "inaccessible", rf"^(?!nvme|nvidia|mlx){_AT}.*power state.*inaccessible"),
     row("nic_hardware", "inaccessible", rf"^mlx5_core (?P<pci>{PCI}): .*power state.*inaccessible"),
@@ -72,6 +73,7 @@ ROWS: tuple[Row, ...] = (
     row("nic_hardware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?:unrecoverable hardware|HW fatal|FFSER|ICM fetch PCI)"),
     row("nic_overtemp", "synd 0x", r"\bsynd 0x[0-9a-f]+: High temp"),
     row("nic_firmware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?!unrecognized|None|no error)\w"),
+    _mlx("nic_hardware", "PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error"),
     _mlx("nic_firmware", "Will cause a leak of a command|health compromised|handling bad device here"),
     _mlx(
         "nic_firmware",
@@ -79,7 +81,6 @@ ROWS: tuple[Row, ...] = (
     ),
     _mlx("nic_firmware", "canceled on out of queue timeout|Internal error detected"),
     _mlx("nic_firmware", "Fatal error ", r"Fatal error \d+ detected"),
-    _mlx("nic_hardware", "PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error"),
     _mlx("nic_init", "init_one|load_one|probe_one|init_hca|init hca|enable_hca|enable hca|mlx5_load:", r"\b[Ff]ailed"),
     _mlx("nic_init", "initializing state", r"Firmware over \d+ MS in .*initializing state"),
     _mlx("nic_init", "Failed initializing command|failed to allocate init pages|ailed to enable PCI|boot_fw failed"),

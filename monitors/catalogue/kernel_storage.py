@@ -41,6 +41,7 @@ ROWS: tuple[Row, ...] = (
     row("disk_io_error", "nvme", r"(?P<subject>nvme\d+n\d+): .*@ LBA .*(?:[Ee]rror|[Ff]ault).*\(sct 0x"),
     # block/blk-core.c from "end_request" to "I/O error, dev"; fs/buffer.c; drivers/scsi; drivers/ata
     row(None, "error, dev|Buffer I/O error", r"\bdev(?:ice)? (?:fd|sr)\d"),  # an empty drive
+    row(None, "operation not supported error", ""),  # a disk without discard or zeroing
     row("disk_io_error", "error, dev", r"error, dev (?P<subject>\w[\w-]*)"),
     row("disk_io_error", "Buffer I/O error", r"Buffer I/O error on dev(?:ice)? (?P<subject>[\w-]+)"),
     row(

@@ -64,10 +64,16 @@ class Kmsg:
     """`/dev/kmsg`: one record at each read, with a sequence number and the time since boot in microseconds."""
 
     def __init__(
-        self, path: Path = Path("/dev/kmsg"), *, lookback_s: float, uptime: Callable[[], float] = uptime_s
+        self,
+        path: Path = Path("/dev/kmsg"),
+        *,
+        lookback_s: float,
+        uptime: Callable[[], float] = uptime_s,
+        read: Callable[[int, int], bytes] = os.read,
     ) -> None:
         self.name, self.lost, self.more = str(path), 0, False
         self._path, self._uptime, self._lookback_s = path, uptime, lookback_s
+        self._read = read
         self._file: int | None = None
         self._sequence: int | None = None
         self._overrun = False
@@ -89,7 +95,7 @@ class Kmsg:
         for _ in range(RECORDS):
             self.more = False
             try:
-                record = os.read(self._file, RECORD_BYTES)
+                record = self._read(self._file, RECORD_BYTES)
             except BlockingIOError:
                 return
             except BrokenPipeError:  # the next record was overwritten; the kernel goes on at the oldest that it has
