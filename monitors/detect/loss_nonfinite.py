@@ -95,7 +95,8 @@ class Nonfinite:
     def _compare(self, loss: float) -> None:
         same = loss == self._last_loss
         self._moves += not same
-        self._constant.see(same and self._moves >= self.config.learn_rows)
+        # What is printed with few digits repeats by rounding.
+        self._constant.see(same and self._moves >= self.config.learn_rows and float(f"{loss:.3g}") != loss)
         self._last_loss = loss
 
     def _follow(self, norm: float) -> None:

@@ -56,6 +56,8 @@ class Resumes:
         self._differs: dict[str, list[StepReported]] = {"lr": [], "data": []}
         self._excess: deque[tuple[float, float]] = deque(maxlen=self.config.loss_rows)
         self._last = next(reversed(self._rows.values()), None)
+        self._behind: StepReported | None = None
+        """of the step before, what was reported before the restart"""
 
     def see(self, row: StepReported) -> Mismatch | None:
         """One row of the rank that speaks for the run."""
@@ -76,8 +78,9 @@ class Resumes:
         was = self._rows.get(row.step)
         if was is None or was.world >= row.world:
             return self._compare_onward(row)
+        behind, self._behind = self._behind, was
         return (
-            self._lasting("lr", row, self._lr(row))
+            self._lasting("lr", row, self._lr(row, (behind, was, self._rows.get(row.step + 1))))
             or self._lasting("data", row, _data(row, was))
             or self._loss(row, was)
         )
@@ -90,9 +93,8 @@ class Resumes:
         rows.append(row)
         return Mismatch(what=said, since=rows[0]) if len(rows) >= self.config.rows else None
 
-    def _lr(self, row: StepReported) -> str:
-        beside = [self._rows.get(row.step + by) for by in (-1, 0, 1)]
-        known = [one.lr for one in beside if one is not None and one.lr is not None and one.world < row.world]
+    def _lr(self, row: StepReported, before: tuple[StepReported | None, ...]) -> str:
+        known = [one.lr for one in before if one is not None and one.lr is not None]
         if row.lr is None or not known or not isfinite(row.lr):
             return ""
         slack = self.config.lr_share * max(abs(row.lr), *map(abs, known))
