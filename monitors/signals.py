@@ -271,6 +271,8 @@ class CollectivesLooked:
     world: int
     rank: int
     groups: tuple[GroupStatus, ...]
+    said: tuple[str, ...] = ()
+    """it did not answer, and this is what its communication library said of it, in sentences"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,8 @@ from jobs.spec import Spec
 from lastgood import progress
 from monitors import wire
 from monitors.clock import Clock
-from monitors.sense import flight_recorder, processes
+from monitors.sense import flight_recorder, processes, ras
+from monitors.sense.flight_recorder_dump import Dump
 from monitors.sense.progress import RankSense, Where
 from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldStarted, WorldStopped
 
@@ -164,12 +165,20 @@ class World:
 
     async def look_at(self, ranks: tuple[int, ...]) -> None:
         """Ask the kernel, and the processes themselves, about ranks; about all when none is named."""
-        asked = [worker for worker in self._living() if not ranks or worker.rank in ranks]
-        await asyncio.gather(*map(self._look_at, asked))
-
-    async def _look_at(self, worker: _Worker) -> None:
-        """Tell each answer when it is there: one that is stopped gives none, and holds up nobody's news."""
         at = self._clock.now()
+        asked = [worker for worker in self._living() if not ranks or worker.rank in ranks]
+        dumps = await asyncio.gather(*(self._look_at(worker, at) for worker in asked))
+        mute = {w.child.pid: w for w, dump in zip(asked, dumps, strict=True) if dump is None and w.child.exit is None}
+        known = [dump for dump in dumps if dump is not None]
+        if mute and known:
+            pids = {pid: worker.rank for pid, worker in mute.items()}
+            said = await ras.witness(known, pids, os.environ | self._spec.env)
+            for worker in mute.values():
+                if worker.rank in said:
+                    self._outbox.put(flight_recorder.mute(at, self._recorder(worker), said[worker.rank]))
+
+    async def _look_at(self, worker: _Worker, at: float) -> Dump | None:
+        """Tell each answer when it is there: one that is stopped gives none, and holds up nobody's news."""
         recorder = self._recorder(worker)
         recorded = asyncio.create_task(flight_recorder.look(at, recorder))
         stack_file = worker.folder / "stack.txt"
@@ -177,8 +186,10 @@ class World:
         self._outbox.put(
             await processes.look(at, node=node, world=self.number, rank=worker.rank, pid=pid, stack_file=stack_file)
         )
-        if (dump := await recorded) is not None:
+        dump = await recorded
+        if dump is not None:
             self._outbox.put(flight_recorder.looked(at, recorder, dump))
+        return dump
 
     def _recorder(self, worker: _Worker) -> flight_recorder.Where:
         return flight_recorder.Where(node=self._place.node, world=self.number, rank=worker.rank, folder=worker.folder)

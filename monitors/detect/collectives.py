@@ -9,8 +9,8 @@ does not end (a GPU or the network).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from monitors.detect.collectives_groups import Group, Mismatch, astray, groups, is_strange, listed, mismatch
 from monitors.incidents import Blame
@@ -53,18 +53,20 @@ Waits = Mapping[int, list[_Wait]]
 
 def blocked(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> Blocked | None:
     """The verdict; None when nobody waits in a collective. `ranks`: all of the world, those without a look too."""
-    looks = {rank: look for rank, look in looks.items() if rank in ranks}
+    said = {rank: look.said for rank, look in looks.items() if look.said}
+    looks = {rank: look for rank, look in looks.items() if rank in ranks and rank not in said}
     found = groups(looks, ranks)
-    waits = _waits(looks, found) or _erased(found)
+    waits = _waits(looks, found)
     if not waits:
-        return None
+        return _after_the_fact(_erased(found), looks)
     split = mismatch(group for group in found.values() if any(w.group is group for of in waits.values() for w in of))
     if split is not None:
         return _diverged(split, looks)
     targets = frozenset(rank for of in waits.values() for wait in of for rank in wait.on)
     ends = [rank for rank in targets if not _edges(waits, rank)]
     if ends:
-        return _named(ends, waits, looks)
+        verdict = _named(ends, waits, looks)
+        return replace(verdict, evidence=(*verdict.evidence, *said.get(verdict.rank or 0, ())))
     if targets:
         return _circle(waits, looks)
     return _together(waits)
@@ -72,21 +74,25 @@ def blocked(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> B
 
 def _waits(looks: Mapping[int, CollectivesLooked], found: Mapping[str, Group]) -> dict[int, list[_Wait]]:
     waits: dict[int, list[_Wait]] = {}
-    missing: dict[tuple[str, int], frozenset[int]] = {}
     for group in found.values():
-        for rank, status in group.statuses.items():
-            seq = status.completed + 1
-            if seq <= status.enqueued:
-                place = (group.key, seq)
-                if place not in missing:
-                    missing[place] = _missing(group, seq)
-                on = missing[place] - {rank}
-                waits.setdefault(rank, []).append(_Wait(rank=rank, group=group, seq=seq, on=on))
-    for rank, peers in _peers(looks).items():
-        # Both ends are there: what moves between them is the network's.
-        on = frozenset(peer for peer in peers if rank not in _peers(looks).get(peer, ()))
+        for wait in _in_group(group):
+            waits.setdefault(wait.rank, []).append(wait)
+    peers = _peers(looks)
+    for rank, of in peers.items():
+        # Where both ends are there, what moves between them is the network's.
+        on = frozenset(peer for peer in of if rank not in peers.get(peer, ()))
         waits.setdefault(rank, []).append(_Wait(rank=rank, group=None, seq=0, on=on))
     return waits
+
+
+def _in_group(group: Group) -> Iterator[_Wait]:
+    missing: dict[int, frozenset[int]] = {}
+    for rank, status in group.statuses.items():
+        seq = status.completed + 1
+        if seq <= status.enqueued:
+            if seq not in missing:
+                missing[seq] = _missing(group, seq)
+            yield _Wait(rank=rank, group=group, seq=seq, on=missing[seq] - {rank})
 
 
 def _peers(looks: Mapping[int, CollectivesLooked]) -> dict[int, frozenset[int]]:
@@ -102,6 +108,14 @@ def _missing(group: Group, seq: int) -> frozenset[int]:
         return absent
     began = {rank for rank in came if group.statuses[rank].started >= seq}
     return frozenset(came - began) if began else frozenset()
+
+
+def _after_the_fact(waits: Waits, looks: Mapping[int, CollectivesLooked]) -> Blocked | None:
+    ends = {rank for of in waits.values() for wait in of for rank in wait.on if not _edges(waits, rank)}
+    if not ends:
+        return None
+    verdict = _named(ends, waits, looks)
+    return replace(verdict, confidence=min(verdict.confidence, 0.7))
 
 
 def _erased(found: Mapping[str, Group]) -> dict[int, list[_Wait]]:
@@ -164,17 +178,19 @@ def _why(culprit: int, waits: Waits) -> list[str]:
     near = {rank for of in direct.values() for rank in of}
     far = sorted(rank for rank in waits if rank not in near and rank != culprit and culprit in _closure(waits, rank))
     if far:
-        said.append(f"{_ranks(far)} for those in other groups")
+        said.append(f"{_ranks(far)} for those, in other groups")
     return said
 
 
-def _ranks(of: Collection[int]) -> str:
-    return f"rank {next(iter(of))} waits" if len(of) == 1 else f"{len(of)} ranks ({listed(of)}) wait"
+def _ranks(of: Collection[int], do: str = "wait", does: str = "waits") -> str:
+    return f"rank {next(iter(of))} {does}" if len(of) == 1 else f"{len(of)} ranks ({listed(of)}) {do}"
 
 
 def _state(culprit: int, waits: Waits, looks: Mapping[int, CollectivesLooked]) -> list[str]:
     if culprit not in looks:
-        return [f"rank {culprit} does not answer, while {len(looks)} others do: it is stopped, or held in C code"]
+        return [
+            f"rank {culprit} does not answer, {_ranks(looks.keys(), 'do', 'does')}: it is stopped, or held in C code"
+        ]
     if waits.get(culprit):
         return [f"rank {culprit} has called it, but its GPU does not begin: its GPU or network is stuck"]
     return [f"rank {culprit} itself waits in no collective: it computes, sleeps or reads"]

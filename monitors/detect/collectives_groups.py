@@ -33,7 +33,10 @@ class Group:
     def label(self) -> str:
         """For a sentence."""
         descs = [status.desc for status in self.statuses.values() if status.desc not in ("", "undefined", DEFAULT)]
-        return f"group {descs[0] if descs else self.key.partition(':')[2]} of ranks {listed(self.members)}"
+        if descs:
+            return f"group {descs[0]} of ranks {listed(self.members)}"
+        is_default = any(status.desc == DEFAULT for status in self.statuses.values())
+        return "the default group" if is_default else f"a group of ranks {listed(self.members)}"
 
     @property
     def front(self) -> int:

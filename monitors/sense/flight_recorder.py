@@ -80,6 +80,11 @@ def looked(at: float, where: Where, dump: Dump) -> CollectivesLooked:
     return CollectivesLooked(at=at, node=where.node, world=where.world, rank=where.rank, groups=dump.statuses)
 
 
+def mute(at: float, where: Where, said: tuple[str, ...]) -> CollectivesLooked:
+    """A rank that does not answer, with what its communication library said of it."""
+    return CollectivesLooked(at=at, node=where.node, world=where.world, rank=where.rank, groups=(), said=said)
+
+
 def _put(pipe: Path, word: bytes) -> bool:
     """Whether somebody reads this pipe; never waits."""
     try:
