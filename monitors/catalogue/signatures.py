@@ -18,10 +18,12 @@ from monitors.catalogue.signatures_gpu import GPU, NUMBERS
 from monitors.catalogue.signatures_host import CODE, HOST
 from monitors.catalogue.signatures_network import INFO, NETWORK
 from monitors.catalogue.signatures_storage import STORAGE
-from monitors.catalogue.tracebacks import LINE_CHARS, Line, lines_of
+from monitors.catalogue.tracebacks import LINE_CHARS, Line, lines_of, unprefixed
 
 HEAD_CHARS, TAIL_CHARS = 32 << 10, 224 << 10
 """read of a text: causes stand where it begins or where it ends"""
+LINES_SEEN = 2000
+"""from the beginning, and as many from the end; a text of lines with words in them has fewer"""
 LINES_MAX = 200
 """different lines held against the table, half of them from the end: floods repeat themselves"""
 
@@ -104,7 +106,7 @@ _DEPTH = {Role.ROOT: 0, Role.SYMPTOM: 1, Role.CASCADE: 2, Role.NONE: 3}
 
 def judge(text: str) -> Judgement | None:
     """What the text says; None when it says nothing that is known to mean anything."""
-    lines = _cut(text).split("\n")
+    lines = [unprefixed(line) for line in _cut(text)]
     summary = summaries.find(lines)
     found: list[_Found] = []
     if summary is not None:
@@ -128,10 +130,11 @@ def judge_line(text: str) -> Judgement | None:
     return Judgement(verdict=found.verdict, text=text)
 
 
-def _cut(text: str) -> str:
-    if len(text) <= HEAD_CHARS + TAIL_CHARS:
-        return text
-    return f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
+def _cut(text: str) -> list[str]:
+    if len(text) > HEAD_CHARS + TAIL_CHARS:
+        text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
+    lines = text.split("\n")
+    return lines if len(lines) <= 2 * LINES_SEEN else [*lines[:LINES_SEEN], *lines[-LINES_SEEN:]]
 
 
 def _read(lines: list[str]) -> Iterator[_Found]:

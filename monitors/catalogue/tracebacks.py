@@ -34,8 +34,19 @@ class Line:
     """the frames above the exception, one a line, outermost first"""
 
 
+def unprefixed(line: str) -> str:
+    """A line as the program printed it, cut."""
+    text = line[:LINE_CHARS].rstrip()
+    for _ in range(4):
+        match = _PREFIX.match(text)
+        if match is None or match.end() == len(text):
+            break
+        text = text[match.end() :]
+    return text
+
+
 def lines_of(lines: list[str]) -> Iterator[Line]:
-    """What the lines say, in their order."""
+    """What the lines (without prefixes) say, in their order."""
     return _Reader().read(lines)
 
 
@@ -49,8 +60,7 @@ class _Reader:
         """the last thing said was an exception, whose message may go on"""
 
     def read(self, lines: list[str]) -> Iterator[Line]:
-        for raw in lines:
-            text = _unprefixed(raw[:LINE_CHARS].rstrip())
+        for text in lines:
             if _HEADER in text:
                 self._begins(text)
             elif self._frames is not None and (not text or text[0] in " \t|+"):
@@ -89,12 +99,3 @@ class _Reader:
             self._chain += 1
         self._is_linked, self._follows = False, True
         return Line(text=text, exception=match[1], chain=self._chain)
-
-
-def _unprefixed(text: str) -> str:
-    for _ in range(4):
-        match = _PREFIX.match(text)
-        if match is None or match.end() == len(text):
-            break
-        text = text[match.end() :]
-    return text

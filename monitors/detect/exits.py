@@ -67,7 +67,7 @@ class Exits:
             return []
         if signal.ordered or signal.code == 0:
             return []
-        death = read(signal, [one for one in self._said if one.rank == signal.rank])
+        death = read(signal, self._said)
         if death.is_sure:
             return self._conclude(death, at=signal.at)
         self._victims.append(death)

@@ -80,10 +80,17 @@ def fingerprint(fault: str, words: str) -> str:
 
 
 def read(exited: RankExited, said: Iterable[RankSaid] = ()) -> Death:
-    """What a rank died of, by its own exception, else by the last things it said, else by how it ended."""
+    """What a rank died of, by its own exception, else by the last things it said, else by how it ended.
+
+    `said` is what all ranks of the world said. A class that another rank spoke of too explains no exception that
+    points elsewhere: it may be a warning that every rank prints.
+    """
     was_killed = exited.signal not in (None, SIGABRT, SIGTERM)
     own = None if was_killed else _of(exited.failure)
-    spoken = first(fresh(said, exited.at, exited.step))
+    words = list(said)
+    common = {one.fault for one in words if one.rank != exited.rank} if own is not None else set()
+    mine = [one for one in words if one.rank == exited.rank and one.fault not in common]
+    spoken = first(fresh(mine, exited.at, exited.step))
     if spoken is not None and spoken.role != Role.ROOT and (was_killed or own is not None):
         spoken = None
     if spoken is not None and (own is None or own.role is not Role.ROOT):
