@@ -62,6 +62,7 @@ def command(spec: Spec, place: Place) -> tuple[str, ...]:
         *(sys.executable, "-P", "-m", "monitors.sense", "--json", "--orders"),
         *("--node", str(place.node), "--parent", str(os.getpid())),
         *("--nvml", spec.senses.nvml, "--kernel", spec.senses.kernel, "--host", spec.senses.host),
+        *(("--overrides", spec.senses.overrides) if spec.senses.overrides is not None else ()),
         *(word for path in paths for word in ("--path", path)),
     )
 

@@ -97,7 +97,7 @@ class Lines:
     def _observed(self, saw: KernelSaw, kind: Kind) -> Grave | None:
         count, window_s = OFTEN.get(saw.fault, OFTEN_ELSE)
         seen = self._seen.setdefault(saw.fault, deque(maxlen=count))
-        seen.append(saw.at)
+        seen.extend([saw.at] * min(max(1, saw.count), count))
         if len(seen) < count or abs(saw.at - seen[0]) > window_s:
             return None
         words = _words(saw)

@@ -35,7 +35,12 @@ def main() -> int:
             return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     choice = Choice(
-        node=args.node, nvml=args.nvml == "auto", kernel=args.kernel, host=args.host == "auto", paths=tuple(args.path)
+        node=args.node,
+        nvml=args.nvml == "auto",
+        kernel=args.kernel,
+        overrides=args.overrides,
+        host=args.host == "auto",
+        paths=tuple(args.path),
     )
     try:
         _serve(choice, as_json=args.json, orders=args.orders)
@@ -53,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parent", type=int)
     parser.add_argument("--nvml", choices=("auto", "off"), default="auto")
     parser.add_argument("--kernel", default="auto")
+    parser.add_argument("--overrides")
     parser.add_argument("--host", choices=("auto", "off"), default="auto")
     parser.add_argument("--path", action="append", default=[])
     return parser.parse_args()

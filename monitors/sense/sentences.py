@@ -73,3 +73,42 @@ def host(seen: HostLooked) -> str:
         *(f"{name} ({pid}) is stuck" for pid, name in seen.blocked),
     ]
     return ", ".join(filter(None, said)) or "nothing known"
+
+
+class Summary:
+    """What is well, added up for a line a minute."""
+
+    def __init__(self) -> None:
+        self._host: HostLooked | None = None
+        self._gpus: dict[str, GpuLooked] = {}
+
+    def takes(self, signal: Signal) -> bool:
+        """Keep the newest look at each thing; False for what is no look."""
+        match signal:
+            case HostLooked():
+                self._host = signal
+            case GpuLooked():
+                self._gpus[signal.device] = signal
+            case _:
+                return False
+        return True
+
+    def sentence(self, now: float) -> str:
+        """The time of day here, and how everything is."""
+        parts = (fleet(list(self._gpus.values())), host(self._host) if self._host is not None else "")
+        return f"{clock(now)}  {'; '.join(filter(None, parts)) or 'nothing is seen'}"
+
+
+def fleet(gpus: list[GpuLooked]) -> str:
+    """All GPUs of a node, compact; empty when there are none."""
+    if not gpus:
+        return ""
+    watts = [gpu.power_w for gpu in gpus if gpu.power_w is not None]
+    busy = [gpu.utilisation for gpu in gpus if gpu.utilisation is not None]
+    hot = [gpu.temperature_c for gpu in gpus if gpu.temperature_c is not None]
+    said = [
+        f"{sum(watts) / 1000:.1f} kW" if watts else "",
+        f"{sum(busy) / len(busy):.0%} busy" if busy else "",
+        f"{max(hot):.0f} °C at most" if hot else "",
+    ]
+    return f"{len(gpus)} GPUs: {', '.join(filter(None, said)) or 'nothing known'}"

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,8 @@ from monitors.clock import Clock
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
 from monitors.signals import Blind, Signal
 
+SURE_S = 5.0
+"""without a word of its blindness a sense sees: one that asks a child knows only when that has answered"""
 RETRY_S = 60.0
 """before a sense that failed is asked again: its bug may be about what it saw, not about everything"""
 SENSED: dict[str, type] = wire.by_name(KernelSaw, GpuEvent, GpuFailed, GpuLooked, HostLooked, Blind)
@@ -53,9 +56,11 @@ class _Post:
     name: str
     sense: Sense
     due: float = float("-inf")
+    first_at: float | None = None
     known: bool = False
     """it was said whether it sees"""
     failed: bool = False
+    """with a bug, at the last look"""
 
 
 class Station:
@@ -99,36 +104,40 @@ class Station:
 
     def _look(self, post: _Post) -> None:
         now = self._clock.now()
+        seen = self._ask(post, post.sense.look, now)
+        if seen is not None:
+            post.due, post.failed = now + post.sense.every_s, False
+            self._note(post, seen, now)
+            self._pass_on(seen)
+
+    def _ask(self, post: _Post, question: Callable[[float], list[Signal]], now: float) -> list[Signal] | None:
         try:
-            seen = post.sense.look(now)
+            return question(now)
         except Exception as error:
             self._fail(post, error, now)
-            return
-        post.due = now + post.sense.every_s
-        self._note(post, seen, now)
-        self._pass_on(seen)
+            return None
 
     def _fail(self, post: _Post, error: Exception, now: float) -> None:
         log.exception("%s failed", post.name)
         post.due = now + RETRY_S
         if not post.failed:
-            why = f"a bug of ours, {type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, OSError | ValueError) else f"a bug: {type(error).__name__}: {error}"
             self._tell(Blind(at=now, node=self._node, sense=post.name, why=why))
-        post.known = post.failed = True
+        post.failed, post.known, post.first_at = True, False, None
 
     def _note(self, post: _Post, seen: list[Signal], now: float) -> None:
         """Say of each sense once that it sees: one that sees nothing wrong must not look like one that is not there."""
+        post.first_at = now if post.first_at is None else post.first_at
         if any(isinstance(signal, Blind) and signal.sense == post.name for signal in seen):
             post.known = True
-        elif post.failed or not post.known:
+        elif not post.known and (seen or now - post.first_at >= SURE_S):
             self._tell(Blind(at=now, node=self._node, sense=post.name, why=""))
             post.known = True
-        post.failed = False
 
     def _feed(self, name: str, line: str) -> None:
         for post in self._posts:
             if post.name == name and isinstance(post.sense, Listening):
-                self._pass_on(post.sense.feed(line, self._clock.now()))
+                self._pass_on(self._ask(post, partial(post.sense.feed, line), self._clock.now()) or [])
                 return
         log.warning("nobody listens to the %s: %.200s", name, line)
 
@@ -164,6 +173,8 @@ class Choice:
     nvml: bool = True
     kernel: str = "auto"
     """auto, off, or the path of a file"""
+    overrides: str | None = None
+    """file in which a site changes the kernel's catalogue"""
     host: bool = True
     paths: tuple[str, ...] = ()
     """folders whose disks matter, beside the usual ones"""
@@ -227,4 +238,8 @@ def _gpus(choice: Choice) -> Sense:
 def _kernel(choice: Choice) -> Sense:
     from monitors.sense.kernel import Kernel
 
-    return Kernel(node=choice.node, source=None if choice.kernel == "auto" else Path(choice.kernel))
+    return Kernel(
+        node=choice.node,
+        source=None if choice.kernel == "auto" else Path(choice.kernel),
+        overrides=None if choice.overrides is None else Path(choice.overrides),
+    )

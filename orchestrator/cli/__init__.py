@@ -34,6 +34,7 @@ COMMANDS = {
     "resume": ("steering", "Let a stopped or held run go on."),
     "drill": ("steering", "Inject a fault on purpose."),
     "replay": ("reading", "Decide an old run again, under other runbooks."),
+    "watch": ("watching", "Watch this machine, without a run."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""

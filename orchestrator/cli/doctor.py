@@ -112,18 +112,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def devices() -> Iterator[Finding]:
-    """What NVML sees; not seeing is said, and is not the same as healthy."""
-    if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists():
-        yield _passed("GPUs", "none on this machine (no NVIDIA driver): ranks train on the CPU with gloo")
-        return
-    from monitors.sense.nvml import inventory
+def senses() -> Iterator[Finding]:
+    """What each sense sees; not seeing is said with what opens it, and is not the same as healthy."""
+    from monitors.sense.station import Choice
+    from orchestrator.cli.sensing import look
 
-    names, why = inventory()
-    if why:
-        yield _warned("GPUs", f"blind: {why}", "see that nvidia-smi works for this user, in this container")
-    else:
-        yield _passed("GPUs", f"{len(names)}: {', '.join(sorted(set(names)))}")
+    for sight in look(Choice()):
+        check = "GPUs" if sight.sense == "nvml" else f"sense {sight.sense}"
+        yield _passed(check, sight.sees) if sight.sees else _warned(check, f"blind: {sight.why}", sight.fix)
 
 
 def shared_memory() -> Iterator[Finding]:
@@ -235,7 +231,7 @@ def stacks() -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     versions,
-    devices,
+    senses,
     shared_memory,
     state_folder,
     clock,

@@ -260,6 +260,11 @@ def test_what_is_only_observed_must_come_often(fault: str, case: Case) -> None:
     assert kinds(case.line(fault, "observe")) == [kind]
 
 
+def test_a_line_may_stand_for_many(case: Case) -> None:
+    assert case.line("host_memory_ce", "observe", count=4) == []
+    assert kinds(case.line("host_memory_ce", "observe", count=6)) == [Kind.HOST_DEGRADED]
+
+
 @pytest.mark.parametrize("fault", [fault for fault, (count, _) in OFTEN.items() if count > 1])
 def test_what_comes_rarely_is_not_told(fault: str, case: Case) -> None:
     for _ in range(50):
