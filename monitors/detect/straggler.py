@@ -9,11 +9,10 @@ the run works so now, and what is usual is learned anew.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from monitors.detect.straggler_arrivals import OwnTimes, own_times
+from monitors.detect.straggler_arrivals import OwnTimes, clocks, own_times
 from monitors.detect.straggler_blame import Named, named
 from monitors.detect.straggler_hardware import Hardware, Hint
 from monitors.detect.straggler_pace import Pace, PaceConfig
@@ -61,6 +60,10 @@ class _Search:
     asked_at: float | None = None
     wanted: set[int] = field(default_factory=set)
     answers: dict[int, CollectivesLooked] = field(default_factory=dict)
+    own: OwnTimes = field(default_factory=dict)
+    """of all looks so far"""
+    short: int = 0
+    """looks whose recorders did not reach back over enough steps"""
 
 
 class Straggler:
@@ -89,6 +92,10 @@ class Straggler:
         self._aside: set[int] = set()
         self._search: _Search | None = None
         self._asked_for_static = False
+        self._clocks: dict[int, float] = {}
+        """of the nodes, from a look when all was well"""
+        self._answered_since: int | None = None
+        """the change of pace that somebody was named for"""
         self._processes: dict[int, ProcessLooked] = {}
         self._told: set[Subject] = set()
         self._over = False
@@ -187,7 +194,10 @@ class Straggler:
         if since is None:
             if search is not None and search.since is not None:
                 self._search = None
+            self._answered_since = None
             self._check_static(now)
+        elif since == self._answered_since:
+            return []
         elif search is None or search.since is None:
             self._search = search = _Search(since=since, onset_at=self._began(since))
             return self._measured(search, now) or self._ask(search, now)
@@ -202,7 +212,7 @@ class Straggler:
         if self._asked_for_static or not self._pace.known or self._search is not None or len(self._own) < 8:
             return
         self._asked_for_static = True
-        self._search = _Search(since=None, onset_at=float("-inf"))
+        self._search = _Search(since=None, onset_at=now)
         self._ask(self._search, now)
 
     def _began(self, step: int) -> float:
@@ -255,17 +265,24 @@ class Straggler:
         """The flight recorders have answered, or will not."""
         search = self._search
         assert search is not None
-        own = own_times(search.answers.values(), list(self._ends), search.onset_at)
-        found = self._split(own, search)
+        looks = list(search.answers.values())
+        offsets = clocks(looks, search.onset_at, self._clocks)
+        search.own.update(own_times(looks, list(self._ends), offsets))
+        found = self._split(search.own, search)
         hint = self._hardware.outstanding(search.onset_at if search.since is not None else None)
         search.asked_at, search.wanted = None, set()
         if found is not None or (hint is not None and search.since is not None):
             return self._conclude(search, found, hint, now, how=_ARRIVALS)
+        if search.short < _SHORT and sum(step >= (search.since or 0) for step in search.own) < _STEPS_NEEDED:
+            search.short += 1
+            search.steps_left = 1
+            return []
         search.round += 1
         search.steps_left = 3 * 2**search.round
-        if search.since is None or search.round >= self.config.rounds:
-            if search.since is not None:
-                self._pace.accept()
+        if search.since is None:
+            self._search, self._clocks = None, offsets
+        elif search.round >= self.config.rounds:
+            self._pace.accept()
             self._search = None
         return []
 
@@ -274,7 +291,7 @@ class Straggler:
     ) -> list[Incident]:
         hint = hint or self._hardware.outstanding(search.onset_at if search.since is not None else None)
         subject, confidence, next_best = _weighed(found, hint)
-        self._search = None
+        self._search, self._answered_since = None, search.since
         if subject in self._told:
             return []
         self._told.add(subject)
@@ -339,6 +356,7 @@ class Straggler:
         return rank // self._per_node
 
 
+_SHORT, _STEPS_NEEDED = 6, 3
 _STEPS, _WAITS, _ARRIVALS = "takes", "waits for data", "works between its collectives"
 _STATES = {"D": "waits for a disk or a file server", "T": "is stopped"}
 
@@ -355,6 +373,3 @@ def _weighed(found: Named | None, hint: Hint | None) -> tuple[Subject, float, Su
         return subject, 0.9 * found.confidence, Subject(node=hint.node, rank=hint.rank, device=hint.device)
     next_best = None if found.next_best is None else Subject(rank=found.next_best)
     return subject, min(0.97, found.confidence + (0.07 if agrees else 0.0)), next_best
-
-
-UsualOf = Callable[[Mapping[int, float]], float]

@@ -10,7 +10,7 @@ Clocks of hosts differ. What a node's ranks are early or late by in healthy step
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -23,16 +23,30 @@ OwnTimes = dict[int, dict[int, float]]
 _CLOCK_SAMPLES = 8
 
 
-def own_times(looks: Iterable[CollectivesLooked], ends: Sequence[tuple[int, float]], onset_at: float) -> OwnTimes:
+def clocks(
+    looks: Iterable[CollectivesLooked], onset_at: float, known: Mapping[int, float] | None = None
+) -> dict[int, float]:
+    """Seconds by which each node's clock is ahead of the middle one.
+
+    Before `onset_at` nobody was late; where the recorders do not reach back so far, what is `known` from earlier holds.
+    """
+    looked = {look.rank: look for look in looks}
+    came = {rank: _came(look) for rank, look in looked.items()}
+    late = _lateness(came, _whole(came), {rank: look.node for rank, look in looked.items()})
+    return {node: _clock(samples, onset_at, (known or {}).get(node)) for node, samples in late.items()}
+
+
+def own_times(
+    looks: Iterable[CollectivesLooked], ends: Sequence[tuple[int, float]], offsets: Mapping[int, float]
+) -> OwnTimes:
     """Seconds that each rank worked in each step of which all arrivals are known.
 
-    `ends` are steps and when they ended, ascending; `onset_at` is when they became slow: before it nobody was late.
+    `ends` are steps and when they ended, ascending; `offsets` are the nodes' clocks, as `clocks` tells.
     """
     looked = {look.rank: look for look in looks}
     came = {rank: _came(look) for rank, look in looked.items()}
     whole = _whole(came)
     nodes = {rank: look.node for rank, look in looked.items()}
-    offsets = _clocks(came, whole, nodes, onset_at)
     came = {rank: {key: at - offsets[nodes[rank]] for key, at in keys.items()} for rank, keys in came.items()}
     released: dict[Key, float] = {}
     for keys in came.values():
@@ -57,30 +71,32 @@ def _whole(came: Mapping[int, Mapping[Key, float]]) -> set[Key]:
     return {key for key, count in counts.items() if count == members[key[0]] > 1}
 
 
-def _clocks(
-    came: Mapping[int, Mapping[Key, float]], whole: set[Key], nodes: Mapping[int, int], onset_at: float
-) -> dict[int, float]:
-    """Seconds by which each node's clock is ahead of the middle one."""
+def _lateness(
+    came: Mapping[int, Mapping[Key, float]], whole: set[Key], nodes: Mapping[int, int]
+) -> dict[int, list[tuple[float, float]]]:
+    """Node: when, and by how much its ranks were behind the middle of the nodes, for each collective of several."""
     by_key: dict[Key, dict[int, list[float]]] = {}
     if len(set(nodes.values())) > 1:
         for rank, keys in came.items():
             for key in keys.keys() & whole:
                 by_key.setdefault(key, {}).setdefault(nodes[rank], []).append(keys[key])
-    late: dict[int, list[tuple[bool, float]]] = {node: [] for node in nodes.values()}
+    late: dict[int, list[tuple[float, float]]] = {node: [] for node in nodes.values()}
     for places in by_key.values():
         if len(places) < 2:
             continue
         middles = {node: median(times) for node, times in places.items()}
         middle = median(middles.values())
         for node, at in middles.items():
-            late[node].append((middle < onset_at, at - middle))
-    return {node: _clock(samples) for node, samples in late.items()}
+            late[node].append((middle, at - middle))
+    return late
 
 
-def _clock(samples: Sequence[tuple[bool, float]]) -> float:
-    healthy = sorted(late_s for was_healthy, late_s in samples if was_healthy)
+def _clock(samples: Sequence[tuple[float, float]], onset_at: float, known: float | None) -> float:
+    healthy = sorted(late_s for at, late_s in samples if at < onset_at)
     if len(healthy) >= _CLOCK_SAMPLES:
         return healthy[len(healthy) // 2]
+    if known is not None:
+        return known
     # A slow node is late at some collectives; its clock is ahead at all of them.
     every = sorted(late_s for _, late_s in samples)
     return every[len(every) // 4] if len(every) >= _CLOCK_SAMPLES else 0.0
@@ -89,21 +105,33 @@ def _clock(samples: Sequence[tuple[bool, float]]) -> float:
 def _by_step(
     came: Mapping[int, Mapping[Key, float]], released: Mapping[Key, float], ends: Sequence[tuple[int, float]]
 ) -> OwnTimes:
-    times = [at for _, at in ends]
+    orders = {rank: sorted((at, key) for key, at in keys.items() if key in released) for rank, keys in came.items()}
+    orders = {rank: order for rank, order in orders.items() if order}
     own: OwnTimes = {}
-    known_from = float("-inf")
-    for rank, keys in came.items():
-        order = sorted((at, key) for key, at in keys.items() if key in released)
-        if not order:
-            continue
-        known_from = max(known_from, order[0][0])
-        for (before_at, before), (at, key) in pairwise(order):
-            index = bisect_left(times, released[key])
-            if index == len(times):
-                break  # of the step that goes on
-            waited_until = released[before]
-            worked_s = at - (waited_until if at >= waited_until else before_at)
-            step = own.setdefault(ends[index][0], {})
-            step[rank] = step.get(rank, 0.0) + max(0.0, worked_s)
-    began = dict(zip((step for step, _ in ends[1:]), times, strict=False))
-    return {step: ranks for step, ranks in own.items() if began.get(step, float("-inf")) >= known_from}
+    for rank, order in orders.items():
+        for step, worked_s in _segments(order, released, ends):
+            ranks = own.setdefault(step, {})
+            ranks[rank] = ranks.get(rank, 0.0) + worked_s
+    if not own:
+        return {}
+    known_from = max(order[0][0] for order in orders.values())
+    began = {step: before for (_, before), (step, _) in pairwise(ends)}
+    whole = {step: ranks for step, ranks in own.items() if began.get(step, float("-inf")) >= known_from}
+    # A step may have more collectives than a recorder holds: a part of one, the same for all, tells something too.
+    return whole or {max(own): own[max(own)]}
+
+
+def _segments(
+    order: Sequence[tuple[float, Key]], released: Mapping[Key, float], ends: Sequence[tuple[int, float]]
+) -> Iterator[tuple[int, float]]:
+    """Step and seconds of own work, for each arrival of one rank but the first."""
+    times = [at for _, at in ends]
+    for (before_at, before), (at, key) in pairwise(order):
+        index = bisect_left(times, released[key])
+        if index == len(times):
+            return  # of the step that goes on
+        start = released[before] if at >= released[before] else before_at
+        # With GPUs the CPU waits for them at the end of a step, where all end together.
+        if index > 0 and before_at < times[index - 1] < at:
+            start = max(start, times[index - 1])
+        yield ends[index][0], max(0.0, at - start)

@@ -16,12 +16,10 @@ from monitors.detect.straggler_arrivals import OwnTimes
 _STEPS = 3
 _AGREES = 0.75
 """share of the steps in which the same rank must be slower"""
-_CLEAR = 1.6
+_CLEAR = 1.4
 """times the next one's excess: then it alone is named"""
 _FEW = 8
 """ranks up to which one's own part in the middle of all would hide it"""
-_CROWD = 0.25
-"""share of the ranks: that many are no stragglers, the work grew"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +81,16 @@ def _one(
     slow: list[int], middles: Mapping[int, float], counts: Mapping[int, int], steps: int, node_of: Callable[[int], int]
 ) -> Named | None:
     first, *rest = slow
-    clear = not rest or middles[first] >= _CLEAR * middles[rest[0]]
-    if not clear and (_same_node(slow, middles, node_of) or len(slow) > max(2.0, _CROWD * len(middles))):
+    if rest and middles[first] < _CLEAR * middles[rest[0]]:
         return None
     others = rest or sorted((rank for rank in middles if rank != first), key=lambda rank: -middles[rank])
-    sure = 0.9 if counts[first] == steps else 0.8
     return Named(
         node=node_of(first),
         rank=first,
         excess_s=middles[first],
         slow_steps=counts[first],
         steps=steps,
-        confidence=sure if clear else 0.6,
+        confidence=0.9 if counts[first] == steps else 0.8,
         next_best=others[0] if others else None,
     )
 

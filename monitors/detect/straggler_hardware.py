@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -12,8 +13,6 @@ _ANCHOR_S = 60.0
 """how often the look that later ones are compared with is renewed"""
 _CLOCK, _LIMIT, _FULL_POWER = 0.9, 0.95, 0.9
 _STEAL, _LOAD, _PRESSURE = 0.1, 1.5, 0.2
-_CROWD = 0.25
-"""share of the GPUs: that many are no outliers"""
 _WORDS = {
     "hw_thermal": "was slowed by its hardware for heat",
     "thermal": "was slowed for heat",
@@ -67,7 +66,13 @@ class Hardware:
 
     def outstanding(self, onset_at: float | None) -> Hint | None:
         """The one GPU, or the one node, that is held back while its peers are not; None: none, or too many."""
-        reasons = {device: found for device, gpu in self._gpus.items() if (found := self._held(gpu, onset_at))}
+        by_model: dict[str, list[_Gpu]] = {}
+        for gpu in self._gpus.values():
+            by_model.setdefault(gpu.now.name, []).append(gpu)
+        usual = {model: _usual(gpus) for model, gpus in by_model.items()}
+        reasons = {
+            device: found for device, gpu in self._gpus.items() if (found := _held(gpu, usual[gpu.now.name], onset_at))
+        }
         if not reasons:
             return None
         held = [self._gpus[device].now for device in reasons]
@@ -99,23 +104,42 @@ class Hardware:
             )
         return tuple(said)
 
-    def _held(self, gpu: _Gpu, onset_at: float | None) -> list[str]:
-        look = gpu.now
-        peers = [other for other in self._gpus.values() if other.now.name == look.name and other is not gpu]
-        who = f"GPU {look.index} of node {look.node}"
-        shares = grown(_before(gpu, onset_at), look)
-        said = [f"{who} {_WORDS[reason]} for {100 * share:.0f} % of the time" for reason, share in shares.items()]
-        if len(peers) < 1:
-            return said
-        limits = [p.now.limit_w for p in peers if p.now.limit_w is not None]
-        if look.limit_w is not None and limits and look.limit_w < _LIMIT * median(limits):
-            said.append(f"{who} is limited to {look.limit_w:.0f} W, its peers to {median(limits):.0f} W")
-        widths = [p.now.pcie_width for p in peers if p.now.pcie_width is not None]
-        if look.pcie_width is not None and widths and look.pcie_width < median(widths):
-            said.append(f"{who} has {look.pcie_width} PCIe lanes, its peers {median(widths):.0f}")
-        if _is_slow(gpu, peers):
-            said.append(f"{who} runs at {median(gpu.clocks):.0f} MHz, slower than its peers, below its power limit")
-        return said
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usual:
+    """Of the GPUs of one model; None: not known."""
+
+    limit_w: float | None
+    lanes: float | None
+    clock_mhz: float | None
+
+
+def _usual(gpus: list[_Gpu]) -> _Usual:
+    clocks = [median(gpu.clocks) for gpu in gpus if len(gpu.clocks) == 3]
+    return _Usual(
+        limit_w=_middle([gpu.now.limit_w for gpu in gpus]),
+        lanes=_middle([gpu.now.pcie_width for gpu in gpus]),
+        clock_mhz=median(clocks) if len(clocks) > 2 else None,
+    )
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _held(gpu: _Gpu, usual: _Usual, onset_at: float | None) -> list[str]:
+    look = gpu.now
+    who = f"GPU {look.index} of node {look.node}"
+    shares = grown(_before(gpu, onset_at), look)
+    said = [f"{who} {_WORDS[reason]} for {100 * share:.0f} % of the time" for reason, share in shares.items()]
+    if look.limit_w is not None and usual.limit_w is not None and look.limit_w < _LIMIT * usual.limit_w:
+        said.append(f"{who} is limited to {look.limit_w:.0f} W, its peers to {usual.limit_w:.0f} W")
+    if look.pcie_width is not None and usual.lanes is not None and look.pcie_width < usual.lanes:
+        said.append(f"{who} has {look.pcie_width} PCIe lanes, its peers {usual.lanes:.0f}")
+    if usual.clock_mhz is not None and _is_slow(gpu, usual.clock_mhz):
+        said.append(f"{who} runs at {median(gpu.clocks):.0f} MHz, its peers at {usual.clock_mhz:.0f}, below its limit")
+    return said
 
 
 def _before(gpu: _Gpu, onset_at: float | None) -> GpuLooked:
@@ -124,10 +148,8 @@ def _before(gpu: _Gpu, onset_at: float | None) -> GpuLooked:
     return older[-1] if older else gpu.anchors[0]
 
 
-def _is_slow(gpu: _Gpu, peers: list[_Gpu]) -> bool:
-    clocks = [median(peer.clocks) for peer in peers if len(peer.clocks) == 3]
-    look = gpu.now
-    if len(gpu.clocks) < 3 or len(clocks) < 2 or median(gpu.clocks) >= _CLOCK * median(clocks):
+def _is_slow(gpu: _Gpu, usual_mhz: float) -> bool:
+    if len(gpu.clocks) < 3 or median(gpu.clocks) >= _CLOCK * usual_mhz:
         return False
-    limit_w, power_w = look.limit_w, look.power_w
+    limit_w, power_w = gpu.now.limit_w, gpu.now.power_w
     return power_w is None or limit_w is None or power_w < _FULL_POWER * limit_w
