@@ -20,6 +20,8 @@ from typing import Any
 DEADLINE_S = 10.0
 """for one answer: a busy file server takes seconds, a dead one takes for ever"""
 RETRY_S = 60.0
+END_S = 0.2
+"""for a child that was killed, when nobody asks any more"""
 STUCK_MAX = 4
 """children that may hang at the same time: each holds about 10 MB, and more of them would not see more"""
 
@@ -55,7 +57,8 @@ class Reader:
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: list[Question] = []
         """in order, of which the first is the one that the child works on"""
-        self._moved_at = 0.0
+        self._waited_s = 0.0
+        self._looked_at = 0.0
         self._rest = b""
         self._stuck: list[_Stuck] = []
 
@@ -76,7 +79,7 @@ class Reader:
             return
         child = self._running()
         assert child.stdin is not None
-        self._asked, self._moved_at = wanted, now
+        self._asked, self._waited_s, self._looked_at = wanted, 0.0, now
         # A batch is far smaller than a pipe, and the one before it was read: this does not block.
         with suppress(BrokenPipeError):
             os.write(child.stdin.fileno(), json.dumps(wanted).encode() + b"\n")
@@ -86,10 +89,11 @@ class Reader:
         self._forget_ended(now)
         if self._child is None:
             return []
-        found = [self._answer(line, now) for line in self._lines(self._child)]
+        self._wait(now)
+        found = [self._answer(line) for line in self._lines(self._child)]
         if self._child.poll() is not None:  # killed from outside: whoever did it did not hang
             self._drop()
-        elif self._asked and now - self._moved_at >= self._deadline_s:
+        elif self._asked and self._waited_s >= self._deadline_s:
             question = self._asked[0]
             self._abandon(question, now)
             found.append(Answer(question=question, value=None))
@@ -97,13 +101,14 @@ class Reader:
 
     def close(self) -> None:
         """End the children that can be ended."""
-        for stuck in self._stuck:
-            stuck.child.poll()
+        children = [stuck.child for stuck in self._stuck]
         if self._child is not None:
             self._child.kill()
+            children.append(self._child)
+        self._drop()
+        for child in children:
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(1.0)
-            self._drop()
+                child.wait(END_S)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
@@ -128,8 +133,13 @@ class Reader:
         *lines, self._rest = b"".join(chunks).split(b"\n")
         return lines
 
-    def _answer(self, line: bytes, now: float) -> Answer:
-        self._moved_at = now
+    def _wait(self, now: float) -> None:
+        # A host that stood still as a whole, asker and child, has given the child no time.
+        self._waited_s += min(max(0.0, now - self._looked_at), self._deadline_s / 2)
+        self._looked_at = now
+
+    def _answer(self, line: bytes) -> Answer:
+        self._waited_s = 0.0
         return Answer(question=self._asked.pop(0), value=json.loads(line))
 
     def _abandon(self, question: Question, now: float) -> None:
