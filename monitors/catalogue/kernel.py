@@ -98,7 +98,7 @@ def _overridden(
 ) -> dict[K, V]:
     """The table with the changes of a site; a key that the table lacks begins as `unknown`, if there may be one."""
     changed = dict(known)
-    for name, changes in body.get(table, {}).items():
+    for name, changes in _object(body.get(table, {}), table).items():
         where = f"{table}.{name}"
         try:
             before = changed.get(key(name), unknown)
@@ -106,13 +106,19 @@ def _overridden(
             raise ValueError(f"{where}: is no number") from None
         if before is None:
             raise ValueError(f"{where}: there is no such class")
-        changed[key(name)] = _changed(before, changes, where)
+        changed[key(name)] = _changed(before, _object(changes, where), where)
     return changed
 
 
-def _changed(value: V, changes: Any, where: str) -> V:
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: is no object")
+    return value
+
+
+def _changed(value: V, changes: dict[str, Any], where: str) -> V:
     known = {one.name for one in fields(value)} - {"code"}
-    for name, chosen in changes.items() if isinstance(changes, dict) else [("", changes)]:
+    for name, chosen in changes.items():
         if name not in known or not isinstance(chosen, str):
             raise ValueError(f"{where}.{name}: may be {', '.join(sorted(known))}, each a text")
         if name in _CHOICES and chosen not in _CHOICES[name]:

@@ -69,6 +69,8 @@ class _Thread:
     finding: Finding
     since: float
     """of the first that was not told"""
+    number: int
+    """of that line, among all: several are written at the same microsecond"""
     seen_at: float
     untold: int = 0
     told_at: float | None = None
@@ -107,9 +109,11 @@ class Story:
         self._over: list[Told] = []
         self._causes: OrderedDict[str, _Cause] = OrderedDict()
         self._named: tuple[str, float] | None = None
+        self._number = 0
 
     def see(self, line: str, at: float) -> None:
         """Take in a line, in any form that logs have, that was written at `at`."""
+        self._number += 1
         line = line[: 2 * LINE_CHARS]
         if "The NVIDIA GPU" in line and (named := _NAMED.search(line)):
             self._named = (named["pci"], at)
@@ -123,7 +127,8 @@ class Story:
 
     def tell(self, now: float) -> list[Told]:
         """What is due, oldest first: what is new, and repeats after their pause."""
-        told = [*self._over, *(thread.told(now) for thread in self._threads.values() if thread.due(now))]
+        due = sorted((thread for thread in self._threads.values() if thread.due(now)), key=lambda one: one.number)
+        told = [*self._over, *(thread.told(now) for thread in due)]
         self._over = []
         return sorted(told, key=lambda one: one.at)
 
@@ -157,9 +162,12 @@ class Story:
             known = self._threads.get(_key(found, _LOST))
             if known is not None and at - known.seen_at <= SAME_LOSS_S:
                 key = _key(found, _LOST)
-        thread = self._threads.setdefault(key, _Thread(finding=found, since=at, seen_at=at))
+        thread = self._threads.get(key)
+        if thread is None:
+            thread = self._threads[key] = _Thread(finding=found, since=at, number=self._number, seen_at=at)
         self._threads.move_to_end(key)
-        thread.since = thread.since if thread.untold else at
+        if not thread.untold:
+            thread.since, thread.number = at, self._number
         thread.untold += 1
         thread.seen_at = at
         if len(self._threads) > MOST_THREADS:
