@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -150,6 +151,8 @@ class Ras:
             return bytes(body)
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str, *, expects: str) -> None:

@@ -2,8 +2,9 @@
 
 A case is a layout of 2 to 8 ranks over data, tensor and pipeline groups, a program of collectives that every rank goes
 through step by step, and one victim that goes wrong once. The ranks are forked from a process that has imported torch,
-come to a stop, are asked for their flight recorders through the same pipe as in a run, and `monitors.detect.collectives`
-names one of them. A mismatch that gloo notices by itself ends in an error, not in a hang: the next case takes its place.
+come to a stop, are asked for their flight recorders through the same pipe as in a run, and
+`monitors.detect.collectives` names one of them. A mismatch that gloo notices by itself ends in an error, not in a
+hang: the next case takes its place.
 """
 
 from __future__ import annotations
