@@ -44,8 +44,8 @@ class GpuEvent:
     device: str
     """GPU UUID"""
     event: str
-    """xid, ecc_corrected, ecc_uncorrected, page_retired, page_retirement_failed, poison, unavailable or
-    recovery_action"""
+    """xid, ecc_corrected, ecc_uncorrected, page_retired, page_retirement_failed, poison, poison_contained, unavailable
+    or recovery_action; event_0x... for a newer one"""
     data: int
     """the Xid, or the recovery action"""
     pci: str | None = None

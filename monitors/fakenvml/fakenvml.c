@@ -64,33 +64,34 @@ static const struct { const char *key; double value; } DEFAULTS[] = {
     {"event_types", 0xFE0B}, {"persistence", 1},
 };
 
-/* Fields with the key they show, and how the driver types them. Scoped: the scope is a link's number. */
-static const struct { unsigned id; const char *key; unsigned type; int scoped; } FIELDS[] = {
-    {3, "ecc_corrected", TYPE_ULONGLONG, 0}, {4, "ecc_uncorrected", TYPE_ULONGLONG, 0},
-    {29, "pages_retired_sbe", TYPE_UINT, 0}, {30, "pages_retired_dbe", TYPE_UINT, 0},
-    {31, "pages_pending", TYPE_UINT, 0},
-    {38, "nvlink_crc_flit_total", TYPE_ULONGLONG, 0}, {45, "nvlink_crc_data_total", TYPE_ULONGLONG, 0},
-    {52, "nvlink_replay_total", TYPE_ULONGLONG, 0}, {59, "nvlink_recovery_total", TYPE_ULONGLONG, 0},
-    {74, "throttle_power_cap_ns", TYPE_ULONGLONG, 0}, {75, "throttle_thermal_ns", TYPE_ULONGLONG, 0},
-    {76, "throttle_sync_boost_ns", TYPE_ULONGLONG, 0}, {82, "memory_temperature", TYPE_UINT, 0},
-    {83, "energy_mj", TYPE_ULONGLONG, 0}, {91, "nvlinks", TYPE_UINT, 0}, {94, "pcie_replays", TYPE_UINT, 0},
-    {142, "remap_corrected", TYPE_UINT, 0}, {143, "remap_uncorrected", TYPE_UINT, 0},
-    {144, "remap_pending", TYPE_UINT, 0}, {145, "remap_failed", TYPE_UINT, 0},
-    {161, "nvlink_replays", TYPE_ULONGLONG, 1}, {162, "nvlink_recoveries", TYPE_ULONGLONG, 1},
-    {163, "nvlink_crc", TYPE_ULONGLONG, 1}, {165, "nvlink_state", TYPE_UINT, 1},
-    {185, "power_mean_mw", TYPE_UINT, 0}, {186, "power_mw", TYPE_UINT, 0},
-    {189, "power_default_limit_mw", TYPE_UINT, 0}, {190, "power_limit_mw", TYPE_UINT, 0},
-    {192, "power_requested_limit_mw", TYPE_UINT, 0},
-    {208, "nvlink_receive_errors", TYPE_ULONGLONG, 1}, {211, "nvlink_integrity_errors", TYPE_ULONGLONG, 1},
-    {214, "nvlink_recoveries_failed", TYPE_ULONGLONG, 1}, {219, "nvlink_effective_errors", TYPE_ULONGLONG, 1},
-    {230, "recovery_action", TYPE_UINT, 0},
-    {269, "throttle_sw_thermal_ns", TYPE_ULONGLONG, 0}, {270, "throttle_hw_thermal_ns", TYPE_ULONGLONG, 0},
-    {271, "throttle_power_brake_ns", TYPE_ULONGLONG, 0},
+/* Fields with the key they show, and how the driver types them. */
+static const struct { unsigned id; const char *key; unsigned type; } FIELDS[] = {
+    {3, "ecc_corrected", TYPE_ULONGLONG}, {4, "ecc_uncorrected", TYPE_ULONGLONG},
+    {29, "pages_retired_sbe", TYPE_UINT}, {30, "pages_retired_dbe", TYPE_UINT},
+    {31, "pages_pending", TYPE_UINT},
+    {38, "nvlink_crc_flit_total", TYPE_ULONGLONG}, {45, "nvlink_crc_data_total", TYPE_ULONGLONG},
+    {52, "nvlink_replay_total", TYPE_ULONGLONG}, {59, "nvlink_recovery_total", TYPE_ULONGLONG},
+    {74, "throttle_power_cap_ns", TYPE_ULONGLONG}, {75, "throttle_thermal_ns", TYPE_ULONGLONG},
+    {76, "throttle_sync_boost_ns", TYPE_ULONGLONG}, {82, "memory_temperature", TYPE_UINT},
+    {83, "energy_mj", TYPE_ULONGLONG}, {91, "nvlinks", TYPE_UINT}, {94, "pcie_replays", TYPE_UINT},
+    {142, "remap_corrected", TYPE_UINT}, {143, "remap_uncorrected", TYPE_UINT},
+    {144, "remap_pending", TYPE_UINT}, {145, "remap_failed", TYPE_UINT},
+    {161, "nvlink_replays", TYPE_ULONGLONG}, {162, "nvlink_recoveries", TYPE_ULONGLONG},
+    {163, "nvlink_crc", TYPE_ULONGLONG}, {165, "nvlink_state", TYPE_UINT},
+    {185, "power_mean_mw", TYPE_UINT}, {186, "power_mw", TYPE_UINT},
+    {189, "power_default_limit_mw", TYPE_UINT}, {190, "power_limit_mw", TYPE_UINT},
+    {192, "power_requested_limit_mw", TYPE_UINT},
+    {208, "nvlink_receive_errors", TYPE_ULONGLONG}, {211, "nvlink_integrity_errors", TYPE_ULONGLONG},
+    {214, "nvlink_recoveries_failed", TYPE_ULONGLONG}, {219, "nvlink_effective_errors", TYPE_ULONGLONG},
+    {230, "recovery_action", TYPE_UINT},
+    {269, "throttle_sw_thermal_ns", TYPE_ULONGLONG}, {270, "throttle_hw_thermal_ns", TYPE_ULONGLONG},
+    {271, "throttle_power_brake_ns", TYPE_ULONGLONG},
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Entry entries[ENTRIES];
 static int entries_count;
+static volatile int entries_of[GPUS + 2]; /* by owner, from SYS on: most GPUs have none, and answer quickly */
 static struct stat seen;
 static Gpu gpus[GPUS];
 static double energy_mj[GPUS], energy_at[GPUS];
@@ -118,7 +119,10 @@ static void parse(char *line) {
     snprintf(entry->text, sizeof entry->text, "%s", equals + 1);
     entry->text[strcspn(entry->text, "\n")] = 0;
     entries_count++;
+    if (entry->owner < GPUS) entries_of[entry->owner - SYS]++;
 }
+
+static int has_entries(int owner) { return entries_of[owner - SYS] || (owner >= 0 && entries_of[ALL - SYS]); }
 
 static void refresh(void) {
     struct stat now;
@@ -129,6 +133,7 @@ static void refresh(void) {
         char line[256];
         seen = now;
         entries_count = 0;
+        memset((void *)entries_of, 0, sizeof entries_of);
         while (file && fgets(line, sizeof line, file)) parse(line);
         if (file) fclose(file);
     }
@@ -137,6 +142,7 @@ static void refresh(void) {
 
 static int find(int owner, const char *key, char text[96]) {
     int found = 0;
+    if (!has_entries(owner)) return 0;
     pthread_mutex_lock(&lock);
     for (int at = 0; at < entries_count && found < 2; at++) {
         int own = entries[at].owner == owner;
@@ -163,6 +169,7 @@ static double now_s(void) {
 /* What is asked of one call: either for every call (`hang`) or for this one (`hang.nvmlDeviceGetName`). */
 static double fault(int owner, const char *fault, const char *call) {
     char key[72];
+    if (!has_entries(owner)) return 0;
     double every = number(owner, fault, 0);
     if (every) return every;
     snprintf(key, sizeof key, "%s.%s", fault, call);
@@ -203,9 +210,11 @@ static double energy(int index) {
 /* The value of a key: what the state says, else what an H100 would. */
 static int value_of(int index, const char *key, double *value) {
     char text[96], error_key[72];
-    snprintf(error_key, sizeof error_key, "error.%s", key);
-    int error = (int)number(index, error_key, 0);
-    if (error) return error;
+    if (has_entries(index)) {
+        snprintf(error_key, sizeof error_key, "error.%s", key);
+        int error = (int)number(index, error_key, 0);
+        if (error) return error;
+    }
     if (find(index, key, text)) {
         if (!strcmp(text, "none")) return NOT_SUPPORTED;
         *value = strtod(text, NULL);
@@ -484,16 +493,17 @@ static void store(FieldValue *field, unsigned type, double value) {
 }
 
 static int field_value(int index, FieldValue *field) {
-    char key[32];
+    char key[32], text[96];
     double value = 0;
     unsigned type = TYPE_ULONGLONG;
     const char *shown = NULL;
+    int error = NOT_SUPPORTED;
     for (size_t at = 0; at < sizeof FIELDS / sizeof *FIELDS; at++)
         if (FIELDS[at].id == field->id) shown = FIELDS[at].key, type = FIELDS[at].type;
     snprintf(key, sizeof key, "field%u", field->id);
-    int error = field->id == 165 ? link_state(index, field->scope, &value) : NOT_SUPPORTED;
-    if (error && field->id != 165) error = value_of(index, key, &value);
-    if (error == NOT_SUPPORTED && shown && field->id != 165) error = value_of(index, shown, &value);
+    if (find(index, key, text)) error = value_of(index, key, &value);
+    else if (field->id == 165) error = link_state(index, field->scope, &value);
+    else if (shown) error = value_of(index, shown, &value);
     if (!error) store(field, type, value);
     return error;
 }

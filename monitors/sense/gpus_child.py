@@ -76,8 +76,8 @@ class Asker:
         self._rest = b""
         self._silent_s = 0.0
         """since it said something"""
-        self._cpu_s = 0.0
-        """that it had used by then"""
+        self._sample: tuple[float, float] | None = None
+        """of a long silence: how long it had lasted, and the CPU time that the child had used"""
 
     @property
     def pid(self) -> int | None:
@@ -102,10 +102,11 @@ class Asker:
         ended = "" if lines or self._process.poll() is None else _how(self._process.returncode)
         if ended:
             return self._end(now, lines, ended=ended)
-        self._silent_s = 0.0 if lines else self._silent_s + max(0.0, gap_s)
-        if self._silent_s > (self._rest_s if self._asked is None else self._deadline_s):
-            return self._overdue(now)
-        return Said(lines=lines)
+        if lines:
+            self._silent_s, self._sample = 0.0, None
+            return Said(lines=lines)
+        self._silent_s += max(0.0, gap_s)
+        return self._judged(now) if self._silent_s > self._limit_s / 2 else Said()
 
     def restart(self) -> None:
         """End this one, and start the next at once (its arguments have changed)."""
@@ -148,7 +149,7 @@ class Asker:
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         self._process, self._started_at = process, now
-        self._asked, self._rest, self._silent_s, self._cpu_s = LIBRARY, b"", 0.0, 0.0
+        self._asked, self._rest, self._silent_s, self._sample = LIBRARY, b"", 0.0, None
 
     def _read(self) -> tuple[dict[str, Any], ...]:
         assert self._process is not None
@@ -161,19 +162,24 @@ class Asker:
         lines = tuple(line for text in whole if isinstance(line := _parsed(text), dict))
         for line in lines:
             self._asked = line.get("ask", self._asked)
-        if lines:
-            seen = processes.stat(self._process.pid)
-            self._cpu_s = 0.0 if seen is None else seen.cpu_s
         return lines
 
-    def _overdue(self, now: float) -> Said:
-        """It has been silent for too long: whose fault is that?"""
+    @property
+    def _limit_s(self) -> float:
+        return self._rest_s if self._asked is None else self._deadline_s
+
+    def _judged(self, now: float) -> Said:
+        """It has been silent for long: is that its own fault, or nobody's?"""
         assert self._process is not None
         seen = processes.stat(self._process.pid)
-        state, cpu_s = ("Z", 0.0) if seen is None else (seen.state, seen.cpu_s - self._cpu_s)
-        limit_s = self._rest_s if self._asked is None else self._deadline_s
-        is_starved = state == "R" and cpu_s < STARVED_SHARE * self._silent_s
-        if is_starved and self._silent_s <= STARVED_PATIENCE * limit_s:
+        state, cpu_s = ("Z", 0.0) if seen is None else (seen.state, seen.cpu_s)
+        if self._sample is None:
+            self._sample = (self._silent_s, cpu_s)
+        if self._silent_s <= self._limit_s:
+            return Said()
+        since_s, had_s = self._sample
+        is_starved = state == "R" and cpu_s - had_s < STARVED_SHARE * (self._silent_s - since_s)
+        if is_starved and self._silent_s <= STARVED_PATIENCE * self._limit_s:
             return Said()
         if is_starved or state in "Tt":  # the host's, or somebody's who stopped it; no GPU's
             self._asked = None

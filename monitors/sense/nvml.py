@@ -6,10 +6,12 @@ make one (`nvml_child.py`).
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pynvml
@@ -48,17 +50,24 @@ ADVICE: dict[int, str] = {
 }
 """what a person can do where the library does not even start"""
 
-_VALUE = struct.Struct("<IIqqII8s")
-_DECODED: dict[int, tuple[str, int | None]] = {
-    pynvml.NVML_VALUE_TYPE_DOUBLE: ("<d", None),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: ("<I", 0xFFFF_FFFF),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: ("<Q", 0xFFFF_FFFF_FFFF_FFFF),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: ("<Q", 0xFFFF_FFFF_FFFF_FFFF),
-    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: ("<q", None),
-    pynvml.NVML_VALUE_TYPE_SIGNED_INT: ("<i", None),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: ("<H", 0xFFFF),
+_VALUE = struct.Struct("<IIqqIIQ")
+"""nvmlFieldValue_t: field, scope, time, latency, type, error, and 8 bytes of value"""
+_WIDTHS: dict[int, int] = {
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: 32,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: 64,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: 64,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: 16,
+    pynvml.NVML_VALUE_TYPE_SIGNED_INT: 32,
+    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: 64,
 }
-"""type of a field's value: how it lies in its 8 bytes, and the number that stands for none"""
+"""bits of the value; no field that we ask for is negative or broken"""
+
+_FABRICS: tuple[Callable[[], Any], ...] = tuple(
+    getattr(pynvml, name)
+    for name in ("c_nvmlGpuFabricInfo_v3_t", "c_nvmlGpuFabricInfo_v2_t", "c_nvmlGpuFabricInfoV_t")
+    if hasattr(pynvml, name)
+)
+"""newest first; bindings of 2025 know only the last, which is the second version"""
 
 Field = int | tuple[int, int]
 """number of a field of nvmlDeviceGetFieldValues (nvml.h), and its scope: the number of a link"""
@@ -160,22 +169,19 @@ class Device:
             pci=None if pci is None else kernel_address(_text(pci.busId)),
         )
 
-    def fields(self, wanted: Sequence[Field]) -> list[float | None]:
+    def fields(self, wanted: Sequence[Field]) -> list[int | None]:
         """Values of fields, in one call; each is checked for itself."""
-        values = self._ask(pynvml.nvmlDeviceGetFieldValues, wanted)
-        if values is None:
+        raw = self._ask(_field_values, _asked(tuple(wanted)))
+        if raw is None:
             return [None] * len(wanted)
-        # Out of the bytes at once: the binding's structures cost a microsecond for each attribute.
-        return [self._field(*value) for value in _VALUE.iter_unpack(bytes(values))]
-
-    def _field(self, _field: int, _scope: int, _at: int, _took: int, kind: int, code: int, raw: bytes) -> float | None:
-        if code in (_LOST, _RESET):
-            raise NvmlError.of(code)
-        if code != pynvml.NVML_SUCCESS or kind not in _DECODED:
-            return None
-        form, none = _DECODED[kind]
-        (value,) = struct.unpack_from(form, raw)
-        return None if value == none else value
+        values: list[int | None] = []
+        for _field, _scope, _at, _took, kind, code, value in _VALUE.iter_unpack(raw):
+            if code in (_LOST, _RESET):
+                raise NvmlError.of(code)
+            most = (1 << _WIDTHS.get(kind, 0)) - 1
+            # All ones stands for a counter that is not kept.
+            values.append(value & most if code == 0 and value & most != most else None)
+        return values
 
     def utilisation(self) -> float | None:
         """Share of the time in which a kernel ran, 0 to 1."""
@@ -248,9 +254,9 @@ class Device:
 
     def fabric(self) -> Any:
         """The binding's structure, of the newest version that the driver knows; None without a fabric."""
-        for structure in (pynvml.c_nvmlGpuFabricInfo_v3_t, pynvml.c_nvmlGpuFabricInfo_v2_t):
+        for structure in _FABRICS:
             found = structure()
-            if self._ask(pynvml.nvmlDeviceGetGpuFabricInfoV, pynvml.byref(found)) is not None:
+            if self._ask(pynvml.nvmlDeviceGetGpuFabricInfoV, ctypes.byref(found)) is not None:
                 return found
         return None
 
@@ -273,6 +279,25 @@ class Device:
             return None
         self._worked.add(call.__name__)
         return found
+
+
+@cache
+def _asked(wanted: tuple[Field, ...]) -> bytes:
+    """The structures that ask for these fields."""
+    pairs = (field if isinstance(field, tuple) else (field, 0) for field in wanted)
+    return b"".join(_VALUE.pack(field, scope, 0, 0, 0, 0, 0) for field, scope in pairs)
+
+
+def _field_values(handle: Any, asked: bytes) -> bytes:
+    """What `pynvml.nvmlDeviceGetFieldValues` does, on bytes: its structures cost a microsecond for each attribute."""
+    values = ctypes.create_string_buffer(asked, len(asked))
+    try:
+        code = pynvml.nvmlLib.nvmlDeviceGetFieldValues(handle, len(asked) // _VALUE.size, values)
+    except AttributeError:
+        code = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
+    if code != pynvml.NVML_SUCCESS:
+        raise pynvml.NVMLError(code)
+    return values.raw
 
 
 _EVENTS: dict[int, str] = {
@@ -334,7 +359,7 @@ def kernel_address(bus_id: str) -> str:
 
 
 def _address(handle: Any) -> int:
-    return int(pynvml.cast(handle, pynvml.c_void_p).value or 0)
+    return int(ctypes.cast(handle, ctypes.c_void_p).value or 0)
 
 
 def _text(found: str | bytes) -> str:

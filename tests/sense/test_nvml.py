@@ -140,9 +140,19 @@ def test_each_generation_counts_the_errors_of_its_links_elsewhere(
 
 
 def test_the_state_of_links_is_asked_link_by_link_where_the_field_is_not_known(fake: FakeNvml) -> None:
+    fake.set(0, "field165", None)
     fake.set(0, "nvlinks", 4)
     fake.set(0, "nvlink2", 0)
     assert first(fake)["nvlinks_up"] == 3
+    fake.fail(0, 13, "nvmlDeviceGetNvLinkState")
+    assert first(fake)["nvlinks_up"] is None
+
+
+def test_a_link_that_goes_down_is_seen(fake: FakeNvml) -> None:
+    with child(fake, "polls", "--only", "0") as asked:
+        assert asked.signal()["nvlinks_up"] == 18
+        fake.set(0, "nvlink9", 0)
+        assert asked.line(lambda line: line.get("nvlinks_up") == 17)["nvlinks"] == 18
 
 
 @pytest.mark.parametrize(
