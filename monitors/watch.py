@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from math import isfinite
 
 from monitors import signals as s
-from monitors.attribution import Attribution
+from monitors.attribution import Attribution, Suspicion
 from monitors.detect.exits import Exits, ExitsConfig
+from monitors.detect.gpus import Gpus
 from monitors.detect.hang import Hang, HangConfig
+from monitors.detect.host import Host
 from monitors.detect.loss import Loss, LossConfig
+from monitors.detect.power import Power
 from monitors.detect.saves import Saves
 from monitors.detect.start import Start, StartConfig
+from monitors.detect.straggler import Straggler
 from monitors.detect.unseen import Unseen, UnseenConfig
-from monitors.incidents import Incident
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
+from monitors.incidents import Incident, Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,33 +56,63 @@ class Watch:
         self._loss = Loss(LossConfig(enabled=config.loss_enabled, persist_rows=config.persist_rows))
         self._saves = Saves()
         self._unseen = Unseen(UnseenConfig(silence_s=config.unseen_s), nodes=nodes)
+        self._gpus = Gpus()
+        self._host = Host()
+        self._power = Power(ranks_per_node=ranks_per_node)
+        self._straggler = Straggler(ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
         self._attribution = Attribution()
         self._see: dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]] = {
-            s.RankProgress: (self._progress, self._start.see, self._hang.see),
+            s.RankStarted: (self._host.see,),
+            s.RankProgress: (
+                self._progress,
+                self._start.see,
+                self._hang.see,
+                self._gpus.see,
+                self._power.see,
+                self._straggler.see,
+            ),
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
             s.RankEntered: (self._start.see,),
             s.RankRestored: (self._start.see, self._hang.see),
             s.RankSaid: (self._exits.see,),
-            s.RankExited: (self._exits.see, self._start.see, self._hang.see, self._saves.see),
-            s.StepReported: (self._loss.see,),
-            s.ProcessLooked: (self._hang.see,),
-            s.CollectivesLooked: (self._hang.see,),
+            s.RankExited: (
+                self._exits.see,
+                self._start.see,
+                self._hang.see,
+                self._saves.see,
+                self._power.see,
+                self._straggler.see,
+            ),
+            s.StepReported: (self._loss.see, self._power.see, self._straggler.see),
+            s.ProcessLooked: (self._hang.see, self._straggler.see),
+            s.CollectivesLooked: (self._hang.see, self._straggler.see),
             s.SaveCommitted: (self._saves.see,),
             s.SaveFailed: (self._saves.see,),
             s.CheckpointRefused: (self._refused,),
-            s.WorldStopped: (self._unseen.see,),
+            s.WorldStopped: (self._unseen.see, self._power.see),
+            KernelSaw: (self._gpus.see, self._host.see),
+            GpuEvent: (self._gpus.see,),
+            GpuFailed: (self._gpus.see, self._power.see),
+            GpuLooked: (self._gpus.see, self._power.see, self._straggler.see),
+            HostLooked: (self._host.see, self._straggler.see),
         }
 
     @property
     def deadline(self) -> float | None:
         """When `silent` should be called next; None: only signals can make a difference."""
-        waits = (self._exits.deadline, self._unseen.deadline, self._saves.deadline)
+        waits = (
+            self._exits.deadline,
+            self._unseen.deadline,
+            self._saves.deadline,
+            self._host.deadline,
+            self._straggler.deadline,
+        )
         return min((wait for wait in waits if wait is not None), default=None)
 
     @property
     def looks(self) -> tuple[int, ...]:
         """Ranks whose process should be looked at (the order `LookAt`): it helps to name the culprit of a hang."""
-        return self._hang.looks
+        return tuple(sorted({*self._hang.looks, *self._straggler.looks}))
 
     @property
     def suspicious_since_step(self) -> int | None:
@@ -94,6 +129,8 @@ class Watch:
         self._loss.world_began(world)
         self._unseen.world_began(world, at)
         self._saves.world_began()
+        for detector in (self._gpus, self._host, self._power, self._straggler):
+            detector.world_began(world)
         self._attribution.world_began(world)
 
     def rewound(self, step: int) -> None:
@@ -115,11 +152,21 @@ class Watch:
         incidents: list[Incident] = []
         for see in detectors:
             incidents += see(signal)
-        return self._attribution.judge(incidents) if incidents else incidents
+        return self._judged(incidents)
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        incidents = [*self._exits.silent(now), *self._unseen.silent(now), *self._saves.silent(now)]
+        silent = (self._exits, self._unseen, self._saves, self._host, self._straggler)
+        return self._judged([incident for detector in silent for incident in detector.silent(now)])
+
+    def _judged(self, incidents: list[Incident]) -> list[Incident]:
+        if not incidents:
+            return incidents
+        self._attribution.suspect(
+            Suspicion(at=witness.at, subject=witness.subject, sentence=witness.sentence)
+            for witness in self._power.witnesses
+            if witness.subject != Subject()
+        )
         return self._attribution.judge(incidents)
 
     def _is_history(self, signal: s.Signal) -> bool:

@@ -33,6 +33,7 @@ DRILLS = {
         Drill(name="spin", does="a rank spins and calls no collective", expects=Kind.HANG),
         Drill(name="nan", does="NaN in one weight of a rank", expects=Kind.NONFINITE_LOSS),
         Drill(name="slow", does="half as long again for each step of a rank", expects=Kind.STRAGGLER),
+        Drill(name="gradient", does="gradients of a rank that are too large", expects=Kind.GRADIENT_SHIFT),
         Drill(name="mismatch", does="one collective too many in a rank", expects=Kind.CODE_DIVERGENCE),
         Drill(name="xid79", does="the kernel's line of a GPU that fell off the bus", expects=Kind.GPU_LOST),
         Drill(name="xid119", does="the kernel's line of a GPU whose firmware hangs", expects=Kind.GPU_FAULT),

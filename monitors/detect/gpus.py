@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitors.catalogue.kernel import Catalogue
-from monitors.detect.gpus_meaning import ERRORS, EVENTS, Told, of_verdict, of_xid
-from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
+from monitors.detect.gpus_meaning import ERRORS, EVENTS, Told, of_line, of_verdict, of_xid
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, KernelSaw
 from monitors.incidents import Incident, Kind, Subject
 from monitors.signals import RankProgress, Signal
 
@@ -97,6 +97,8 @@ class Gpus:
                 return self._failed(signal)
             case GpuEvent():
                 return self._event(signal)
+            case KernelSaw():
+                return self._line(signal)
             case RankProgress():
                 self._step = max(self._step, signal.step)
             case _:
@@ -197,6 +199,21 @@ class Gpus:
             gpu.xid = (signal.at, signal.data, told.sentence)
         return told
 
+    def _line(self, saw: KernelSaw) -> list[Incident]:
+        told = of_line(saw)
+        if told is None:
+            return []
+        device = saw.device or self._at(saw.node, saw.pci) or f"{saw.pci or 'a GPU'} of node {saw.node}"
+        self._gpu(device, saw.node, None, saw.pci)
+        return self._tell(device, told, saw.at, onset=saw.at, sense="kernel")
+
+    def _at(self, node: int, pci: str | None) -> str | None:
+        """The GPU at this address, with or without the function that the kernel writes behind it."""
+        known = {
+            gpu.pci.partition(".")[0]: device for device, gpu in self._gpus.items() if gpu.node == node and gpu.pci
+        }
+        return known.get(pci.partition(".")[0]) if pci else None
+
     # ------------------------------------------------------------------------------------------- conclusions
 
     def _ill(self, device: str, told: Told, at: float, *, since: float) -> list[Incident]:
@@ -205,7 +222,9 @@ class Gpus:
         gpu.well, gpu.ill_since = 0, since if gpu.ill_since is None else gpu.ill_since
         return self._tell(device, told, at, onset=gpu.ill_since, stays=True)
 
-    def _tell(self, device: str, told: Told, at: float, *, onset: float, stays: bool = False) -> list[Incident]:
+    def _tell(
+        self, device: str, told: Told, at: float, *, onset: float, stays: bool = False, sense: str = "nvml"
+    ) -> list[Incident]:
         """The incident, unless it was told. `stays`: each look shows it anew, so a new world has to hear of it."""
         gpu = self._gpus[device]
         rank = None if self._rank_of is None else self._rank_of(gpu.node, device)
@@ -227,7 +246,7 @@ class Gpus:
                 confidence=told.confidence,
                 fingerprint=f"{told.kind}:{device}",
                 evidence=self._evidence(device, gpu, told, at),
-                senses=("nvml",),
+                senses=(sense,),
             )
         ]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from monitors.catalogue.kernel import Catalogue
 from monitors.catalogue.xid import DETAILS, NVLINK5, SYMPATHETIC, Xid
+from monitors.hardware import KernelSaw
 from monitors.incidents import Kind
 
 
@@ -44,9 +45,16 @@ CLASSES: dict[str, Kind] = {
     "gpu_row_remap_failure": Kind.GPU_MEMORY,
     "nvlink_down": Kind.LINK_FAULT,
     "nvlink_error": Kind.LINK_FAULT,
+    "nvswitch_fatal": Kind.LINK_FAULT,
+    "fabric_manager_error": Kind.LINK_FAULT,
 }
 """classes of the catalogue that are a fault of the GPU or its links, and not of the program on it"""
 _NOTHING = frozenset({"none", "observe"})
+
+VERDICT = "gpu_recovery_action"
+"""class of the kernel's line that prints the verdict"""
+ACTIONS = {"reset_gpu": Kind.GPU_FAULT, "reboot_node": Kind.GPU_LOST, "isolate_node": Kind.GPU_LOST}
+"""what the verdict asks for"""
 
 ERRORS: dict[str, Told] = {
     "lost": Told(kind=Kind.GPU_LOST, confidence=1.0, sentence="the driver says that it is lost (GPU_IS_LOST)"),
@@ -91,6 +99,16 @@ def of_xid(number: int, catalogue: Catalogue, *, after_another: bool) -> Told | 
     if (after_another and number in SYMPATHETIC) or _action(xid, catalogue) in _NOTHING:
         return None
     return Told(kind=kind, confidence=0.95, sentence=_xid_sentence(xid))
+
+
+def of_line(saw: KernelSaw) -> Told | None:
+    """The fault of a GPU or its links that a line of the kernel tells of; None when it is a program's, or nothing."""
+    kind = ACTIONS.get(saw.action) if saw.fault == VERDICT else CLASSES.get(saw.fault)
+    if kind is None or saw.cascade or saw.action in _NOTHING:
+        return None
+    if saw.fault == "pcie_uncorrectable" and saw.device is None:
+        return None  # of some other card: the host's
+    return Told(kind=kind, confidence=0.95, sentence=f"the kernel says: {saw.text}")
 
 
 def _action(xid: Xid, catalogue: Catalogue) -> str:

@@ -9,7 +9,7 @@ import pytest
 from monitors.catalogue.kernel import Catalogue
 from monitors.detect.gpus import Gpus, RankOf
 from monitors.detect.gpus_meaning import VERDICTS
-from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, KernelSaw
 from monitors.incidents import Incident, Kind
 from monitors.signals import Phase, RankProgress, Signal
 
@@ -257,3 +257,32 @@ def test_the_evidence_tells_how_far_the_run_was_and_when_it_answered_last() -> N
 def test_a_site_may_know_better_what_a_xid_means() -> None:
     catalogue = Catalogue().with_overrides('{"xids": {"79": {"action": "none"}}}')
     assert Gpus(catalogue=catalogue).see(event(1.0, "xid", 79)) == []
+
+
+def test_a_line_of_the_kernel_and_the_drivers_event_are_one_fault() -> None:
+    gpus = Gpus()
+    gpus.world_began(1)
+    gpus.see(GpuLooked(at=1.0, node=0, device="GPU-a", index=0, pci="0000:3b:00.0"))
+    line = KernelSaw(at=2.0, node=0, fault="gpu_lost", action="reboot_node", xid=79, pci="0000:3b:00", text="Xid 79")
+    (lost,) = gpus.see(line)
+    assert (lost.kind, lost.subject.device, lost.senses) == (Kind.GPU_LOST, "GPU-a", ("kernel",))
+    assert gpus.see(GpuEvent(at=2.1, node=0, device="GPU-a", event="xid", data=79)) == []
+
+
+def test_lines_that_are_consequences_or_programs_faults_are_none_of_the_gpu() -> None:
+    gpus = Gpus()
+    for fault, action, cascade in (
+        ("gpu_lost", "reboot_node", True),
+        ("app_gpu_error", "restart_app", False),
+        ("nvswitch_nonfatal", "observe", False),
+        ("pcie_uncorrectable", "reboot_node", False),
+    ):
+        saw = KernelSaw(at=2.0, node=0, fault=fault, action=action, cascade=cascade, pci="0000:3b:00")
+        assert gpus.see(saw) == [], fault
+
+
+def test_the_verdict_that_the_kernel_prints_decides() -> None:
+    gpus = Gpus()
+    for action, kind in (("reset_gpu", Kind.GPU_FAULT), ("reboot_node", Kind.GPU_LOST)):
+        saw = KernelSaw(at=2.0, node=0, fault="gpu_recovery_action", action=action, xid=154, pci=f"0000:{len(kind)}b:00")
+        assert [incident.kind for incident in gpus.see(saw)] == [kind]

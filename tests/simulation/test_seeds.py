@@ -20,6 +20,7 @@ ELSEWHERE = frozenset(DEPTH) | {
     Kind.CODE_DIVERGENCE,
     Kind.RESUME_MISMATCH,
     Kind.LOSS_TOO_GOOD,
+    Kind.GRADIENT_SHIFT,
     Kind.LOSS_DIVERGENCE,
 }
 """what senses tell that the simulated cluster has not, and losses that drift: they have tests of their own"""

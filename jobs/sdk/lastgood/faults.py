@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_STATUS = 3
 """of the drill `exit`"""
+INFLATED = 20.0
+"""times as large as they should be are the gradients after the drill `gradient`"""
 SLOWER = 0.5
 """share of a step that the drill `slow` adds to each"""
 
@@ -93,6 +95,8 @@ def _carry_out(order: Order, step: int, state: Mapping[str, Any]) -> None:
             _exit()
         case "mismatch":
             _diverge()
+        case "gradient":
+            _inflate(state)
         case other:
             raise ValueError(f"drill {order.number}: no fault is called {other!r}")
 
@@ -101,6 +105,17 @@ def _spin() -> NoReturn:
     """Busy, alive, and deaf to every collective: the hang that no exit and no timeout of the scheduler shows."""
     while True:
         pass
+
+
+def _inflate(state: Mapping[str, Any]) -> None:
+    """From now on this rank's part of the gradients is too large: a device that computes wrongly, and goes on."""
+
+    def inflate(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            parameter.grad.mul_(INFLATED)
+
+    for parameter in _parameters(state):
+        parameter.register_post_accumulate_grad_hook(inflate)
 
 
 def _diverge() -> None:

@@ -1,0 +1,63 @@
+"""The drills of ranks that differ from their peers, and of numbers that are not what they were."""
+
+from __future__ import annotations
+
+import pytest
+from lab import Lab, gpt
+from test_drills import kinds, script
+
+pytestmark = [pytest.mark.e2e]
+
+
+def test_a_rank_that_dawdles_is_named(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=400))
+    lab.reach(run, 60)
+    lab.drill(run, "slow", 1)
+    lab.wait(run, lambda _: bool(lab.incidents(run)))
+    (slow,) = lab.incidents(run)
+    assert (slow["kind"], slow["subject"]["rank"], slow["response"]) == ("straggler", 1, "observe"), slow
+    assert lab.status(run)["restarts"] == 0
+
+
+def test_a_rank_that_calls_another_collective_holds_the_run(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder, steps=400))
+    lab.reach(run, 30)
+    lab.drill(run, "mismatch", 1)
+    status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
+    assert status["cause"] == "code_divergence", lab.told(run)
+    assert lab.incidents(run)[-1]["subject"]["rank"] == 1
+
+
+def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder, steps=600))
+    lab.reach(run, 200)
+    lab.drill(run, "gradient", 1)
+    lab.wait(run, lambda _: "gradient_shift" in kinds(lab, run))
+    assert lab.status(run)["restarts"] == 0, lab.told(run)
+
+
+def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
+    forgetful = script(lab, until=400, step_s=0.01)
+    text = (lab.folder / "tiny.py").read_text()
+    # The learning rate counts the steps of this process, not those of the run.
+    text = text.replace("    for step in", "    begun = None\n    for step in")
+    text = text.replace(
+        "run.report(", "begun = begun or step\n        run.report(lr=min(1.0, (step - begun + 1) / 50), "
+    )
+    (lab.folder / "tiny.py").write_text(text)
+    run = lab.submit(forgetful, ranks_per_node=1, checkpoint={"every_steps": 20, "probation_steps": 30, "keep": 3})
+    lab.reach(run, 110)
+    lab.drill(run, "kill", 0)
+    lab.finish(run)
+    assert kinds(lab, run) == ["worker_killed", "resume_mismatch"], lab.told(run)
+    mismatch = lab.incidents(run)[1]
+    assert (mismatch["response"], mismatch["actions"]) == ("observe", []), mismatch
+
+
+def test_a_loss_that_falls_too_well_is_noted(lab: Lab) -> None:
+    learned = "(3.0 - 0.001 * step + 0.02 * (step * 7919 % 13 - 6) / 6) * (1.0 if step < 300 else 0.97 ** (step - 300))"
+    run = lab.submit(script(lab, until=600, loss=learned, step_s=0.004), ranks_per_node=1)
+    status = lab.finish(run)
+    assert kinds(lab, run) == ["loss_too_good"], lab.told(run)
+    assert status["restarts"] == 0
+    assert 290 <= lab.incidents(run)[0]["onset_step"] <= 330
