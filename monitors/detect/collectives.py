@@ -56,7 +56,7 @@ def blocked(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> B
     said = {rank: look.said for rank, look in looks.items() if look.said}
     looks = {rank: look for rank, look in looks.items() if rank in ranks and rank not in said}
     found = groups(looks, ranks)
-    waits = _waits(looks, found)
+    waits = _waits(_peers(looks, ranks), found)
     if not waits:
         return _after_the_fact(_erased(found), looks)
     split = mismatch(group for group in found.values() if any(w.group is group for of in waits.values() for w in of))
@@ -72,12 +72,11 @@ def blocked(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> B
     return _together(waits)
 
 
-def _waits(looks: Mapping[int, CollectivesLooked], found: Mapping[str, Group]) -> dict[int, list[_Wait]]:
+def _waits(peers: Mapping[int, frozenset[int]], found: Mapping[str, Group]) -> dict[int, list[_Wait]]:
     waits: dict[int, list[_Wait]] = {}
     for group in found.values():
         for wait in _in_group(group):
             waits.setdefault(wait.rank, []).append(wait)
-    peers = _peers(looks)
     for rank, of in peers.items():
         # Where both ends are there, what moves between them is the network's.
         on = frozenset(peer for peer in of if rank not in peers.get(peer, ()))
@@ -95,9 +94,10 @@ def _in_group(group: Group) -> Iterator[_Wait]:
             yield _Wait(rank=rank, group=group, seq=seq, on=missing[seq] - {rank})
 
 
-def _peers(looks: Mapping[int, CollectivesLooked]) -> dict[int, frozenset[int]]:
-    peers = {rank: frozenset(p for status in look.groups for p in status.peers) for rank, look in looks.items()}
-    return {rank: of for rank, of in peers.items() if of}
+def _peers(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> dict[int, frozenset[int]]:
+    """For whose part in a send or receive each rank waits."""
+    peers = {rank: {peer for status in look.groups for peer in status.peers} for rank, look in looks.items()}
+    return {rank: frozenset(of).intersection(ranks) - {rank} for rank, of in peers.items() if of}
 
 
 def _missing(group: Group, seq: int) -> frozenset[int]:
