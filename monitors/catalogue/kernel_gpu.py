@@ -73,9 +73,10 @@ def _verdict(found: Finding, rest: str) -> Finding:
 
 def _nvlink5(found: Finding, rest: str, faults: Mapping[str, Fault]) -> Finding:
     """Xid 144 to 150: the printed word decides. Without one, somebody has to look."""
-    match = _WORD.search(rest)
-    if match is None:
+    words = list(_WORD.finditer(rest))
+    if not words:
         return replace(found, action="observe")
+    match = words[-1]  # the name of a process stands before the text
     unit = match["unit"] or ""
     if match["word"].lower().startswith("non"):
         registers = _REGISTERS.search(rest)
@@ -151,7 +152,7 @@ ROWS: tuple[Row, ...] = (
         "ncorrectable|ncorrected",
         r"NVRM: .*\b[Uu]ncorrect(?:able|ed) (?:double bit|ECC|[DS]RAM)",
     ),
-    row("gpu_driver_error", "API mismatch", r"NVRM: API mismatch: .*?(?:\(pid (?P<pid>\d+)\))?", "observe"),
+    row("gpu_driver_error", "API mismatch", r"NVRM: API mismatch:(?:.*\(pid (?P<pid>\d+)\))?", "observe"),
     row("peermem_error", "ERROR", r"nvidia[-_]peermem.*\bERROR\b"),
     row("peermem_error", "nv_get_p2p_free_callback", r"nv_get_p2p_free_callback.*(?:invalid|error)"),
     # Fabric manager's own log, and systemd's of it.

@@ -23,10 +23,9 @@ RECORDS = 1024
 CHUNK_BYTES = 128 << 10
 RECORD_BYTES = 16 << 10
 """at least what /dev/kmsg writes at once, which was 8 KiB at most"""
-JSON_BYTES = 64 << 10
 GONE_S = 10.0
 """a file that is being rotated is missing for a moment"""
-OLDEST_STAMP_S = 3600.0
+OLDEST_STAMP_S = 60.0
 """a new line that says to be older has another clock, or another boot"""
 
 
@@ -78,16 +77,19 @@ class Kmsg:
         self._sequence: int | None = None
         self._overrun = False
         self._since = 0.0
+        self._drained_at: float | None = None
+        """when the end of the log was seen last; None: every record may be old"""
 
     def open(self, now: float) -> None:
         """The kernel gives every record since boot that it still has."""
         self._file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._since = now - self._lookback_s
+        self._since, self._drained_at = now - self._lookback_s, None
 
     def read(self, now: float) -> list[Line]:
         """Records since the last read."""
         booted = now - self._uptime()
         found = [self._line(record, booted, now) for record in self._records()]
+        self._drained_at = self._drained_at if self.more else now
         return [line for line in found if line is not None]
 
     def _records(self) -> Iterator[bytes]:
@@ -122,7 +124,10 @@ class Kmsg:
             self.lost += max(0, sequence - before - 1)
         self._overrun = False
         at = min(booted + written_s, now)
-        return Line(at=at, text=text) if at >= self._since else None
+        if self._drained_at is None:
+            return Line(at=at, text=text) if at >= self._since else None
+        # The clock of the log drifts, by minutes in months; what was not there at the last look is not older than it.
+        return Line(at=max(at, self._drained_at), text=text)
 
     def close(self) -> None:
         """Close the device."""
@@ -167,8 +172,8 @@ class File:
         self._path, self._uptime, self._lookback_s = path, uptime, lookback_s
         self._file: int | None = None
         self._lines = Lines(LINE_CHARS)
-        self._known = False
-        """it was looked for before: what is in it now is new"""
+        self._missed = False
+        """it was not there: what is in it when it comes is new"""
         self._old_until = 0
         """lines that end before this were there at the beginning"""
         self._since = 0.0
@@ -176,25 +181,27 @@ class File:
 
     def open(self, now: float) -> None:
         """Begin near the end of a file that is there; one that comes later is new from its first line."""
-        was_known, self._known = self._known, True
-        self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._missed = True
+            raise
         self._lines = Lines(LINE_CHARS)
-        self._old_until = 0
-        if not was_known:
-            self._old_until = os.fstat(self._file).st_size
-            os.lseek(self._file, max(0, self._old_until - CHUNK_BYTES), os.SEEK_SET)
-        self._since = now - self._lookback_s
+        self._since, self._gone_at = now - self._lookback_s, None
+        self._old_until = 0 if self._missed else os.fstat(self._file).st_size
+        os.lseek(self._file, max(0, self._old_until - CHUNK_BYTES), os.SEEK_SET)
+        self._missed = False
 
     def read(self, now: float) -> list[Line]:
         """Lines since the last read; of those that were there at the beginning, the dated ones of the look-back."""
         assert self._file is not None
-        chunk = os.read(self._file, CHUNK_BYTES)
-        self.more = len(chunk) == CHUNK_BYTES
+        old_bytes = self._old_until - os.lseek(self._file, 0, os.SEEK_CUR)
+        chunk = os.read(self._file, min(CHUNK_BYTES, old_bytes) if old_bytes > 0 else CHUNK_BYTES)
+        self.more = old_bytes > 0 or len(chunk) == CHUNK_BYTES
         if not chunk:
             self._follow(now)
             return []
-        old = os.lseek(self._file, 0, os.SEEK_CUR) <= self._old_until
-        found = [self._line(line, now, old=old) for line in self._lines.feed(chunk)]
+        found = [self._line(line, now, old=old_bytes > 0) for line in self._lines.feed(chunk)]
         return [line for line in found if line is not None]
 
     def _follow(self, now: float) -> None:
@@ -205,11 +212,12 @@ class File:
         except FileNotFoundError:
             self._gone_at = now if self._gone_at is None else self._gone_at
             if now - self._gone_at > GONE_S:
+                self._missed = True
                 raise
             return
         self._gone_at = None
         if (here.st_dev, here.st_ino) != (named.st_dev, named.st_ino):
-            fresh = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fresh = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.close(self._file)
             self._file, self._old_until, self.more = fresh, 0, True
         elif os.lseek(self._file, 0, os.SEEK_CUR) > here.st_size:

@@ -91,7 +91,7 @@ def blind(signals: object) -> list[str]:
 def test_a_record_becomes_a_signal_with_its_time_its_gpu_and_its_uuid(ring: Ring) -> None:
     kernel = Kernel(node=3, doors=[ring.source()], device_of={"0000:c1:00": "GPU-7"}.get)
     now = BOOTED + ring.up_s
-    assert kernel.look(now) == []
+    assert kernel.look(now - 1) == []
     ring.write(LOST, at_s=999.5, flags="-,caller=T7")
     [one] = kernel.look(now)
     assert one == KernelSaw(
@@ -115,6 +115,15 @@ def test_it_looks_back_a_minute_and_not_further(ring: Ring) -> None:
     now = BOOTED + ring.up_s
     assert saw(found := kernel.look(now)) == [("nvme_reset", 1), ("host_fd_limit", 1)]
     assert max(one.at for one in found) == now, "nothing is in the future"
+
+
+def test_a_clock_of_the_kernel_that_drifted_hides_nothing(ring: Ring) -> None:
+    kernel = Kernel(node=0, doors=[ring.source()])
+    now = BOOTED + ring.up_s
+    assert kernel.look(now) == []
+    ring.write(LOST, at_s=ring.up_s - 600)
+    [one] = kernel.look(now + 0.5)
+    assert one.at == now, "it was not there before"
 
 
 def test_records_that_were_overwritten_are_counted_and_the_rest_is_read(ring: Ring) -> None:
@@ -216,6 +225,20 @@ def test_a_file_that_comes_later_is_new_and_one_that_goes_is_missed(log: Path) -
     assert blind(kernel.look(10.0)) == []
     assert len(blind(kernel.look(10.1 + GONE_S))) == 1
     kernel.close()
+
+
+def test_a_file_that_could_not_be_read_before_is_not_new(log: Path) -> None:
+    source = File(log, lookback_s=60.0)
+    log.mkdir()
+    source.open(0.0)
+    with pytest.raises(IsADirectoryError):
+        source.read(0.0)
+    source.close()
+    log.rmdir()
+    log.write_text(LOST + "\n")
+    source.open(1.0)
+    assert source.read(1.0) == []
+    source.close()
 
 
 def test_dated_lines_at_the_beginning_are_looked_back_to(log: Path) -> None:
