@@ -207,7 +207,7 @@ def _ago(rows: Sequence[Row] | deque[Row], count: int) -> Row:
 
 
 def _stayed(spike: Spike, onset: Row) -> tuple[str, ...]:
-    rows = spike.onset + 1
+    rows = spike.rows
     noise = f"(noise {spike.sigma:.2g})"
     return (
         f"the loss jumped at step {onset.step} from {spike.level:.4g} {noise}; after {rows} rows it is {spike.now:.4g}",

@@ -22,7 +22,7 @@ class DriftConfig:
     """of the median"""
     back_rows: int = 400
     """over which its lowest value is remembered"""
-    rise: float = 0.15
+    rise: float = 0.17
     """of the lowest: curricula and data order move a healthy loss by a tenth"""
     rise_sigmas: float = 6.0
     slack_sigmas: float = 1.0

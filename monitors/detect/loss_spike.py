@@ -41,10 +41,12 @@ class SpikeConfig:
     """over which a large jump must stay"""
     share: float = 10 / 12
     """of those rows that must be high"""
+    episode_share: float = 0.6
+    """of all rows since the jump: losses that hop between two levels are high for a while now and then"""
     persistence: tuple[Persistence, ...] = (
         Persistence(rows=0.5, height=0.25, flat=0.97, clear_sigmas=8.0),
         Persistence(rows=1.0, height=0.25, flat=0.90),
-        Persistence(rows=1.5, height=0.08, flat=0.97),
+        Persistence(rows=1.75, height=0.08, flat=0.97),
         Persistence(rows=2.0, height=0.0, flat=0.97),
     )
     """a small jump costs less while one waits, and data order makes small ones"""
@@ -103,6 +105,8 @@ class Spike:
     now: float
     """median of the last four rows"""
     hot_rows: int
+    rows: int
+    """since the jump itself; the rise may have begun before it"""
 
 
 @dataclass(slots=True)
@@ -133,6 +137,7 @@ class _Episode:
             peak=self.level + max(self.excess),
             now=self.level + median(self.excess[-4:]),
             hot_rows=self.hot_rows,
+            rows=len(self.excess),
         )
 
 
@@ -228,6 +233,8 @@ class Spikes:
         return None
 
     def _stays(self, episode: _Episode) -> bool:
+        if episode.hot_rows < self.config.episode_share * len(episode.excess):
+            return False
         tests = [test for test in self.config.persistence if self._persists(self._rows(test))]
         if not tests:
             return False

@@ -100,7 +100,5 @@ def test_a_rewind_forgets_the_steps_that_never_happened() -> None:
     dice = random.Random(3)
     for step in range(201, 300):
         norm = math.exp(dice.gauss(0, 0.15))
-        row = StepReported(
-            at=1000.0 + step, node=0, world=1, rank=0, step=step, loss=2.0 + norm / 100, grad_norm=norm
-        )
+        row = StepReported(at=1000.0 + step, node=0, world=1, rank=0, step=step, loss=2.0 + norm / 100, grad_norm=norm)
         assert loss.see(row) == []

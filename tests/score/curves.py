@@ -77,20 +77,20 @@ def load(folder: Path) -> list[Curve]:
 
 
 def _curve(folder: Path, entry: Mapping[str, Any]) -> Curve:
-    with (folder / entry["csv"]).open(newline="") as file:
+    with (folder / entry.get("csv", f"{entry['name']}.csv")).open(newline="") as file:
         rows = [_row(one) for one in csv.DictReader(file)]
     return Curve(
         name=entry["name"],
         rows=rows,
         events=tuple(Event(kind=e["kind"], first=e["start_row"], last=e["end_row"]) for e in entry["spikes_detail"]),
-        unclear=tuple((first, last) for first, last in entry["ignore_rows"]),
-        log_interval=entry["log_interval"],
+        unclear=tuple((first, last) for first, last in entry.get("ignore_rows", ())),
+        log_interval=entry.get("log_interval", 1.0),
     )
 
 
 def _row(one: Mapping[str, str]) -> Row:
     norm = one.get("grad_norm")
-    return float(one["step"]), float(one["loss"]), None if norm is None else float(norm)
+    return float(one["step"]), float(one["loss"]), float(norm) if norm else None
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from tests.score.curves import Factory
@@ -43,9 +43,11 @@ class SkipStep:
         return "skip" if high else None
 
     def _high(self, seen: deque[float], value: float) -> bool:
-        known = len(seen) + 1 >= self.least
-        finite = known and math.isfinite(value) and all(map(math.isfinite, seen))
-        high = known and not (finite and value - fmean(seen) <= self.sigmas * stdev(seen))
+        high = False
+        if len(seen) + 1 >= self.least:
+            mean = sum(seen) / len(seen)
+            deviation = math.sqrt(sum([(one - mean) ** 2 for one in seen]) / (len(seen) - 1))
+            high = not value - mean <= self.sigmas * deviation  # so that NaN is high, too
         seen.append(value)
         return high
 
