@@ -50,6 +50,7 @@ VALUES: tuple[tuple[str, float, str, Any], ...] = (
     ("clock_max_mhz", 1755, "sm_clock_max_mhz", 1755),
     ("temperature", 66, "temperature_c", 66),
     ("memory_temperature", 81, "memory_temperature_c", 81),
+    ("memory_temperature", 0xFFFFFFFF, "memory_temperature_c", None),
     ("memory_mib", 1024, "memory_bytes", 1 << 30),
     ("memory_used_mib", 512, "memory_used_bytes", 1 << 29),
     ("reasons", 0x84, "throttles", 0x84),
