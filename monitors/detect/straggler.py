@@ -251,7 +251,9 @@ class Straggler:
                     before.setdefault(rank, []).append(seconds)
         usual = {rank: median(found) for rank, found in before.items() if len(found) >= 2}
         after = {step: ranks for step, ranks in own.items() if since is None or step >= since}
-        return named(after, usual, self._node_of, least_s=self._least_s(search, known=bool(usual)))
+        return named(
+            after, usual, self._node_of, least_s=self._least_s(search, known=bool(usual)), least_steps=_needed(search)
+        )
 
     def _least_s(self, search: _Search, *, known: bool) -> float:
         usual_s = self._pace.usual_s
@@ -273,7 +275,7 @@ class Straggler:
         search.asked_at, search.wanted = None, set()
         if found is not None or (hint is not None and search.since is not None):
             return self._conclude(search, found, hint, now, how=_ARRIVALS)
-        if search.short < _SHORT and sum(step >= (search.since or 0) for step in search.own) < _STEPS_NEEDED:
+        if search.short < _SHORT and sum(step >= (search.since or 0) for step in search.own) < _needed(search):
             search.short += 1
             search.steps_left = 1
             return []
@@ -356,9 +358,14 @@ class Straggler:
         return rank // self._per_node
 
 
-_SHORT, _STEPS_NEEDED = 6, 3
+_SHORT = 6
 _STEPS, _WAITS, _ARRIVALS = "takes", "waits for data", "works between its collectives"
 _STATES = {"D": "waits for a disk or a file server", "T": "is stopped"}
+
+
+def _needed(search: _Search) -> int:
+    """Steps: a change of pace has shown already that something is wrong, a first look at a run has not."""
+    return 3 if search.since is not None else 8
 
 
 def _weighed(found: Named | None, hint: Hint | None) -> tuple[Subject, float, Subject | None]:

@@ -13,11 +13,12 @@ from statistics import median
 
 from monitors.detect.straggler_arrivals import OwnTimes
 
-_STEPS = 3
 _AGREES = 0.75
 """share of the steps in which the same rank must be slower"""
 _CLEAR = 1.4
 """times the next one's excess: then it alone is named"""
+_ALIKE, _NEARLY = 0.5, 0.75
+"""of the slowest rank's excess, and of its node's ranks: then it is the node"""
 _FEW = 8
 """ranks up to which one's own part in the middle of all would hide it"""
 
@@ -38,25 +39,50 @@ class Named:
     """rank"""
 
 
-def named(own: OwnTimes, usual: Mapping[int, float], node_of: Callable[[int], int], *, least_s: float) -> Named | None:
-    """The rank, or the node, whose own time is at least `least_s` longer in nearly every step; None: nobody's is.
+def named(
+    own: OwnTimes, usual: Mapping[int, float], node_of: Callable[[int], int], *, least_s: float, least_steps: int = 3
+) -> Named | None:
+    """The rank, or the node, whose own time is at least `least_s` longer in nearly every step; None: nobody's is, or
+    fewer than `least_steps` are known.
 
     `usual` is each rank's own time before; ranks that it lacks are held against the others alone.
     """
     excess = [_excess(ranks, usual) for ranks in own.values() if len(ranks) > 1]
-    if len(excess) < _STEPS:
+    if len(excess) < least_steps:
         return None
     by_rank: dict[int, list[float]] = {}
     for ranks in excess:
         for rank, seconds in ranks.items():
             by_rank.setdefault(rank, []).append(seconds)
     middles = {rank: median(found) for rank, found in by_rank.items()}
-    slow = [rank for rank, found in by_rank.items() if _is_slow(found, len(excess), least_s)]
+    slow = [rank for rank, found in by_rank.items() if _is_slow(found, len(excess), least_s, least_steps)]
     if not slow:
         return None
     slow.sort(key=lambda rank: -middles[rank])
-    counts = {rank: sum(seconds >= least_s for seconds in by_rank[rank]) for rank in slow}
-    return _one(slow, middles, counts, len(excess), node_of) or _node(slow, middles, counts, len(excess), node_of)
+    agree = sum(seconds >= least_s for seconds in by_rank[slow[0]])
+    node = _alike(slow[0], middles, node_of)
+    if node:
+        return Named(
+            node=node_of(slow[0]),
+            rank=None,
+            excess_s=median(middles[rank] for rank in node),
+            slow_steps=agree,
+            steps=len(excess),
+            confidence=0.8,
+            next_best=slow[0],
+        )
+    others = sorted((rank for rank in middles if rank != slow[0]), key=lambda rank: -middles[rank])
+    if len(slow) > 1 and middles[slow[0]] < _CLEAR * middles[slow[1]]:
+        return None
+    return Named(
+        node=node_of(slow[0]),
+        rank=slow[0],
+        excess_s=middles[slow[0]],
+        slow_steps=agree,
+        steps=len(excess),
+        confidence=0.9 if agree == len(excess) else 0.8,
+        next_best=others[0] if others else None,
+    )
 
 
 def _excess(ranks: Mapping[int, float], usual: Mapping[int, float]) -> dict[int, float]:
@@ -72,46 +98,17 @@ def _middle_of_others(grown: Mapping[int, float], rank: int) -> float:
     return median([seconds for other, seconds in grown.items() if other != rank] or [grown[rank]])
 
 
-def _is_slow(found: list[float], steps: int, least_s: float) -> bool:
+def _is_slow(found: list[float], steps: int, least_s: float, least_steps: int) -> bool:
     agree = sum(seconds >= least_s for seconds in found)
-    return agree >= _STEPS and agree >= _AGREES * steps and median(found) >= least_s
+    return len(found) >= least_steps and agree >= 3 and agree >= _AGREES * steps and median(found) >= least_s
 
 
-def _one(
-    slow: list[int], middles: Mapping[int, float], counts: Mapping[int, int], steps: int, node_of: Callable[[int], int]
-) -> Named | None:
-    first, *rest = slow
-    if rest and middles[first] < _CLEAR * middles[rest[0]]:
-        return None
-    others = rest or sorted((rank for rank in middles if rank != first), key=lambda rank: -middles[rank])
-    return Named(
-        node=node_of(first),
-        rank=first,
-        excess_s=middles[first],
-        slow_steps=counts[first],
-        steps=steps,
-        confidence=0.9 if counts[first] == steps else 0.8,
-        next_best=others[0] if others else None,
-    )
-
-
-def _same_node(slow: list[int], middles: Mapping[int, float], node_of: Callable[[int], int]) -> bool:
-    node = node_of(slow[0])
-    there = [rank for rank in middles if node_of(rank) == node]
-    return {node_of(rank) for rank in slow} == {node} and 2 <= len(there) <= 2 * len(slow) and len(slow) > 1
-
-
-def _node(
-    slow: list[int], middles: Mapping[int, float], counts: Mapping[int, int], steps: int, node_of: Callable[[int], int]
-) -> Named | None:
-    if not _same_node(slow, middles, node_of) or {node_of(rank) for rank in middles} == {node_of(slow[0])}:
-        return None
-    return Named(
-        node=node_of(slow[0]),
-        rank=None,
-        excess_s=median(middles[rank] for rank in slow),
-        slow_steps=min(counts[rank] for rank in slow),
-        steps=steps,
-        confidence=0.8,
-        next_best=slow[0],
-    )
+def _alike(first: int, middles: Mapping[int, float], node_of: Callable[[int], int]) -> list[int]:
+    """The ranks of its node, when nearly all are slower as it is and those of other nodes are not; else none."""
+    there = [rank for rank in middles if node_of(rank) == node_of(first)]
+    like = [rank for rank in middles if middles[rank] >= _ALIKE * middles[first]]
+    here = set(there).intersection(like)
+    elsewhere = len(middles) - len(there)
+    if not elsewhere or len(here) < 2 or len(here) < _NEARLY * len(there) or len(like) > len(here):
+        return []
+    return there

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from monitors.hardware import GpuLooked
 from monitors.signals import Phase
 from tests.score.power_traces import COMPUTE, DEAD, IDLE, WAIT, Cluster, Gpu, Trace, finished
 
@@ -187,7 +189,7 @@ def spare_gpus(cluster: Cluster) -> Trace:
         if gpu.index >= 4:
             gpu.rank = None
             gpu.does(0.0, cluster.random.choice([IDLE, WAIT, COMPUTE]), 0.5)
-    return _innocent()
+    return replace(_innocent(), ranks_per_node=4)
 
 
 def slices(cluster: Cluster) -> Trace:
@@ -287,9 +289,5 @@ def traces(each: int, *, seed: int = 0) -> Iterator[Trace]:
 
 def _as_seen(scene: Scene, trace: Trace) -> Trace:
     if scene is slices:
-        from dataclasses import replace
-
-        from monitors.hardware import GpuLooked
-
         trace.signals = [replace(s, utilisation=None) if isinstance(s, GpuLooked) else s for s in trace.signals]
     return trace

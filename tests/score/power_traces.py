@@ -205,7 +205,12 @@ class Cluster:
         gpu.reported_w = mean_w
         busy = mix[COMPUTE] + mix[WAIT]
         # Power grows about as the square of the clock; only computing runs into the limit.
-        clocks = {COMPUTE: m.clock_mhz * (work_w / wanted_w) ** 0.5, WAIT: m.clock_mhz, IDLE: 0.35 * m.clock_mhz, DEAD: 0.0}
+        clocks = {
+            COMPUTE: m.clock_mhz * (work_w / wanted_w) ** 0.5,
+            WAIT: m.clock_mhz,
+            IDLE: 0.35 * m.clock_mhz,
+            DEAD: 0.0,
+        }
         return GpuLooked(
             at=at,
             node=gpu.node,

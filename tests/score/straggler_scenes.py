@@ -24,14 +24,17 @@ class Case:
     """None of a fault: the whole node"""
     incidents: list[tuple[int, Incident]] = field(default_factory=list)
     """step at which it came, and what"""
-    first_steps: int = 0
     signals: int = 0
     note: str = ""
+
+    def names(self, incident: Incident) -> bool:
+        """It is the culprit that this incident names."""
+        return self.fault and (incident.subject.node, incident.subject.rank) == (self.node, self.rank)
 
     @property
     def right(self) -> int | None:
         """Step of the first incident that names the culprit."""
-        return next((step for step, i in self.incidents if (i.subject.node, i.subject.rank) == (self.node, self.rank)), None)
+        return next((step for step, incident in self.incidents if self.names(incident)), None)
 
 
 Change = Callable[[Run, int], dict[str, object] | None]
@@ -202,7 +205,7 @@ def _saves(run: Run, step: int) -> dict[str, object] | None:
     return {"extra_s": run.step_s, "phase": Phase.SAVE} if after == 0 else None
 
 
-def _pauses(run: Run, step: int) -> None:
+def _pauses(run: Run, step: int) -> None:  # noqa: ARG001 - a change
     """Garbage collection: any rank, any step."""
     for rank in run.ranks:
         rank.hidden_s = 0.0
@@ -219,7 +222,7 @@ def _blinks(run: Run, step: int) -> None:
                 rank.hidden_s = 0.0
 
 
-def _warm(run: Run, step: int) -> None:
+def _warm(run: Run, step: int) -> None:  # noqa: ARG001 - a change
     for rank in run.ranks[::3]:
         rank.throttle = 0.02
 
