@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.agent import orders as o
+from monitors.signals import Signal
 from orchestrator.core import actions
+from orchestrator.offset import Offset
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class Peer:
 
     hello: o.Hello
     send: Send
+    clock: Offset
 
 
 class ConnectedAgents:
@@ -53,11 +56,28 @@ class ConnectedAgents:
         """Nodes that are connected now."""
         return tuple(sorted(self._peers))
 
-    def connect(self, hello: o.Hello, send: Send) -> None:
-        """An agent dialled; an older connection of the same node is forgotten."""
-        self._peers[hello.node] = Peer(hello=hello, send=send)
+    def connect(self, hello: o.Hello, send: Send, now: float) -> float:
+        """An agent dialled; an older connection of the same node is forgotten. Returns how far its clock is off."""
+        clock = Offset()
+        if hello.at is not None:
+            clock.heard(hello.at, now)
+        self._peers[hello.node] = Peer(hello=hello, send=send, clock=clock)
+        self._told(hello.node, clock, 0.0)
         if hello.store is not None:
             self._offer = hello.store
+        return clock.seconds
+
+    def ours(self, node: int, signal: Signal, now: float) -> Signal:
+        """A signal of an agent, by our clock."""
+        clock = self._peers[node].clock
+        before_s = clock.seconds
+        signal = clock.ours(signal, now)
+        self._told(node, clock, before_s)
+        return signal
+
+    def _told(self, node: int, clock: Offset, before_s: float) -> None:
+        if clock.seconds != before_s:
+            log.warning("the clock of node %d is %+.1f s behind ours: its times are moved by that", node, clock.seconds)
 
     def disconnect(self, node: int, send: Send) -> bool:
         """A connection ended; False when a newer one has taken its place."""

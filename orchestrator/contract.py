@@ -273,11 +273,12 @@ def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, An
     if state is None:
         return []
     found: list[dict[str, Any]] = [
-        {"node": node, "host": None, "joined_at": None, "gone_at": None} for node in range(state.plan.nodes)
+        {"node": node, "host": None, "joined_at": None, "gone_at": None, "clock_offset_s": 0.0}
+        for node in range(state.plan.nodes)
     ]
     for _, event in journal.events(run, kind=AgentJoined):
         if isinstance(event, AgentJoined) and event.attempt == state.attempt and event.node < len(found):
-            found[event.node] |= {"host": event.host, "joined_at": event.at}
+            found[event.node] |= {"host": event.host, "joined_at": event.at, "clock_offset_s": event.clock_offset_s}
     for _, event in journal.events(run, kind=AgentGone):
         if isinstance(event, AgentGone) and event.attempt == state.attempt and event.node < len(found):
             found[event.node] |= {"gone_at": event.at}

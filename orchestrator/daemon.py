@@ -145,16 +145,18 @@ class Daemon:
         if (attempt := live.loop.state.attempt) != hello.attempt:
             cause = o.Refusal.OVER if hello.attempt < attempt else o.Refusal.UNKNOWN
             return o.Refused(why=f"attempt {attempt} of {hello.run} is the present one", cause=cause)
-        live.agents.connect(hello, send)
+        now = self._clock.now()
+        offset_s = live.agents.connect(hello, send, now)
         live.unseen_since.pop(hello.node, None)
         send(o.encode(o.Welcome()))
         joined = events.AgentJoined(
-            at=self._clock.now(),
+            at=now,
             attempt=hello.attempt,
             node=hello.node,
             host=hello.host,
             world=hello.world,
             alive=hello.alive,
+            clock_offset_s=offset_s,
         )
         with self._bulkhead(hello.run):
             live.loop.take(joined)
@@ -171,18 +173,18 @@ class Daemon:
             why=f"run {run} is over: {phase}", cause=o.Refusal.OVER if phase in ENDED else o.Refusal.UNKNOWN
         )
 
-    def message(self, run: str, message: o.FromAgent) -> bool:
+    def message(self, run: str, node: int, message: o.FromAgent) -> bool:
         """A connected agent says something; False when nobody took it in, and it should be said again."""
         if (live := self.runs.get(run)) is not None:
             with self._bulkhead(run):
-                self._take(live, message)
+                self._take(live, node, message)
         self.changed.set()
         return run not in self.unsupervised
 
-    def _take(self, live: LiveRun, message: o.FromAgent) -> None:
+    def _take(self, live: LiveRun, node: int, message: o.FromAgent) -> None:
         match message:
             case o.Report():
-                live.loop.see(message.signal)
+                live.loop.see(live.agents.ours(node, message.signal, self._clock.now()))
             case o.StoreOffered():
                 live.agents.offered(message.store)
                 live.loop.repeat_orders()

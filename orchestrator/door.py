@@ -126,7 +126,7 @@ class Door:
         now = self._daemon.runs.get(link.hello.run)
         if now is not None and now is not link.listener:
             raise Ended("its run has a new listener: it dials again and says what that has not heard")
-        taken = self._daemon.message(link.hello.run, message)
+        taken = self._daemon.message(link.hello.run, link.hello.node, message)
         if taken and isinstance(message, o.Report):
             link.heard = max(link.heard, message.seq)
 

@@ -156,6 +156,7 @@ class Agent:
             world=self._newest,
             alive=self._world is not None and self._world.number == self._newest and self._world.alive,
             store=self._stores.offer if self._stores is not None else None,
+            at=self._clock.now(),
         )
 
     def _obey(self, order: orders.Order) -> None:

@@ -56,6 +56,8 @@ class Hello:
     """workers of that world are running"""
     store: Store | None = None
     """only node 0: the store for the *next* world; listens already"""
+    at: float | None = None
+    """by the agent's clock, which all its signals are dated with"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,9 @@ def _tell(run: dict[str, Any]) -> None:
     numbers = ", ".join(f"{name} {_number(value, form)}" for name, value, form in forms if value is not None)
     if numbers:
         click.echo(f"  lately      {numbers}")
+    off = [f"node {n['node']} {n['clock_offset_s']:+.1f} s" for n in run["nodes"] if n["clock_offset_s"]]
+    if off:
+        click.echo(f"  clocks      behind the supervisor's, and corrected for: {', '.join(off)}")
     good = run["last_good_step"]
     click.echo(f"  safety net  {'no checkpoint is good yet' if good is None else f'last good checkpoint: step {good}'}")
     click.echo(f"  restarts    {run['restarts']}; open incidents: {', '.join(run['open_incidents']) or 'none'}")

@@ -98,6 +98,8 @@ class AgentJoined:
     """newest world the agent knows of"""
     alive: bool = False
     """workers of that world are running"""
+    clock_offset_s: float = 0.0
+    """how far its clock is behind the supervisor's (negative: ahead), when that is worth a word"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ def joined(port: ConnectedAgents, node: int) -> Lines:
     """A node dials."""
     lines = Lines()
     hello = o.Hello(token="", run="one", attempt=1, node=node, host="", pid=1, started_at=0.0, world=3, alive=True)
-    port.connect(hello, lines.append)
+    port.connect(hello, lines.append, 0.0)
     return lines
 
 

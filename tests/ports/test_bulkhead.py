@@ -145,6 +145,20 @@ def test_only_agents_of_what_is_known_to_be_over_are_sent_away_for_good(tmp_path
     play(tmp_path, course)
 
 
+def test_what_a_host_with_another_clock_saw_is_dated_by_ours(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        daemon = scene.daemon()
+        now = SystemClock().now()
+        assert daemon.hello(replace(scene.hello(WELL), at=now - 3600.0), lambda _: None) is None
+        row = s.StepReported(at=now - 3600.0, node=0, world=1, rank=0, step=11, loss=1.0)
+        daemon.message(WELL, 0, o.Report(seq=1, signal=row))
+        daemon.save_rows()
+        assert scene.journal.rows(WELL)[-1].at == pytest.approx(now, abs=5.0)
+        assert contract.status(scene.home.root, WELL)["nodes"][0]["clock_offset_s"] == pytest.approx(3600.0, abs=5.0)
+
+    play(tmp_path, course)
+
+
 def test_a_run_that_has_ended_is_not_read_at_all(tmp_path: Path) -> None:
     async def course(scene: Scene) -> None:
         scene.scripts[ILL].finish()
@@ -249,9 +263,10 @@ class _Dialled:
 
 async def _until_heard(door: Door, agent: _Dialled, least: int = 1) -> object:
     """The newest acknowledgement, once it is as much."""
-    while True:
-        await asyncio.sleep(0.01)
-        door.acknowledge()
-        body = await agent.line()
-        if body["is"] == "Heard" and int(str(body["seq"])) >= least:
-            return body["seq"]
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            await asyncio.sleep(0.01)
+            door.acknowledge()
+            body = await agent.line()
+            if body["is"] == "Heard" and int(str(body["seq"])) >= least:
+                return body["seq"]

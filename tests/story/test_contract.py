@@ -132,7 +132,8 @@ def test_status_of_a_run_that_goes_on(home: Path) -> None:
     assert (status["state"], status["step"], status["world"], status["restarts"]) == ("RUNNING", 31, 2, 1)
     assert (status["last_good_step"], status["exit_code"], status["cause"]) == (10, 101, None)
     assert (status["loss"], status["step_s"], status["tokens_per_s"]) == ("nan", 0.2, pytest.approx(500.0))
-    assert status["nodes"] == [{"node": 0, "host": "host0", "joined_at": T0 + 2, "gone_at": None}]
+    node = {"node": 0, "host": "host0", "joined_at": T0 + 2, "gone_at": None, "clock_offset_s": 0.0}
+    assert status["nodes"] == [node]
     assert status["supervisor"] == {"alive": True, "seen_at": T0 + 60}
     assert contract.status(home, RUN, now=T0 + 70)["supervisor"]["alive"] is False
 
