@@ -71,7 +71,7 @@ WRONG = {
     ),
     f"{GOOD}floor_s: 4": (
         'run.yaml:3: floor_s: unknown key; did you mean "detect.hang.floor_s"? allowed: checkpoint, command, data, '
-        "detect, env, name, nodes, progress, python, ranks_per_node, recovery, scheduler, workdir"
+        "detect, env, name, nodes, progress, python, ranks_per_node, recovery, scheduler, senses, workdir"
     ),
     "command: a": "run.yaml:1: name: is missing; Name of the run; a submission adds a short suffix.",
     "name: x\ncommand: {a: b}": "run.yaml:2: command: must be text or a list of texts, not a mapping",
