@@ -123,7 +123,7 @@ class Resumes:
             return None
         assert row.lr is not None
         assert last.lr is not None
-        usual = max([self.config.lr_jump, *(step**4 for step in self._lr_steps(last))])
+        usual = max([self.config.lr_jump, *(step * step * step for step in self._lr_steps(last))])
         if max(row.lr / last.lr, last.lr / row.lr) <= usual:
             return None
         what = f"the learning rate went from {last.lr:.4g} to {row.lr:.4g} with the restart at step {row.step}"
