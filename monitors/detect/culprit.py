@@ -84,7 +84,9 @@ def named(ranks: Sequence[Standing], *, floor_s: float) -> Verdict | None:
     stacks = {rank.rank: rank.process.stack for rank in ranks if rank.process is not None}
     looked = ("process",) if stacks else ()
     return replace(
-        verdict, evidence=(*verdict.evidence, *grouped(stacks)), senses=tuple(dict.fromkeys((*verdict.senses, *looked)))
+        verdict,
+        evidence=(*verdict.evidence, *grouped(stacks, verdict.culprit.rank)),
+        senses=tuple(dict.fromkeys((*verdict.senses, *looked))),
     )
 
 

@@ -9,15 +9,21 @@ from monitors.detect.collectives_groups import listed
 FRAMES = 5
 """innermost ones: below them all ranks came the same way"""
 GROUPS = 4
+OURS = "/lastgood/worker.py"
+"""below a user's own frames, on every rank"""
 
 
-def grouped(stacks: Mapping[int, Sequence[str]]) -> tuple[str, ...]:
-    """One sentence for each place in the code, from stacks by rank, innermost frame last; empty stacks say nothing."""
+def grouped(stacks: Mapping[int, Sequence[str]], culprit: int | None = None) -> tuple[str, ...]:
+    """One sentence for each place in the code, from stacks by rank, innermost frame last; empty stacks say nothing.
+
+    Of equally many ranks, those with the culprit come first.
+    """
     places: dict[tuple[str, ...], list[int]] = {}
     for rank, stack in sorted(stacks.items()):
-        if stack:
-            places.setdefault(tuple(frame.strip() for frame in stack[-FRAMES:]), []).append(rank)
-    ordered = sorted(places.items(), key=lambda item: (len(item[1]), item[1]))
+        theirs = tuple(frame.strip() for frame in stack if OURS not in frame)
+        if theirs:
+            places.setdefault(theirs[-FRAMES:], []).append(rank)
+    ordered = sorted(places.items(), key=lambda item: (len(item[1]), culprit not in item[1], item[1]))
     if len(ordered) > GROUPS:
         ordered = [*ordered[: GROUPS - 1], ordered[-1]]
     return tuple(f"stack of {_who(ranks)}: {' < '.join(reversed(frames))}" for frames, ranks in ordered)
