@@ -88,6 +88,18 @@ def test_a_line_of_the_kernel_is_one_line_and_ctrl_c_ends_everything(tmp_path: P
         time.sleep(0.05)
 
 
+def test_an_incident_stands_out_and_says_why(tmp_path: Path) -> None:
+    log = tmp_path / "kernel.log"
+    log.touch()
+    with watching("--kernel", str(log)) as process:
+        until(process, "memory left")
+        with log.open("a") as file:
+            file.write("EXT4-fs (nvme0n1p2): Remounting filesystem read-only\n")
+        assert "node 0" in until(process, "STORAGE_FAULT")[-1]
+        assert "nvme0n1p2" in until(process, "Remounting")[-1]
+        assert interrupted(process) == (0, "")
+
+
 def test_json_is_signals_a_line_each(tmp_path: Path) -> None:
     log = tmp_path / "kernel.log"
     log.write_text("")
