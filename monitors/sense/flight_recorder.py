@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monitors.sense.flight_recorder_dump import BYTES_MAX, Dump, parse
@@ -62,12 +62,14 @@ async def look(at: float, where: Where) -> Dump | None:
     before = _mark(where.nccl_dump)
     if _put(where.nccl_pipe, b"1"):
         return await _newer(where.nccl_dump, before, NCCL_S, lambda _: True)
-    return None
+    return await asyncio.to_thread(left, where)
 
 
 def left(where: Where) -> Dump | None:
-    """What NCCL wrote by itself; None when there is nothing, or it is not whole."""
-    return _read(where.nccl_dump) if where.nccl_dump.exists() else None
+    """What NCCL wrote by itself after a time-out; None when there is nothing, or it is not whole."""
+    mark = _mark(where.nccl_dump)
+    dump = None if mark is None else _read(where.nccl_dump)
+    return None if mark is None or dump is None else replace(dump, written_at=mark[2] / 1e9)
 
 
 def is_coming(ranks: Iterable[Where]) -> bool:
@@ -76,7 +78,8 @@ def is_coming(ranks: Iterable[Where]) -> bool:
 
 
 def looked(at: float, where: Where, dump: Dump) -> CollectivesLooked:
-    """The dump as a signal."""
+    """The dump as a signal: as old as the dump."""
+    at = at if dump.written_at is None else min(at, dump.written_at)
     return CollectivesLooked(at=at, node=where.node, world=where.world, rank=where.rank, groups=dump.statuses)
 
 

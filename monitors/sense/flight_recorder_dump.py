@@ -96,6 +96,8 @@ class Dump:
     """nothing was pushed out of the ring"""
     waits: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """sends and receives that stand in the Python stack: the operation, and the global ranks at the other end"""
+    written_at: float | None = None
+    """None: just now, as an answer"""
 
     @property
     def statuses(self) -> tuple[GroupStatus, ...]:

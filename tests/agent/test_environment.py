@@ -1,0 +1,64 @@
+"""What does a rank find in its environment of what torch and NCCL read, and whose word counts?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.agent import environment
+from jobs.agent.orders import StartWorld, Store
+from jobs.agent.place import Place
+from jobs.spec import Spec
+from monitors.sense.flight_recorder import Where
+
+
+def given(
+    base: dict[str, str] | None = None, *, python: bool = True, env: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Of rank 3, which is the second on node 1."""
+    spec = Spec.model_validate(
+        {
+            "name": "x",
+            "command": ["x"],
+            "workdir": "/",
+            "nodes": 2,
+            "ranks_per_node": 2,
+            "python": python,
+            "env": env or {},
+        }
+    )
+    place = Place(home=Path("/home"), run="x-1", attempt=1, node=1)
+    order = StartWorld(world=5, store=Store(host="node0", port=7), candidates=(), skips=())
+    return environment.of_worker(base or {}, spec, place, order, local_rank=1, progress=Path("/p"))
+
+
+def test_nccl_writes_where_the_agent_reads() -> None:
+    env = given()
+    where = Where(node=1, world=5, rank=3, folder=Path(env["LASTGOOD_RANK_DIR"]))
+    assert env["TORCH_FR_DUMP_TEMP_FILE"] + env["RANK"] == str(where.nccl_dump)
+    assert env["TORCH_NCCL_DEBUG_INFO_PIPE_FILE"] + env["RANK"] + ".pipe" == str(where.nccl_pipe)
+    assert (env["TORCH_FR_BUFFER_SIZE"], env["TORCH_NCCL_DUMP_ON_TIMEOUT"], env["NCCL_DEBUG"]) == ("2000", "1", "WARN")
+
+
+def test_old_names_are_for_programs_whose_torch_nobody_knows() -> None:
+    old = {"TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"}
+    assert not old & given().keys(), "a new torch warns of them on every rank"
+    program = given(python=False)
+    assert program["TORCH_NCCL_TRACE_BUFFER_SIZE"] == program["TORCH_FR_BUFFER_SIZE"]
+    assert program["TORCH_NCCL_DEBUG_INFO_TEMP_FILE"] == program["TORCH_FR_DUMP_TEMP_FILE"]
+
+
+@pytest.mark.parametrize("name", ["TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"])
+@pytest.mark.parametrize("where", ["base", "env"])
+@pytest.mark.parametrize("python", [True, False])
+def test_the_users_choice_stands_under_either_name(name: str, where: str, python: bool) -> None:
+    env = given(**{where: {name: "9"}}, python=python)  # type: ignore[arg-type]
+    names = {"TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"}
+    assert {n: env[n] for n in names & env.keys()} == {name: "9"}
+
+
+@pytest.mark.parametrize("name", ["NCCL_DEBUG", "TORCH_NCCL_DUMP_ON_TIMEOUT", "TORCH_NCCL_DEBUG_INFO_PIPE_FILE"])
+@pytest.mark.parametrize("where", ["base", "env"])
+def test_the_users_choice_stands(name: str, where: str) -> None:
+    assert given(**{where: {name: "mine"}})[name] == "mine"  # type: ignore[arg-type]
