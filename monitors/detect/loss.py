@@ -62,6 +62,7 @@ class Loss:
         self._world = world
         self._speaker: int | None = None
         self._heard_at = float("-inf")
+        self._curve.started()
 
     @property
     def suspicious_since_step(self) -> int | None:

@@ -90,10 +90,15 @@ class Curve:
             for rows, count in (
                 (self._judged, self._spikes.suspected_for),
                 (self._calm, self._drift.suspected_for),
+                (self._rows, self._nonfinite.suspected_for),
             )
             if count and rows
         ]
         return min(steps, default=None)
+
+    def started(self) -> None:
+        """The ranks are new ones."""
+        self._nonfinite.started()
 
     def rewound(self, step: int) -> None:
         """Steps after this one never happened."""
@@ -105,6 +110,7 @@ class Curve:
         self._rows.clear()
         self._reset()
         self.recall(kept)
+        self.started()
 
     def recall(self, rows: Iterable[Row]) -> None:
         """Rebuild from rows that were judged before."""

@@ -19,6 +19,12 @@ class NonfiniteConfig:
     """non-finite gradient norms among `gradient_rows`: fp16 loss scaling makes single ones on healthy runs (7 in
     23,000 steps), both recorded fp16 deaths began with 4 within 17"""
     gradient_rows: int = 20
+    suspect_gradients: int = 2
+    suspect_rows: int = 10
+    """so many among so few are not concluded from, but saves wait"""
+    scaling_rows: int = 40
+    """in a row, where less than `gradient_rows` finite ones were seen since the start: dynamic loss scaling looks for
+    its scale from above, and every step of that overflows (from 2^32, about 16)"""
     zeros: int = 3
     """losses of exactly 0 in a row: Hugging Face's Trainer logs 0.0 in place of NaN"""
     vanished: int = 10
@@ -71,6 +77,8 @@ class Nonfinite:
     def __init__(self, config: NonfiniteConfig) -> None:
         self.config = config
         self._gradients: deque[bool] = deque(maxlen=config.gradient_rows)
+        self._overflows = 0
+        self._sound_norms = 0
         self._zeros = 0
         self._vanished = Streak(config.vanished, config.streak_factor)
         self._constant = Streak(config.constant, config.streak_factor)
@@ -79,6 +87,23 @@ class Nonfinite:
         self._usual_norm = 0.0
         self._usual_rows = 0
         self._sound_rows = config.rearm_rows
+
+    def started(self) -> None:
+        """The ranks are new ones, and so may be their loss scale."""
+        self._sound_norms = self._overflows = 0
+        self._gradients.clear()
+
+    @property
+    def suspected_for(self) -> int:
+        """Rows since gradient norms began to break; 0 when they do not, or are expected to."""
+        if not any(self._gradients) or not self._is_scaled:
+            return 0
+        recent = list(self._gradients)[-self.config.suspect_rows :]
+        return len(recent) - recent.index(True) if sum(recent) >= self.config.suspect_gradients else 0
+
+    @property
+    def _is_scaled(self) -> bool:
+        return self._sound_norms >= self.config.gradient_rows or self._overflows >= self.config.scaling_rows
 
     def see(self, loss: float | None, grad_norm: float | None, *, zeros_are_normal: bool) -> Broken | None:
         """One row. None stands for what was not reported."""
@@ -89,6 +114,8 @@ class Nonfinite:
             self._compare(loss)
         if grad_norm is not None:
             self._gradients.append(broken_norm)
+            self._overflows = self._overflows + 1 if broken_norm else 0
+            self._sound_norms += not broken_norm
             self._follow(grad_norm)
         return self._news(self._broken(loss) or self._dead())
 
@@ -122,7 +149,7 @@ class Nonfinite:
             what = f"the loss is exactly 0 in {self._zeros} rows in a row: a NaN that the trainer hides"
             return Broken(what=what, onset=self._zeros - 1)
         broken = sum(self._gradients)
-        if broken >= self.config.gradients:
+        if broken >= self.config.gradients and self._is_scaled:
             what = f"{broken} of the last {len(self._gradients)} gradient norms are not finite"
             return Broken(what=what, onset=len(self._gradients) - 1 - self._gradients.index(True))
         return None

@@ -74,3 +74,30 @@ def test_a_jump_in_few_bits_is_seen_though_its_noise_is_nothing() -> None:
 def test_overflows_of_loss_scaling_and_a_burst_of_them(gap: int, told: int) -> None:
     rows: Rows = [(value, math.inf if row % gap == 0 else norm) for row, (value, norm) in enumerate(healthy(200))]
     assert len(follow(rows)) == told
+
+
+def test_a_loss_scale_that_is_looked_for_from_above_is_no_burst() -> None:
+    start: Rows = [(8.0 + step % 3 / 100, math.inf) for step in range(16)]
+    assert follow([*start, *healthy(40)]) == []
+    assert one([*start, *start, *start]) == (Kind.NONFINITE_LOSS, 21, 40)
+
+
+def test_a_restart_may_look_for_its_loss_scale_again() -> None:
+    loss = Loss(LossConfig())
+    rows = [*healthy(60), *[(2.0 + step % 3 / 100, math.inf) for step in range(16)], *healthy(40, 2)]
+    for step, (value, norm) in enumerate(rows, start=1):
+        if step == 61:
+            loss.world_began(2)
+        row = StepReported(at=float(step), node=0, world=1, rank=0, step=step, loss=value, grad_norm=norm)
+        assert loss.see(row) == []
+
+
+def test_two_broken_gradients_close_together_are_suspicious_until_they_are_past() -> None:
+    loss = Loss(LossConfig())
+    for step, (value, norm) in enumerate(healthy(100), start=1):
+        broken = step in (40, 80, 84)
+        row = StepReported(
+            at=float(step), node=0, world=1, rank=0, step=step, loss=value, grad_norm=math.nan if broken else norm
+        )
+        assert loss.see(row) == []
+        assert loss.suspicious_since_step == (80 if 84 <= step < 90 else None)
