@@ -240,7 +240,7 @@ class Power:
 
     def _ended(self, key: tuple[Pattern, Subject], streak: _Streak) -> None:
         del self._streaks[key]
-        if streak.picture.pattern is not Pattern.OUTLIER:
+        if streak.picture.pattern is not Pattern.OUTLIER and streak.polls >= POLLS:
             self._recovered_s = max(self._recovered_s, streak.at - streak.since)
         if not any(pattern is not Pattern.OUTLIER for pattern, _ in self._streaks):
             self._told.drop = False

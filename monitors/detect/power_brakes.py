@@ -131,7 +131,7 @@ def _note(gpu: _Gpu, reason: str, *, seen: bool, since: float) -> None:
 
 
 def _compare(peers: list[_Gpu], idle: frozenset[str]) -> None:
-    limits = [gpu.looked.limit_w for gpu in peers if gpu.looked.limit_w is not None]
+    limit_w = _middle(gpu.looked.limit_w for gpu in peers)
     busy = [gpu for gpu in peers if (gpu.looked.utilisation or 0.0) >= 0.9 and gpu.looked.device not in idle]
     clocks = _middle(gpu.looked.sm_clock_mhz for gpu in busy)
     among_busy = {gpu.looked.device for gpu in busy} if len(busy) >= 3 else set()
@@ -139,7 +139,7 @@ def _compare(peers: list[_Gpu], idle: frozenset[str]) -> None:
         if not gpu.fresh:
             continue
         look = gpu.looked
-        _note(gpu, "capped", seen=bool(limits) and _is_capped(look, median(limits)), since=look.at)
+        _note(gpu, "capped", seen=_is_capped(look, limit_w), since=look.at)
         slow = look.device in among_busy and _is_slow(look, clocks)
         _note(gpu, "clock", seen=slow, since=look.at)
 
@@ -149,8 +149,8 @@ def _middle(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _is_capped(look: GpuLooked, usual_w: float) -> bool:
-    if look.limit_w is None or look.limit_w >= _CAPPED * usual_w:
+def _is_capped(look: GpuLooked, usual_w: float | None) -> bool:
+    if usual_w is None or look.limit_w is None or look.limit_w >= _CAPPED * usual_w:
         return False
     return look.limit_default_w is None or look.limit_w < _CAPPED * look.limit_default_w
 

@@ -27,7 +27,6 @@ class Doing(StrEnum):
 
 LOW = 0.6
 """of its own level: communication and bubbles average out over a poll to more than that"""
-LOW_INSTANTS = 0.4
 HIGH = 0.75
 """of its own level: it works"""
 _KEPT, _NEEDED = 48, 5
@@ -35,8 +34,8 @@ _BUSY = 0.9
 _LOW_TAIL = 0.95
 """of the lowest twentieth of its own history: a sensor that catches communication phases has seen that low before"""
 INSTANTS = 24
-"""their mean is a GPU's power where the driver counts no energy: a poll that falls into a communication phase says
-nothing, and with 30 % communication fewer than 24 fall below half by chance once in a thousand GPU-hours"""
+"""polls that tell what an instant sensor cannot: with half of a step spent waiting, all but one of them fall into a wait
+by chance once in 670,000 times"""
 RELEARN_POLLS = 90
 """at a level this long while steps go on, it is how the run works now"""
 
@@ -50,24 +49,12 @@ class Level:
     recent: deque[float] = field(default_factory=deque)
     ordered: list[float] = field(default_factory=list)
     refused: int = 0
-
-    @property
-    def known(self) -> bool:
-        """Enough was seen."""
-        return len(self.ordered) >= _NEEDED
-
-    @property
-    def middle_w(self) -> float:
-        """Median; of instants, the middle of those that compute."""
-        return self.ordered[len(self.ordered) * 3 // 4 if self.instants else len(self.ordered) // 2]
-
-    @property
-    def low_w(self) -> float:
-        """Below this it waits. An instant in a communication phase looks so too: that it does at every poll tells."""
-        if self.instants:
-            return LOW * self.middle_w
-        tail_w = self.ordered[len(self.ordered) // 20]
-        return min(LOW * self.middle_w, _LOW_TAIL * tail_w)
+    known: bool = False
+    """enough was seen"""
+    middle_w: float = 0.0
+    """median; of instants, the middle of those that compute"""
+    low_w: float = 0.0
+    """below this it waits; an instant in a communication phase looks so too: that it does at every poll tells"""
 
     def learn(self, power_w: float, *, steps: bool) -> None:
         """One more poll in which steps went on, or may have."""
@@ -82,6 +69,15 @@ class Level:
         insort(self.ordered, power_w)
         if len(self.recent) > _KEPT:
             del self.ordered[bisect_left(self.ordered, self.recent.popleft())]
+        self._measure()
+
+    def _measure(self) -> None:
+        ordered = self.ordered
+        self.known = len(ordered) >= _NEEDED
+        self.middle_w = ordered[len(ordered) * 3 // 4 if self.instants else len(ordered) // 2]
+        self.low_w = LOW * self.middle_w
+        if not self.instants:
+            self.low_w = min(self.low_w, _LOW_TAIL * ordered[len(ordered) // 20])
 
 
 @dataclass(slots=True)
@@ -122,12 +118,12 @@ class Gpu:
             return None
         return sum(self.instants) / INSTANTS / self.level.middle_w
 
-    @property
-    def least_share(self) -> float:
-        """The share below which it never was; instants vary too much to tell."""
+    def is_low(self, least: float) -> bool:
+        """Below the share `least`, and lower than it ever was itself."""
         if self.level.instants:
-            return LOW_INSTANTS
-        return self.level.low_w / self.level.middle_w
+            return len(self.instants) == INSTANTS and sum(w >= self.level.low_w for w in self.instants) <= 1
+        share = self.share
+        return share is not None and share < min(least, self.level.low_w / self.level.middle_w)
 
     def look(self, signal: GpuLooked) -> None:
         """Take the newest look."""

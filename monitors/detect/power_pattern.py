@@ -127,20 +127,13 @@ def _outliers(judged: Sequence[Gpu], doing: Mapping[str, Doing]) -> list[Picture
         usual = median(shares.values()) if len(shares) > 2 else max(shares.values())
         spread = 1.48 * median(abs(share - usual) for share in shares.values())
         least = min(_OUTLIER * usual, usual - _SPREADS * max(spread, _SPREAD_FLOOR * usual))
-        low = [gpu for gpu in peers if _is_low(gpu, doing[gpu.device], shares.get(gpu.device), least)]
+        low = [gpu for gpu in peers if gpu.is_low(least) or doing[gpu.device] is Doing.UNREADABLE]
         works = sum(doing[gpu.device] is Doing.WORKING for gpu in peers)
         if 0 < len(low) <= max(1, len(peers) // 8) and works >= 0.5 * (len(peers) - len(low)) and works:
             found += [_outlier(gpu, doing[gpu.device], len(peers)) for gpu in low]
         elif _is_one_node(low, judged) and works:
             found.append(_node_low(low))
     return found
-
-
-def _is_low(gpu: Gpu, seen: Doing, share: float | None, least: float) -> bool:
-    """Lower than its peers, and than it ever was itself."""
-    if seen is Doing.UNREADABLE:
-        return True
-    return share is not None and share < min(least, gpu.least_share)
 
 
 def _is_one_node(low: Sequence[Gpu], judged: Sequence[Gpu]) -> bool:

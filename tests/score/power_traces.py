@@ -145,7 +145,9 @@ class Cluster:
 
     def when(self) -> float:
         """A moment well inside the training."""
-        return self.begins + self.poll_s * self.random.uniform(16, 0.55 * self.polls)
+        # 90 s are left after it: what nothing but time can tell takes a minute.
+        earliest = self.begins + 3 * self.step_s + 14 * self.poll_s
+        return self.random.uniform(earliest, max(earliest, self.end - 90 - 8 * self.poll_s))
 
     def everybody(self, at: float, what: str, until: float | None = None, but: frozenset[int] = frozenset()) -> None:
         """All GPUs do this; then they train on."""
