@@ -106,7 +106,9 @@ class Station:
         now = self._clock.now()
         seen = self._ask(post, post.sense.look, now)
         if seen is not None:
-            post.due, post.failed = now + post.sense.every_s, False
+            every_s = post.sense.every_s
+            # On a grid, so that senses wake the processor up together.
+            post.due, post.failed = (now // every_s + 1) * every_s, False
             self._note(post, seen, now)
             self._pass_on(seen)
 
