@@ -21,7 +21,7 @@ class LevelConfig:
     """Tuned on 58 public curves (279,000 rows) and made ones. Each of the constants here, in `SpikeConfig` and in
     `DriftConfig` may move by a fifth: 16 of 17 serious events stay found, and nothing new is acted on.
 
-    But: at `mild_sigmas` 2.6 three stretches are acted on that should not be, at `drift.rise` 0.12 two; at
+    But: at `mild_sigmas` 2.6 three stretches are acted on that should not be, at `level_rows` 12 one; at
     `strong_sigmas` 4.8 there are three times as many suspicions.
     """
 

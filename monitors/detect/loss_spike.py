@@ -82,6 +82,8 @@ class SpikeConfig:
 _LEVEL_MIN = 1e-12
 _NOW_ROWS = 8
 _HALF_ROWS_MAX = 4
+_ROWS_MIN = 4
+"""odd batches come in twos and threes"""
 
 
 class Outcome(Enum):
@@ -246,7 +248,7 @@ class Spikes:
         return waited_long or not self._recoveries.explain(heights, median(heights[-_NOW_ROWS:]))
 
     def _rows(self, test: Persistence) -> int:
-        return round(test.rows * self.config.persist_rows)
+        return max(_ROWS_MIN, round(test.rows * self.config.persist_rows))
 
     def _persists(self, rows: int) -> bool:
         hot = sum(self._hot) if rows >= len(self._hot) else sum(list(self._hot)[-rows:])
@@ -286,4 +288,6 @@ def _holds(heights: Sequence[float], rows: int, test: Persistence, noise: float,
     if median(heights[-rows:]) <= max(test.height, test.clear_sigmas * noise):
         return False
     half = min(_HALF_ROWS_MAX, rows // 2, len(heights) // 2)
+    if half == 0:
+        return False
     return waited_long or median(heights[-half:]) >= test.flat * median(heights[-2 * half : -half])

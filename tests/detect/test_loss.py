@@ -204,3 +204,9 @@ def test_a_longer_persistence_waits_longer() -> None:
     short, long = (follow(losses, Loss(LossConfig(persist_rows=rows)))[0].step for rows in (6, 24))
     assert short <= 106
     assert long >= 110, "a plateau is sure after half of the rows"
+
+
+def test_with_the_shortest_persistence_two_odd_batches_are_still_nothing() -> None:
+    losses = noisy(1, [*descent(200), 6.0, 6.0, *[2.8] * 40])
+    found = follow(losses, Loss(LossConfig(persist_rows=4)))
+    assert [incident.kind for incident in found] == [Kind.LOSS_TRANSIENT]
