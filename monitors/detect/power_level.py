@@ -34,8 +34,8 @@ _BUSY = 0.9
 _LOW_TAIL = 0.95
 """of the lowest twentieth of its own history: a sensor that catches communication phases has seen that low before"""
 INSTANTS = 24
-"""polls that tell what an instant sensor cannot: with half of a step spent waiting, all but one of them fall into a wait
-by chance once in 670,000 times"""
+"""polls that tell what an instant sensor cannot: with half of a step spent waiting, all but one of them fall into a
+wait by chance once in 670,000 times"""
 RELEARN_POLLS = 90
 """at a level this long while steps go on, it is how the run works now"""
 
