@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from stage import RUN, TOKEN, Stage, accepts, is_running, kill, until
+from stage import RUN, Stage, accepts, is_running, kill, until
 
 from jobs.agent import orders, sweep
 from monitors import signals as s
@@ -232,37 +232,6 @@ def test_the_link_breaks_and_nothing_is_lost(stage: Stage) -> None:
     assert max(gaps_s) < 0.5, "training paused"
     for kind in (s.RankStarted, s.WorldStarted):
         assert len(stage.seen(kind)) == 1
-
-
-def test_an_agent_whose_attempt_is_over_ends(stage: Stage) -> None:
-    stage.spec(stage.script(SLEEPS), nodes=2)
-    stage.launch(node=1)
-    stage.start_world(1, 1)
-    worker = stage.pid(1, world=1)
-    stage.supervisor.down()
-    stage.supervisor.refuses = orders.Refusal.OVER
-    stage.supervisor.up()
-    assert stage.agents[1].wait(20) == 0
-    assert not is_running(worker)
-
-
-def test_an_agent_that_is_refused_for_less_trains_on(stage: Stage) -> None:
-    stage.spec(stage.script(SLEEPS), nodes=2)
-    stage.launch(node=1)
-    stage.start_world(1, 1)
-    worker = stage.pid(1, world=1)
-    (stage.home / "token").write_text("another\n")
-    stage.supervisor.down()
-    stage.supervisor.up()
-    until(lambda: stage.supervisor.refused.count(orders.Refusal.TOKEN) > 2, "refused for its token")
-    stage.supervisor.refuses = orders.Refusal.UNKNOWN
-    until(lambda: stage.supervisor.refused.count(orders.Refusal.UNKNOWN) > 2, "refused for its run")
-    assert is_running(worker)
-    stage.supervisor.refuses = None
-    before = len(stage.supervisor.hellos)
-    (stage.home / "token").write_text(TOKEN + "\n")
-    stage.wait(lambda: len(stage.supervisor.hellos) > before, "a hello with the token read anew")
-    assert stage.supervisor.hellos[-1].alive
 
 
 def test_leave_tells_the_end_before_it_goes(stage: Stage) -> None:
