@@ -128,6 +128,8 @@ class Inbox:
                 ]
             case s.SaveCommitted() | s.CheckpointVerified() | s.CheckpointRefused() | s.CheckpointDeleted():
                 return [self._checkpoint(signal)]
+            case s.DrillDone():
+                return [e.DrillDone(at=signal.at, world=signal.world, drill=signal.drill, rank=signal.rank)]
             case _:
                 return []
 

@@ -9,27 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from monitors.incidents import Incident, Kind
+from monitors.incidents import Incident
+from orchestrator import provoked
 from orchestrator.core import events as e
 from orchestrator.core.actions import Action, Alert, Launch, StartWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened
 from orchestrator.journal import Entry
-
-DRILL_KINDS: dict[str, frozenset[Kind]] = {
-    "kill": frozenset({Kind.WORKER_KILLED}),
-    "stop": frozenset({Kind.HANG, Kind.START_STALLED}),
-    "spin": frozenset({Kind.HANG, Kind.START_STALLED}),
-    "exception": frozenset({Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP}),
-    "exit": frozenset({Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP}),
-    "nan": frozenset({Kind.NONFINITE_LOSS}),
-    "flip": frozenset({Kind.CHECKPOINT_CORRUPT}),
-    "supervisor": frozenset({Kind.SUPERVISOR_RESTARTED}),
-    "agent": frozenset({Kind.AGENT_LOST, Kind.NODE_UNSEEN}),
-}
-"""What a drill provokes; an incident of another kind after it is a real one. A drill not named here may be any."""
-DRILL_REACH_S = 600.0
-"""A drill acts at the next step; a fault that begins later than this after it was asked for is a real one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +95,7 @@ def walk(entries: Iterable[Entry]) -> Timeline:
     return Timeline(
         attempts=tuple(course.attempts.values()),
         worlds=course.worlds,
-        cases=tuple(course.cases.values()),
+        cases=_explained(course),
         steps_lost=course.steps_lost,
     )
 
@@ -127,8 +113,7 @@ class _Course:
         """furthest step on the present line of training"""
         self._recovering: list[str] = []
         """cases whose first step has not come yet, oldest first"""
-        self._drills: list[e.DrillRequested] = []
-        """those that provoked nothing yet"""
+        self.drills: list[e.DrillRequested | e.DrillDone] = []
 
     def see(self, entry: Entry) -> None:
         self._happened(entry.event)
@@ -158,8 +143,8 @@ class _Course:
                 self._restored(event)
             case e.Progressed():
                 self._progressed(event)
-            case e.DrillRequested():
-                self._drills.append(event)
+            case e.DrillRequested() | e.DrillDone():
+                self.drills.append(event)
             case _:
                 pass
 
@@ -217,19 +202,15 @@ class _Course:
         if incident.world == self._world:
             # Progress is heard about once a second; the incident knows the last step better.
             self._top = max(self._top, incident.step)
-        self.cases[opened.id] = Case(
-            id=opened.id, incident=incident, rung=opened.rung, decided_at=at, drill=self._drill(incident)
-        )
-        if opened.rung is not Rung.OBSERVE:
+        if opened.id in self.cases:
+            # The same one, better understood: when something was first decided about it stays.
+            self._amend(opened.id, incident=incident, rung=opened.rung)
+            return
+        # An incident that is understood better keeps its name, and what was done about it so far.
+        known = self.cases.get(opened.id, Case(id=opened.id, incident=incident, rung=opened.rung, decided_at=at))
+        self.cases[opened.id] = replace(known, incident=incident, rung=opened.rung)
+        if opened.rung is not Rung.OBSERVE and opened.id not in self._recovering:
             self._recovering.append(opened.id)
-
-    def _drill(self, incident: Incident) -> str | None:
-        for drill in self._drills:
-            expected = incident.kind in DRILL_KINDS.get(drill.drill, frozenset(Kind))
-            if expected and incident.onset - drill.at <= DRILL_REACH_S:
-                self._drills.remove(drill)
-                return drill.drill
-        return None
 
     def _order(self, action: Action, at: float) -> None:
         match action:
@@ -251,3 +232,10 @@ class _Course:
         self.worlds[order.world] = World(number=order.world, attempt=order.attempt, ordered_at=at, skips=order.skips)
         for case in self._recovering:
             self._amend(case, world=order.world)
+
+
+def _explained(course: _Course) -> tuple[Case, ...]:
+    """The cases, each with the drill that provoked it: what a drill does may be heard of before the drill is."""
+    cases = tuple(course.cases.values())
+    drills = provoked.by(course.drills, [case.incident for case in cases])
+    return tuple(replace(case, drill=drill) for case, drill in zip(cases, drills, strict=True))

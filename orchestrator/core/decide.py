@@ -70,7 +70,7 @@ def decide(state: State, event: e.Event) -> Decision:  # noqa: C901 - one case f
             return _world(state, event)
         case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
             return _checkpoint(state, event)
-        case e.StopRequested() | e.ResumeRequested() | e.DrillRequested():
+        case e.StopRequested() | e.ResumeRequested() | e.DrillRequested() | e.DrillDone():
             return _person(state, event)
         case e.PolicyChanged():
             return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
@@ -308,7 +308,7 @@ def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
     return Decision(state=state, actions=orders, closed=healed)
 
 
-def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested) -> Decision:
+def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested | e.DrillDone) -> Decision:
     match event:
         case e.StopRequested():
             return _stop(state, event)
@@ -316,6 +316,8 @@ def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRe
             return _resume(state, event)
         case e.DrillRequested():
             return _drill(state, event)
+        case e.DrillDone():
+            return Decision(state=state, reason=f"drill {event.drill} of world {event.world}: done")
 
 
 def _stop(state: State, event: e.StopRequested) -> Decision:

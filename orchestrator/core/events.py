@@ -251,6 +251,16 @@ class DrillRequested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrillDone:
+    """The fault that a person asked for was injected: from here on what looks like it probably is it."""
+
+    at: float
+    world: int
+    drill: str
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """Silence until the deadline."""
 
@@ -279,5 +289,6 @@ Event = (
     | StopRequested
     | ResumeRequested
     | DrillRequested
+    | DrillDone
     | TimePassed
 )

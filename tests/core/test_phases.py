@@ -49,6 +49,7 @@ def event_of(name: str, run: Script) -> e.Event:
         "resume": e.ResumeRequested(at=at, by="p"),
         "resume from": e.ResumeRequested(at=at, by="p", from_step=10),
         "drill": e.DrillRequested(at=at, by="p", drill="kill", rank=0, number=1),
+        "drilled": e.DrillDone(at=at, world=world, drill="kill", rank=0),
         "time": e.TimePassed(at=at),
     }
     return found[name]
@@ -57,7 +58,7 @@ def event_of(name: str, run: Script) -> e.Event:
 NAMES = tuple(
     "submitted, policy, supervisor, first supervisor, launched, launch failed, joined, gone, gone/ one witness, ended, "
     "entered, restored, progressed, finished, node stopped, committed, verified, refused, deleted, crash, spike, stop, "
-    "stop now, resume, resume from, drill, time".replace("/", "\0").split(", ")
+    "stop now, resume, resume from, drill, drilled, time".replace("/", "\0").split(", ")
 )
 NAMES = tuple(name.replace("\0", ",") for name in NAMES)
 

@@ -42,6 +42,7 @@ def home(tmp_path: Path) -> Path:
     with Journal(tmp_path / "journal.db") as journal:
         script = Script(journal, plan=replace(PLAN, skips=((90, 95),))).join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
+        script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=1))
         script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10).train(20).save().train(1)
         row = StepReported(at=T0, node=0, world=2, rank=0, step=30, loss=math.nan, tokens=100.0, step_s=0.1)
         journal.add_rows(RUN, [row, replace(row, step=31, step_s=0.3)])

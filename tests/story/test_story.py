@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from monitors.incidents import Kind
-from orchestrator import phases, timeline
+from orchestrator import phases, provoked, timeline
 from orchestrator.core import events as e
 from orchestrator.core.actions import Alert, StartWorld, StopWorld
 from orchestrator.core.state import Phase
@@ -40,8 +40,10 @@ def trained() -> Script:
     return Script().join().begin(0).train(10).save().train(10)
 
 
-def drill(script: Script, name: str, rank: int = 1) -> Script:
+def drill(script: Script, name: str, rank: int = 1, *, bites: bool = True) -> Script:
     script.take(e.DrillRequested(at=script.now, by="demo", drill=name, rank=rank, number=1))
+    if bites:
+        script.take(e.DrillDone(at=script.now, world=script.state.world, drill=name, rank=rank))
     return script
 
 
@@ -144,13 +146,37 @@ def test_a_drill_is_told_from_a_real_fault(name: str, kind: Kind, ours: bool) ->
 
 def test_every_drill_is_expected_to_provoke_what_its_table_says() -> None:
     for name, row in DRILLS.items():
-        assert row.expects in timeline.DRILL_KINDS[name]
+        assert row.expects in provoked.expected(name)
 
 
 def test_a_drill_explains_one_fault_only_and_not_one_much_later() -> None:
     script = drill(trained(), "kill").fail(Kind.WORKER_KILLED).stop().begin(10).train(20).fail(Kind.WORKER_KILLED)
     assert [case.drill for case in cases(script)] == ["kill", None]
     assert cases(drill(trained(), "kill").wait(3600).fail(Kind.WORKER_KILLED))[0].drill is None
+
+
+def test_a_drill_that_never_bit_or_struck_elsewhere_explains_nothing() -> None:
+    assert cases(drill(trained(), "kill", bites=False).fail(Kind.WORKER_KILLED))[0].drill is None
+    assert cases(drill(trained(), "kill", rank=0).fail(Kind.WORKER_KILLED))[0].drill is None, "rank 1 failed"
+    unsure = drill(trained(), "stop", rank=0).fail(Kind.HANG, confidence=0.5)
+    assert cases(unsure)[0].drill == "stop", "the rank that was named may be its victim"
+    script = drill(trained(), "kill")
+    script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=0))
+    script.fail(Kind.WORKER_EXCEPTION).stop().begin(10).train(20).fail(Kind.WORKER_KILLED)
+    assert [case.drill for case in cases(script)] == [None, None], "it struck another world"
+
+
+def test_what_whoever_asks_does_himself_is_known_by_when_he_asked() -> None:
+    script = trained()
+    script.take(e.DrillRequested(at=script.now, by="demo", drill="supervisor"))
+    script.take(e.SupervisorStarted(at=script.wait(2.0).now, pid=1, last_alive=script.now - 2.5))
+    assert cases(script)[0].drill == "supervisor"
+
+
+def test_what_a_drill_does_may_be_heard_of_before_the_drill() -> None:
+    script = trained().fail(Kind.WORKER_EXCEPTION)
+    script.take(e.DrillDone(at=script.now - 1.0, world=1, drill="exception", rank=1))
+    assert cases(script)[0].drill == "exception"
 
 
 def test_an_observed_incident_has_no_recovery() -> None:
