@@ -158,6 +158,7 @@ class Power:
     def _failed(self, signal: GpuFailed) -> None:
         gpu = self._gpus.get(signal.device or "")
         if gpu is not None:
+            self._fresh += not gpu.fresh
             gpu.lost, gpu.fresh = True, True
 
     def _looked(self, signal: GpuLooked) -> list[Incident]:
@@ -170,7 +171,8 @@ class Power:
         gpu.look(signal)
         self._brakes.looked(signal)
         self._learn(gpu, signal.at)
-        return incidents
+        # As soon as all were looked at; whoever is not heard any more must not hold that up for ever.
+        return incidents + self._judge(signal.at) if self._fresh == len(self._gpus) else incidents
 
     def _first_look(self, signal: GpuLooked) -> None:
         rank = self._rank_of(signal.node, signal.index)
@@ -193,7 +195,7 @@ class Power:
         if power_w is None or power_w <= 0.0 or (gpu.looked.utilisation or 0.0) < 0.5 or self._over:
             return
         if not clock.aside and not clock.stands(now, gpu.every_s):
-            gpu.level.learn(power_w, steps=True)
+            gpu.level.learn(power_w)
 
     def _is_due(self, at: float, gpu: Gpu) -> bool:
         """A GPU that is looked at more often than the others must not make them old news."""

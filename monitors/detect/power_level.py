@@ -56,10 +56,10 @@ class Level:
     low_w: float = 0.0
     """below this it waits; an instant in a communication phase looks so too: that it does at every poll tells"""
 
-    def learn(self, power_w: float, *, steps: bool) -> None:
+    def learn(self, power_w: float) -> None:
         """One more poll in which steps went on, or may have."""
         if self.known and not self.instants and power_w < self.low_w:
-            self.refused += steps
+            self.refused += 1
             if self.refused < RELEARN_POLLS:
                 return
             self.recent.clear()

@@ -125,7 +125,8 @@ def _outliers(judged: Sequence[Gpu], doing: Mapping[str, Doing]) -> list[Picture
         if len(shares) < 2:
             continue
         usual = median(shares.values()) if len(shares) > 2 else max(shares.values())
-        spread = 1.48 * median(abs(share - usual) for share in shares.values())
+        # Of two, the lower one must not widen the spread that it is held against.
+        spread = 1.48 * median(abs(share - usual) for share in shares.values()) if len(shares) > 2 else 0.0
         least = min(_OUTLIER * usual, usual - _SPREADS * max(spread, _SPREAD_FLOOR * usual))
         low = [gpu for gpu in peers if gpu.is_low(least) or doing[gpu.device] is Doing.UNREADABLE]
         works = sum(doing[gpu.device] is Doing.WORKING for gpu in peers)
