@@ -82,12 +82,18 @@ class Bench:
             await asyncio.sleep(0.01)
 
 
+def queued_s() -> float:
+    """How long this thread has waited for a processor so far: what other programs did to it."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+
+
 async def worst_delay_s(seconds: float) -> float:
-    """How late the loop was at worst, looked at every 2 ms."""
+    """How late the loop was at worst by its own doing, looked at every 2 ms."""
     worst, until_at = 0.0, time.monotonic() + seconds
     while (now := time.monotonic()) < until_at:
+        queued = queued_s()
         await asyncio.sleep(0.002)
-        worst = max(worst, time.monotonic() - now - 0.002)
+        worst = max(worst, time.monotonic() - now - 0.002 - (queued_s() - queued))
     return worst
 
 
@@ -115,9 +121,9 @@ def test_a_station_that_misbehaves_delays_nobody(how: str, tmp_path: Path) -> No
 
         return asyncio.run(work())
 
-    # A busy machine delays a loop all by itself, so one quiet try is enough.
-    tries: list[float] = []
-    while len(tries) < 5 and min(tries, default=1.0) >= DELAY_MAX_S:
+    # What a busy machine does to the processes that are started can delay a loop too: one quiet try is enough.
+    tries = [played()]
+    while len(tries) < 5 and min(tries) >= DELAY_MAX_S:
         tries.append(played())
     assert min(tries) < DELAY_MAX_S, tries
 
