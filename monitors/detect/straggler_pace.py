@@ -12,6 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import correlation, linear_regression
 
+_HARMLESS_MOST = 12
+"""steps: what made a run slow for longer and passed must not make us wait for as long the next time"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaceConfig:
@@ -45,6 +48,9 @@ class Pace:
 
     def _reset(self) -> None:
         self._sum = 0.0
+        self._alarmed = False
+        self._above = 0
+        """steps above the usual since then"""
         self._since: int | None = None
         self._slow: list[tuple[float, float | None]] = []
 
@@ -67,7 +73,7 @@ class Pace:
     @property
     def slow_since(self) -> int | None:
         """First slow step, once the change is believed."""
-        return self._since if self._sum >= self._needed else None
+        return self._since if self._alarmed else None
 
     @property
     def slow_steps(self) -> int:
@@ -97,11 +103,13 @@ class Pace:
             return
         excess = (self._scaled(step_s, tokens) - self.usual_s) / self._spread()
         grown = self._sum + max(-self.config.clip, min(excess, self.config.clip)) - self.config.slack
-        if grown <= 0.0:
+        if grown <= (self._needed / 2 if self._alarmed else 0.0):
             self._recovered()
             self._learn(step_s, tokens)
             return
-        self._sum = min(grown, 2 * self._needed)
+        self._sum = min(grown, self._needed + self.config.clip)
+        self._alarmed = self._alarmed or self._sum >= self._needed
+        self._above += excess > self.config.slack
         self._since = step if self._since is None else self._since
         self._slow.append((step_s, tokens))
         del self._slow[: -self.config.kept_steps]
@@ -117,10 +125,10 @@ class Pace:
             self._learn(*one)
 
     def _recovered(self) -> None:
-        if self.slow_since is not None:
-            self._longest_harmless = max(self._longest_harmless, min(len(self._slow), 12))
-        for one in self._slow:  # they were part of what is usual after all
-            if len(self._slow) < 3:
+        if self._alarmed:
+            self._longest_harmless = max(self._longest_harmless, min(self._above, _HARMLESS_MOST))
+        else:  # they are part of what is usual
+            for one in self._slow:
                 self._learn(*one)
         self._reset()
 
