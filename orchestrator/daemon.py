@@ -322,6 +322,8 @@ class Daemon:
             raise AskError("running", f"run {request.run} is running: nothing to resume")
         live = self._ended(request.run)
         at = self._clock.now()
+        assert live.loop.state is not None
+        requests.refuse_step(live.loop.state, request.from_step)
         live.loop.take(events.ResumeRequested(at=at, by=request.by, from_step=request.from_step))
         live.loop.verify_unread()
         self.changed.set()
@@ -340,6 +342,8 @@ class Daemon:
     def _drill(self, request: requests.Drill) -> dict[str, Any]:
         live = self._live(request.run)
         at = self._clock.now()
+        assert live.loop.state is not None
+        requests.refuse_rank(live.loop.state, request.rank)
         number = int(at * 1000)  # unique in the run, also across supervisors
         live.loop.take(
             events.DrillRequested(at=at, by=request.by, drill=request.drill, rank=request.rank, number=number)

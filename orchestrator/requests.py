@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitors import wire
+from orchestrator.core import checkpoints
+from orchestrator.core.state import State
 
 
 class AskError(Exception):
@@ -79,3 +81,23 @@ def parse(body: Mapping[str, Any]) -> Request:
     except (TypeError, ValueError) as error:
         raise AskError("usage", f"{body.get('ask')}: {error}") from None
     return request
+
+
+def refuse_step(state: State, from_step: int | None) -> None:
+    """Raises AskError for a step to resume from that no checkpoint reaches back to, and that is not 0: afresh."""
+    there = checkpoints.usable_steps(state)
+    if from_step and all(step > from_step for step in there):
+        known = ", ".join(map(str, there)) or "none"
+        raise AskError(
+            "usage",
+            f"{state.run} has no verified checkpoint of step {from_step} or older; there is: {known} "
+            f"(lastgood ckpt ls {state.run}). Nothing was changed; --from-step 0 begins afresh",
+        )
+
+
+def refuse_rank(state: State, rank: int | None) -> None:
+    """Raises AskError for a rank that the run does not have."""
+    ranks = state.plan.nodes * state.plan.ranks_per_node
+    if rank is not None and not 0 <= rank < ranks:
+        there = "there is only rank 0" if ranks == 1 else f"there are 0 to {ranks - 1}"
+        raise AskError("usage", f"{state.run} has no rank {rank}; {there}")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.outcome import Exit, Refusal
 from orchestrator.cli.runs import find, json_option, run_argument
+
+if TYPE_CHECKING:
+    from orchestrator.core.state import State
 
 CODES = {"not_found": Exit.NOT_FOUND, "usage": Exit.USAGE, "not_running": Exit.TOOL, "running": Exit.TOOL}
 
@@ -50,9 +54,11 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 @json_option
 def resume(run: str, from_step: int | None, as_json: bool) -> None:
     """Let a stopped or held run go on, from its last good checkpoint."""
+    from orchestrator import requests
+
     root, found = find(run)
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
-    _refuse_without_checkpoint(root, found, from_step)
+    _refuse_beforehand(root, found, lambda state: requests.refuse_step(state, from_step))
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood logs {found} -f")
 
@@ -65,6 +71,7 @@ def resume(run: str, from_step: int | None, as_json: bool) -> None:
 @json_option
 def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json: bool) -> None:
     """Inject a fault on purpose, and see the run survive it. It is noted as a drill in story and ledger."""
+    from orchestrator import requests
     from orchestrator.drills import DRILLS, inject
 
     if listing:
@@ -75,7 +82,7 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
         raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
-    _refuse_rank(root, found, rank)
+    _refuse_beforehand(root, found, lambda state: requests.refuse_rank(state, rank))
     done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
     when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
     text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"
@@ -91,32 +98,19 @@ def _refuse_in(root: Path, run: str, why: dict[str, str]) -> None:
         raise Refusal(f"{run} is {status['state']} ({status['reason']}): {why[status['state']]}")
 
 
-def _refuse_without_checkpoint(root: Path, run: str, from_step: int | None) -> None:
-    """A step that no checkpoint reaches back to is a slip of the finger, and would give up the whole run."""
-    from orchestrator import contract
+def _refuse_beforehand(root: Path, run: str, refuse: Callable[[State], None]) -> None:
+    """What the supervisor would refuse is refused without one being started for it."""
+    from orchestrator.home import Home
+    from orchestrator.journal import Journal
+    from orchestrator.requests import AskError
 
-    if not from_step:
-        return
-    known = contract.checkpoints(root, run)["checkpoints"]
-    # Another run's (world 0) that this one begins from is read back before the ranks start.
-    usable = [c for c in known if c["state"] in ("verified", "good") or (c["world"], c["state"]) == (0, "committed")]
-    if all(one["step"] > from_step for one in usable):
-        there = ", ".join(str(one["step"]) for one in usable) or "none"
-        raise Refusal(
-            f"{run} has no verified checkpoint of step {from_step} or older; there is: {there} "
-            f"(lastgood ckpt ls {run}). Nothing was changed; --from-step 0 begins afresh",
-            Exit.USAGE,
-        )
-
-
-def _refuse_rank(root: Path, run: str, rank: int) -> None:
-    """What no rank can suffer must not be noted as a drill: a real fault would be taken for it."""
-    from orchestrator import contract
-
-    ranks = contract.status(root, run)["ranks"]
-    if rank >= ranks:
-        there = "there is only rank 0" if ranks == 1 else f"there are 0 to {ranks - 1}"
-        raise Refusal(f"{run} has no rank {rank}; {there}", Exit.USAGE)
+    with Journal(Home(root).journal, read_only=True) as journal:
+        state = journal.state(run)
+    try:
+        if state is not None:
+            refuse(state)
+    except AskError as error:
+        raise Refusal(str(error), CODES[error.code]) from None
 
 
 def _injected(inject: Any) -> str:

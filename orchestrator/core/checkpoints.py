@@ -133,6 +133,12 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
     return tuple(fit[back : back + CANDIDATES_MAX])
 
 
+def usable_steps(state: State) -> tuple[int, ...]:
+    """Steps that a person may go back to, oldest first: what is restorable, and what the run began from."""
+    first = origin.origin(state) if origin.is_unread(state) else None
+    return tuple(c.step for c in state.checkpoints if c.state in RESTORABLE or c is first)
+
+
 def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists.
 

@@ -342,6 +342,9 @@ def _stop(state: State, event: e.StopRequested) -> Decision:
 def _resume(state: State, event: e.ResumeRequested) -> Decision:
     if state.phase not in (Phase.HELD, Phase.STOPPED):
         return Decision(state=state, reason=f"{event.by} asked to resume a run that is {state.phase}")
+    # A slip of the finger would give up the whole run; 0 says that this is meant.
+    if event.from_step and not any(step <= event.from_step for step in checkpoints.usable_steps(state)):
+        return Decision(state=state, reason=f"{event.by} asked to resume from step {event.from_step}: no such save")
     below = None if event.from_step is None else event.from_step + 1
     reason = f"resumed by {event.by}"
     closed = tuple(o.id for o in state.open)
@@ -360,7 +363,7 @@ def _resume(state: State, event: e.ResumeRequested) -> Decision:
 
 
 def _drill(state: State, event: e.DrillRequested) -> Decision:
-    if state.phase not in LIVE or event.rank is None:
+    if state.phase not in LIVE or event.rank is None or event.rank >= state.plan.nodes * state.plan.ranks_per_node:
         return Decision(state=state, reason=f"drill {event.drill} by {event.by}: nothing to inject into")
     order = InjectFault(
         attempt=state.attempt, world=state.world, drill=event.drill, rank=event.rank, number=event.number

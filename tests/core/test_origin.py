@@ -95,7 +95,7 @@ def test_nothing_is_started_when_even_it_is_not_trusted() -> None:
     run = trained()
     run.see(e.StopRequested(at=run.tick(), by="ada", now=True))
     run.ended()
-    run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=39))
+    run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=0))
     run.join()
     assert run.state.phase is Phase.HOLDING
     assert "did not begin from scratch" in run.state.reason

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from monitors.incidents import Kind
+from orchestrator import requests
 from orchestrator.core import actions as a
 from orchestrator.core import decide
 from orchestrator.core import events as e
 from orchestrator.core.state import ENDED, CheckpointState, Phase, State
+from orchestrator.requests import AskError
 from tests.core.script import Script, at_phase, kinds, started
 
 P = Phase
@@ -73,6 +75,32 @@ def test_resuming_from_a_step_gives_up_what_came_after_for_good() -> None:
     run.incident(Kind.WORKER_KILLED)  # and not back to what the person did not want
     assert started(run.stopped()).candidates[0] == "step-00000040.a1w1"
     assert run.states()[60] is CheckpointState.TAINTED
+
+
+def test_a_step_that_no_save_reaches_back_to_gives_up_nothing() -> None:
+    run = Script().train(40)
+    run.save(40)
+    run.see(e.StopRequested(at=run.tick(), by="ada", now=True))
+    run.ended()
+    before = run.state
+    decision = run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=4))
+    assert (decision.actions, decision.state.phase) == ((), P.STOPPED)
+    assert decision.state.checkpoints == before.checkpoints
+    with pytest.raises(AskError, match="no verified checkpoint of step 4 or older; there is: 40 "):
+        requests.refuse_step(run.state, 4)
+    for allowed in (None, 0, 40, 41):
+        requests.refuse_step(run.state, allowed)
+    assert run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=0)).actions == (a.Launch(attempt=2),)
+
+
+def test_a_rank_that_is_not_there_cannot_be_drilled() -> None:
+    run = Script().train(10)
+    decision = run.see(e.DrillRequested(at=run.tick(), by="ada", drill="kill", rank=2, number=1))
+    assert decision.actions == ()
+    for rank in (2, -1):
+        with pytest.raises(AskError, match="there are 0 to 1"):
+            requests.refuse_rank(run.state, rank)
+    requests.refuse_rank(run.state, 1)
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDED])
