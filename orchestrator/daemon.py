@@ -56,18 +56,19 @@ class Daemon:
         self.leaving = asyncio.Event()
         """set when a person wants no supervisor here"""
 
-    def adopt(self, last_alive: float | None) -> None:
+    def adopt(self, last_alive: float | None, *, left: bool = False) -> None:
         """Take over every run that is not over, but for those that cannot be."""
+        now = self._clock.now()
+        started = events.SupervisorStarted(at=now, pid=os.getpid(), last_alive=last_alive, left=left)
         for run in (submission.run for submission in self._journal.runs()):
             if self._journal.phase(run) not in ENDED:
-                self._adopt(run, last_alive)
+                self._adopt(run, started)
 
-    def _adopt(self, run: str, last_alive: float | None) -> None:
+    def _adopt(self, run: str, started: events.SupervisorStarted) -> None:
         with self._bulkhead(run):
             state = replayed(*self._journal.load(run))
             self.unsupervised.discard(run)
             if state is not None and state.phase not in ENDED:
-                started = events.SupervisorStarted(at=self._clock.now(), pid=os.getpid(), last_alive=last_alive)
                 self._revive(run, state, started)
             bulkhead.clear(self._home, run)
 
@@ -288,7 +289,8 @@ class Daemon:
     def _steered(self, request: requests.Stop | requests.Resume | requests.Drill) -> dict[str, Any]:
         run = request.run
         if run in self.unsupervised:
-            self._adopt(run, None)  # what was wrong may have been repaired since
+            # What was wrong may have been repaired since.
+            self._adopt(run, events.SupervisorStarted(at=self._clock.now(), pid=os.getpid()))
             if isinstance(request, requests.Resume) and run in self.runs:
                 return {"run": run}
         if run not in self.unsupervised:

@@ -68,17 +68,17 @@ async def serve(home: Home) -> None:
     """Supervise until told to end; training goes on without us."""
     clock = SystemClock()
     journal = Journal(home.journal)
-    last_alive = journal.last_heartbeat()
+    last_alive, left = journal.last_heartbeat(), journal.has_left()
     daemon = Daemon(home, journal, clock)
     door = Door(daemon, home.token())
     end = daemon.leaving
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     journal.heartbeat(clock.now())
-    daemon.adopt(last_alive)
+    daemon.adopt(last_alive, left=left)
     port = await door.open(HOST, 0)
     _publish(home, port, clock.now())
-    log.info("supervising %d runs on port %d", len(daemon.runs), port)
+    log.info("supervising on port %d: %s", port, ", ".join(daemon.runs) or "no run")
     tasks: list[asyncio.Future[Any]] = [
         asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
         asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
@@ -93,6 +93,7 @@ async def serve(home: Home) -> None:
         task.result()  # a loop that failed is our bug: raise it
     door.close()
     door.acknowledge()
+    journal.leave(clock.now())
 
 
 async def _wake(daemon: Daemon) -> None:
@@ -126,7 +127,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     faulthandler.enable()  # an agent that ends us because we hang sends SIGABRT first: the log then says where
-    (home.root / "supervisor.off").unlink(missing_ok=True)
+    if home.off.exists():  # whoever asks for one takes this away first; an agent may have begun to start us before
+        print(f"a person ended the supervisor of {home.root}: `lastgood serve` starts it", file=sys.stderr)
+        return 0
     try:
         asyncio.run(_serve_and_leave(home))
     except BaseException as error:

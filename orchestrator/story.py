@@ -115,9 +115,9 @@ class _Teller:
         match event:
             case e.RunSubmitted():
                 yield f"Submitted: {_count(event.plan.nodes, 'node')} with {_count(event.plan.ranks_per_node, 'rank')}."
-            case e.SupervisorStarted(last_alive=float(alive)):
-                away_s = max(0.0, event.at - alive)
-                yield f"A new supervisor took over, {seconds(away_s)} after the last one was known alive."
+            case e.SupervisorStarted(last_alive=float(alive), left=left):
+                away = seconds(max(0.0, event.at - alive))
+                yield f"A new supervisor took over, {away} after the last one {'left' if left else 'was known alive'}."
             case e.PolicyChanged():
                 yield "The runbooks changed."
             case e.LaunchFailed():

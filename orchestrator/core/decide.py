@@ -375,7 +375,7 @@ def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:
     if state.phase in ENDED:
         return Decision(state=state)
     state = waiting_anew(state, event.at)
-    if event.last_alive is None:
+    if event.last_alive is None or event.left:
         return Decision(state=state, actions=worlds.outstanding(state))
     incident = Incident(
         kind=Kind.SUPERVISOR_RESTARTED,

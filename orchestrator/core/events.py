@@ -66,6 +66,8 @@ class SupervisorStarted:
     pid: int
     last_alive: float | None = None
     """when the one before was last known alive; None for the first"""
+    left: bool = False
+    """the one before ended in good order: a person ended it, or nothing was left to do"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,11 @@ class Journal:
         with self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO alive VALUES ('supervisor', ?)", (at,))
 
+    def leave(self, at: float) -> None:
+        """The supervisor ends because it was told to, or has nothing to do: its absence is no fault."""
+        with self._file.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO alive VALUES ('left', ?)", (at,))
+
     # Reading
 
     def runs(self) -> list[Submission]:
@@ -250,6 +255,11 @@ class Journal:
         """When the supervisor was last known alive; None: never."""
         found = self._file.select("SELECT at FROM alive WHERE who = 'supervisor'")
         return float(found[0][0]) if found else None
+
+    def has_left(self) -> bool:
+        """The supervisor that was known alive last ended in good order."""
+        sql = "SELECT 1 FROM alive l, alive s WHERE l.who = 'left' AND s.who = 'supervisor' AND l.at >= s.at"
+        return bool(self._file.select(sql))
 
 
 def _read(body: str, classes: dict[str, type]) -> Any:

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from jobs import registry
+from jobs.agent import guard
 from orchestrator import client
 from orchestrator.home import Home, HomeError, default
+from orchestrator.journal import Journal
 from tests.cli.conftest import Say
 
 
@@ -178,4 +180,9 @@ def test_serve_starts_one_and_ends_it_for_good(say: Say, home: Home) -> None:
     assert ended == {"ok": True, "pid": started["pid"]}
     assert home.off.exists()
     assert client.running(home) is None
+    with Journal(home.journal, read_only=True) as journal:
+        assert journal.has_left(), "what a person ended did not fail"
+    agent = subprocess.run(guard.command(home.root), capture_output=True, text=True, timeout=30, check=False)
+    assert (agent.returncode, home.off.exists()) == (0, True), "an agent that was about to start it starts nothing"
+    assert "a person ended the supervisor" in agent.stderr
     assert say("serve", "--stop", **env).stdout.startswith("supervisor: none was running")

@@ -127,6 +127,16 @@ def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_a
         assert run.state.deadline > run.at
 
 
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDED])
+def test_a_supervisor_that_a_person_ended_is_no_incident(phase: Phase) -> None:
+    run = at_phase(phase)
+    before = run.state
+    event = e.SupervisorStarted(at=run.tick(5000.0), pid=2, last_alive=before.now, left=True)
+    decision = run.see(event)
+    assert (decision.opened, decision.state.incidents) == ((), before.incidents)
+    assert phase is P.BACKING_OFF or (run.state.deadline or 0.0) > run.at, "its waits begin anew all the same"
+
+
 def test_old_news_begins_what_it_leads_to_now() -> None:
     """The end of a world, told by an agent that nobody listened to for an hour, starts the next world's limits now."""
     run = Script().train(10)

@@ -172,6 +172,16 @@ def test_a_step_has_the_row_of_the_lowest_rank_in_any_order(journal: Journal) ->
     assert journal.rows(RUN) == [rows[1]]
 
 
+def test_who_left_is_known_until_somebody_lives_again(journal: Journal) -> None:
+    assert not journal.has_left()
+    journal.heartbeat(T0)
+    assert not journal.has_left()
+    journal.leave(T0 + 0.5)
+    assert journal.has_left()
+    journal.heartbeat(T0 + 9)
+    assert not journal.has_left()
+
+
 def test_the_heartbeat_is_the_newest(journal: Journal) -> None:
     assert journal.last_heartbeat() is None
     journal.heartbeat(T0)
