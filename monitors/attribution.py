@@ -23,6 +23,9 @@ AFTER_S = 10.0
 SURE = 0.9
 """confidence from which the word of the ranks about where the fault sits outweighs another node's hardware"""
 
+ALONE = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY})
+"""one sense is enough for these: they ended the world that they were seen in"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicion:
@@ -44,8 +47,10 @@ class Attribution:
         self._suspicions: deque[Suspicion] = deque(maxlen=64)
 
     def world_began(self, world: int) -> None:  # noqa: ARG002 - every part of the watch has it
-        """A new world has new ranks; a cause that was seen may go on to hurt it."""
+        """A new world has new ranks. What ended the last one is told again if it is still wrong; what was only noted
+        may yet be the cause of something."""
         self._failed = None
+        self._causes = deque((c for c in self._causes if c.kind not in ALONE and c.witnesses < 2), maxlen=64)
 
     def suspect(self, suspicions: Iterable[Suspicion]) -> None:
         """Keep what witnesses say for the next failure."""
@@ -53,12 +58,15 @@ class Attribution:
 
     def judge(self, incidents: Iterable[Incident]) -> list[Incident]:
         """The same incidents, each told as what it is."""
-        return [self._judged(incident) for incident in incidents]
+        return [told for incident in incidents if (told := self._judged(incident)) is not None]
 
-    def _judged(self, incident: Incident) -> Incident:
+    def _judged(self, incident: Incident) -> Incident | None:
         if incident.kind in DEPTH:
-            self._causes.append(incident)
-            return self._explains_a_failure(incident)
+            told = self._explains_a_failure(incident)
+            if told is incident:
+                self._causes.append(incident)
+            # A rank that the kernel has killed ends within milliseconds: both are told then, as one.
+            return None if told is incident and _is_a_death(incident) else told
         if incident.kind in SURFACE:
             return self._explained(incident)
         return incident
@@ -75,6 +83,7 @@ class Attribution:
         if causes:
             # The same node first: what happened there needs no network to do harm.
             cause = min(causes, key=lambda c: (c.subject.node != failed.subject.node, DEPTH.index(c.kind), -c.at))
+            self._causes.remove(cause)  # one cause, one incident
             return merged(cause, failed)
         self._failed = failed
         return self._suspected(failed)
@@ -89,9 +98,13 @@ class Attribution:
         return replace(failed, evidence=evidence, senses=senses, next_best=suspicion.subject)
 
 
+def _is_a_death(cause: Incident) -> bool:
+    return cause.kind is Kind.HOST_OOM and cause.subject.rank is not None
+
+
 def _reaches(cause: Incident, failed: Incident) -> bool:
     """Can this fault be why that rank failed?"""
-    if cause.kind is Kind.HOST_OOM and cause.subject.rank is not None:
+    if _is_a_death(cause):
         return cause.subject.rank == failed.subject.rank
     if cause.subject.node == failed.subject.node or cause.subject.node is None:
         return True

@@ -26,6 +26,8 @@ from monitors.detect.unseen import Unseen, UnseenConfig
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
 from monitors.incidents import Incident, Subject
 
+_Table = dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchConfig:
@@ -61,7 +63,11 @@ class Watch:
         self._power = Power(ranks_per_node=ranks_per_node)
         self._straggler = Straggler(ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
         self._attribution = Attribution()
-        self._see: dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]] = {
+        self._see = self._table()
+
+    def _table(self) -> _Table:
+        """Who wants to see what."""
+        return {
             s.RankStarted: (self._host.see,),
             s.RankProgress: (
                 self._progress,

@@ -78,6 +78,7 @@ LINES_OF_FUNCTION, LINES_OF_FILE, NESTING, MEDIAN_OF_FUNCTIONS = 50, 400, 3, 6
 VAGUE = frozenset("base common constants helper helpers manager misc tools types util utils".split())  # noqa: SIM905
 BROAD = {
     f"{SDK}failure.py": 1,
+    f"{SDK}imports.py": 1,
     f"{SDK}peers.py": 1,
     f"{SDK}saving.py": 1,
     f"{SDK}worker.py": 1,

@@ -176,7 +176,7 @@ class Agent:
                     self._spawn(world.look_at(ranks))
             case orders.Inject(world=number):
                 if world := self._current(number):
-                    world.inject(order, self._drills.use_up)
+                    world.inject(order, self._drills.use_up, self._senses.inject)
             case orders.Leave(grace_s=grace_s):
                 self._leave(grace_s)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from jobs.agent import drills, environment, sweep
+from jobs.agent import drills, environment, rehearsals, sweep
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.orders import Inject, StartWorld
@@ -141,27 +141,32 @@ class World:
         for worker in self._living():
             worker.sense.order_stop_after(step)
 
-    def inject(self, order: Inject, use_up: Callable[[int], bool]) -> None:
-        """Injure a rank, if it is here and lives; `use_up` says whether the number is still good."""
+    def inject(self, order: Inject, use_up: Callable[[int], bool], rehearse: Callable[[rehearsals.Fed], None]) -> None:
+        """Injure a rank, if it is here and lives; `use_up` says whether the number is still good.
+
+        `rehearse` gives the senses of this node something to see.
+        """
         worker = self._workers.get(order.rank)
         if worker is None or worker.child.exit is not None or not use_up(order.number):
             return
         log.warning("drill %d: %s of rank %d", order.number, order.drill, order.rank)
         match order.drill:
             case "kill" | "stop":
-                self._outbox.put(
-                    DrillDone(
-                        at=self._clock.now(),
-                        node=self._place.node,
-                        world=self.number,
-                        drill=order.drill,
-                        rank=order.rank,
-                    )
-                )
+                self._tell_drilled(order)
                 worker.child.send(signal.SIGKILL if order.drill == "kill" else signal.SIGSTOP)
+            case name if name in rehearsals.REHEARSALS:
+                self._tell_drilled(order)
+                scene = rehearsals.Scene(at=self._clock.now(), node=self._place.node, pid=worker.child.pid)
+                rehearse(rehearsals.fed(name, scene))
+                if name == "oom":
+                    worker.child.send(signal.SIGKILL)
             case _:
                 drills.put(worker.folder, order)
                 worker.sense.order_drill(order.number)
+
+    def _tell_drilled(self, order: Inject) -> None:
+        at, node = self._clock.now(), self._place.node
+        self._outbox.put(DrillDone(at=at, node=node, world=self.number, drill=order.drill, rank=order.rank))
 
     async def look_at(self, ranks: tuple[int, ...]) -> None:
         """Ask the kernel, and the processes themselves, about ranks; about all when none is named."""

@@ -178,6 +178,12 @@ class Power:
         rank = self._rank_of(signal.node, signal.index)
         if rank is None:
             return
+        # Another board in its place, or another host in its node's: the one before is gone, not silent.
+        place = (signal.node, signal.index)
+        for gone in [device for device, gpu in self._gpus.items() if (gpu.node, gpu.index) == place]:
+            del self._gpus[gone]
+            self._brakes.forget(gone)
+        self._held = [held for held in self._held if held.device in self._gpus]
         self._gpus[signal.device] = Gpu(
             device=signal.device,
             node=signal.node,

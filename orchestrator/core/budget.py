@@ -32,6 +32,11 @@ def struck(state: State, incident: Incident, at: float) -> State:
     return replace(state, strikes=(*(s for s in state.strikes if s.at > horizon), strike))
 
 
+def unstruck(state: State, number: int) -> State:
+    """The newest strikes taken back: what they were for is told, and counted, as something else."""
+    return replace(state, strikes=state.strikes[: len(state.strikes) - number])
+
+
 def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
     """Strikes of a kind since which the run has not proved itself."""
     return tuple(s for s in state.strikes if s.kind is kind and s.best_step > state.best_step)

@@ -34,18 +34,21 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
     if _is_victim(state, incident, response):
         return Decision(state=state, reason=f"{incident.kind} folded into the fault being answered")
     explained = _explained(state, incident)
+    if not explained:
+        return _answer(state, incident, response, at, id_=f"i{state.incidents + 1}")
+    # It is the same incident, better understood: its name stays, and it is no second strike.
     state = replace(state, open=tuple(o for o in state.open if o.id not in explained))
-    decision = _answer(state, incident, response, at)
-    return replace(decision, closed=(*explained, *decision.closed))
+    decision = _answer(budget.unstruck(state, len(explained)), incident, response, at, id_=explained[0])
+    return replace(decision, closed=(*explained[1:], *decision.closed))
 
 
-def _answer(state: State, incident: Incident, response: Response, at: float) -> Decision:
+def _answer(state: State, incident: Incident, response: Response, at: float, *, id_: str) -> Decision:
     if incident.world == state.world:
         # Progress is heard about once a second; the incident knows the last step better.
         state = replace(state, best_step=max(state.best_step, incident.step))
     rung, backoff_s = (Rung.OBSERVE, 0.0) if state.phase in ENDING else _rung(state, incident, at)
-    opened = _opened(state, incident, rung, response)
-    state = replace(state, incidents=state.incidents + 1, open=(*state.open, opened))
+    opened = _opened(state, incident, rung, response, id_)
+    state = replace(state, incidents=max(state.incidents, int(id_[1:])), open=(*state.open, opened))
     if rung is Rung.OBSERVE:
         return _noted(state, opened, response)
     return _answered(state, budget.struck(state, incident, at), opened, backoff_s, at)
@@ -100,9 +103,9 @@ def _rung(state: State, incident: Incident, at: float) -> tuple[Rung, float]:
     return rung, backoff_s
 
 
-def _opened(state: State, incident: Incident, rung: Rung, response: Response) -> Opened:
+def _opened(state: State, incident: Incident, rung: Rung, response: Response, id_: str) -> Opened:
     until = 0 if rung is Rung.OBSERVE and incident.kind not in LASTING else budget.settled_step(state, response)
-    return Opened(id=f"i{state.incidents + 1}", incident=incident, rung=rung, until_step=until)
+    return Opened(id=id_, incident=incident, rung=rung, until_step=until)
 
 
 def _noted(state: State, opened: Opened, response: Response) -> Decision:

@@ -223,7 +223,8 @@ def test_a_deeper_cause_takes_the_place_of_the_failure_it_explains() -> None:
     run.incident(Kind.WORKER_EXCEPTION, fingerprint="x")
     both = {"senses": ("kernel", "exit")}
     decision = run.incident(Kind.GPU_LOST, **both)
-    assert (decision.closed, [o.incident.kind for o in decision.opened]) == (("i1",), [Kind.GPU_LOST])
+    assert (decision.closed, [(o.id, o.incident.kind) for o in decision.opened]) == ((), [("i1", Kind.GPU_LOST)])
+    assert ([o.id for o in run.state.open], [s.kind for s in run.state.strikes]) == (["i1"], [Kind.GPU_LOST])
     assert run.state.phase is Phase.RELAUNCHING
     assert not run.incident(Kind.GPU_LOST, **both).opened, "told twice"
 

@@ -64,8 +64,8 @@ def test_another_node_is_the_cause_only_of_those_who_waited() -> None:
 
 def test_the_out_of_memory_killer_explains_its_own_victim_only() -> None:
     oom = fault(Kind.HOST_OOM, 100, rank=1)
-    assert told(oom, fault(Kind.WORKER_KILLED, 100.1, rank=1))[1].kind is Kind.HOST_OOM
-    assert told(oom, fault(Kind.WORKER_KILLED, 100.1, rank=0))[1].kind is Kind.WORKER_KILLED
+    assert [one.kind for one in told(oom, fault(Kind.WORKER_KILLED, 100.1, rank=1))] == [Kind.HOST_OOM]
+    assert [one.kind for one in told(oom, fault(Kind.WORKER_KILLED, 100.1, rank=0))] == [Kind.WORKER_KILLED]
 
 
 def test_of_two_causes_the_nearer_and_then_the_deeper_wins() -> None:
@@ -86,3 +86,12 @@ def test_a_power_outlier_is_the_next_best_suspect_of_a_weak_verdict_only() -> No
     assert (weak.kind, weak.next_best, weak.witnesses) == (Kind.HANG, odd.subject, 2)
     (sure,) = attribution.judge([fault(Kind.HANG, 100, rank=0, sure=0.95)])
     assert (sure.next_best, sure.witnesses) == (None, 1)
+
+
+def test_what_ended_a_world_does_not_explain_a_failure_in_the_next() -> None:
+    for kind, explains in ((Kind.GPU_MEMORY, False), (Kind.NIC_FAULT, True)):
+        attribution = Attribution()
+        attribution.judge([fault(kind, 90)])
+        attribution.world_began(2)
+        (failed,) = attribution.judge([fault(Kind.WORKER_KILLED, 100, rank=1)])
+        assert (failed.kind is kind) == explains

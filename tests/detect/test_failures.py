@@ -160,7 +160,7 @@ def test_what_another_attempt_may_get_past(exits: Exits, words: str, retryable: 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("[rank3] RuntimeError at 0x7f12 in /home/a/x.py", "[rank11] RuntimeError at 0x5581 in /scratch/b/c/y.py"),
+        ("[rank3] RuntimeError at 0x7f12 in /data/a/x.py", "[rank11] RuntimeError at 0x5581 in /scratch/b/c/y.py"),
         ("timed out after 600012 ms on 10.0.0.1<4000>", "timed out after 600077 ms on 10.0.7.9<51234>"),
         ("loss is 1.5e-3 at 2026-01-02T03:04:05", "loss is 9 at 2026-11-12T13:14:15"),
     ],

@@ -284,5 +284,6 @@ def test_lines_that_are_consequences_or_programs_faults_are_none_of_the_gpu() ->
 def test_the_verdict_that_the_kernel_prints_decides() -> None:
     gpus = Gpus()
     for action, kind in (("reset_gpu", Kind.GPU_FAULT), ("reboot_node", Kind.GPU_LOST)):
-        saw = KernelSaw(at=2.0, node=0, fault="gpu_recovery_action", action=action, xid=154, pci=f"0000:{len(kind)}b:00")
+        pci = f"0000:{len(kind)}b:00"
+        saw = KernelSaw(at=2.0, node=0, fault="gpu_recovery_action", action=action, xid=154, pci=pci)
         assert [incident.kind for incident in gpus.see(saw)] == [kind]

@@ -44,10 +44,15 @@ def finish(lab: Lab, run: str) -> dict[str, Any]:
     return status
 
 
+def incidents(lab: Lab, run: str) -> list[dict[str, Any]]:
+    """All but stragglers: two loops of a shell are slow on a loaded machine as it comes."""
+    return [incident for incident in lab.incidents(run) if incident["kind"] != "straggler"]
+
+
 def heard(lab: Lab, run: str, drill: str, known: int) -> dict[str, Any]:
     """The one incident that the drill led to."""
-    lab.wait(run, lambda _: len(lab.incidents(run)) > known, within_s=20)
-    new = lab.incidents(run)[known:]
+    lab.wait(run, lambda _: any(i["kind"] == DRILLS[drill].expects for i in incidents(lab, run)[known:]), within_s=20)
+    new = incidents(lab, run)[known:]
     assert [incident["kind"] for incident in new] == [DRILLS[drill].expects], lab.told(run)
     return new[0]
 
@@ -55,7 +60,7 @@ def heard(lab: Lab, run: str, drill: str, known: int) -> dict[str, Any]:
 def test_what_one_sense_sees_alone_is_noted_and_ends_nothing(lab: Lab) -> None:
     (lab.folder / "kernel.log").touch()
     run = stepping(lab)
-    lab.reach(run, 20)
+    lab.wait(run, lambda s: bool(s["step"] > 5))
     for known, drill in enumerate(NOTED):
         lab.drill(run, drill, 1)
         incident = heard(lab, run, drill, known)
@@ -76,18 +81,18 @@ def test_what_is_sure_starts_the_run_anew_and_is_told_once(lab: Lab) -> None:
         assert incident["response"] == response, incident
         assert incident["phases_s"]["detect"] < 2.0, incident
         lab.wait(run, lambda s, at=at: bool(s["world"] > at and s["state"] == "RUNNING"))
-    oom = lab.incidents(run)[1]
+    oom = incidents(lab, run)[1]
     assert oom["subject"]["rank"] == 1
     assert any("SIGKILL" in said for said in oom["evidence"]), oom["evidence"]
     finish(lab, run)
-    assert len(lab.incidents(run)) == len(ACTED), lab.told(run)
+    assert len(incidents(lab, run)) == len(ACTED), lab.told(run)
 
 
 def test_a_line_of_the_kernel_is_an_incident_within_two_seconds(lab: Lab) -> None:
     log = lab.folder / "kernel.log"
     log.touch()
     run = stepping(lab)
-    lab.reach(run, 20)
+    lab.wait(run, lambda s: bool(s["step"] > 5))
     with log.open("a") as kernel:
         kernel.write("[ 99.000001] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name=x, GPU has fallen off the bus.\n")
     lost = heard(lab, run, "xid79", 0)
