@@ -152,3 +152,19 @@ class HostLooked:
     """network and InfiniBand ports that were up before"""
     link_errors: tuple[tuple[str, str, float], ...] = ()
     """port, counter, rate per second, of those that grow"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeDone:
+    """What a short product and a copy took on one device, asked for before somebody is sent away for being slow."""
+
+    at: float
+    node: int
+    device: str | None
+    """GPU UUID; None: one core of the host and its memory"""
+    tflops: float = 0.0
+    bandwidth_bytes_s: float = 0.0
+    took_s: float = 0.0
+    """of the whole probe, its start included"""
+    why: str = ""
+    """why there is no result; empty: there is one"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, ProbeDone
 
 
 class Phase(StrEnum):
@@ -338,6 +338,7 @@ Signal = (
     | GpuFailed
     | GpuLooked
     | HostLooked
+    | ProbeDone
     | CollectivesLooked
     | RankSaid
     | Blind
