@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from jobs.agent import probe
+from jobs.agent.child import Exit
 from monitors.clock import SystemClock
 from monitors.detect.straggler_probe import Word, confirmed
 from monitors.hardware import ProbeDone
@@ -37,13 +38,14 @@ def test_a_device_that_never_answers_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"{}", b"[]", b"nonsense", b'{"tflops": null, "bandwidth_bytes_s": 1}'])
 def test_no_result_is_a_failure(said: bytes) -> None:
-    assert probe._read(said, b"", 1) == (0.0, 0.0, "it ended with status 1 and said nothing")
+    how = Exit(code=1, signal=None)
+    assert probe._read(said, b"", how) == (0.0, 0.0, "it said nothing, and ended as Exit(code=1, signal=None)")
 
 
 @pytest.mark.parametrize("tflops", ["0.0", "-1", "NaN", "Infinity"])
 def test_a_result_of_nothing_is_a_failure(tflops: str) -> None:
     said = f'{{"tflops": {tflops}, "bandwidth_bytes_s": 1e9}}'.encode()
-    assert "which no device does" in probe._read(said, b"", 0)[2]
+    assert "which no device does" in probe._read(said, b"", None)[2]
 
 
 def done(tflops: float, bandwidth: float = 2e12, *, why: str = "", device: str | None = "GPU-1") -> ProbeDone:
