@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check this machine: versions, GPUs, folders, clock, supervisor."),
     "run": ("submitting", "Submit a run and follow it."),
     "submit": ("submitting", "Hand a run over to the supervisor."),
+    "follow": ("attaching", "Follow a run to its end, as `run` does."),
     "serve": ("serving", "Run the supervisor of this state folder."),
     "ls": ("reading", "List runs."),
     "status": ("reading", "Say where a run stands, and why."),

@@ -36,7 +36,7 @@ def follow(root: Path, run: str, *, as_json: bool) -> int:
         with _view() as view:
             status = _until_over(root, run, view)
     except KeyboardInterrupt:
-        click.echo(f"\n{run} goes on. Stop it: lastgood stop {run}; follow it: lastgood logs {run} -f", err=True)
+        click.echo(f"\n{run} goes on. Stop it: lastgood stop {run}; follow it again: lastgood follow {run}", err=True)
         return Exit.INTERRUPTED
     if as_json:
         print_json(status)

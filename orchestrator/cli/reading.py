@@ -13,6 +13,8 @@ from orchestrator.cli.runs import find, home, json_option, optional_run, run_arg
 
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
 LOOK_EVERY_S = 0.5
+ORDERED = ("attempt", "world", "checkpoint", "drill", "rank", "title")
+"""parts of an order that tell it from others of its kind"""
 
 
 @click.command()
@@ -140,37 +142,49 @@ def _number(value: float | str, form: str) -> str:
 @click.command()
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also events about which there was nothing to decide.")
 @click.option("--since", "since_id", type=int, default=0, help="Only events after this id.")
 @json_option
-def events(run: str, follow: bool, since_id: int, as_json: bool) -> None:
-    """List what happened and what was decided, with every reason. With -f and --json: one JSON object a line."""
+def events(run: str, follow: bool, everything: bool, since_id: int, as_json: bool) -> None:
+    """List what happened and was decided about, with every reason.
+
+    The JSON has every event; with -f it is one JSON object a line.
+    """
     from orchestrator import contract
     from orchestrator.cli.text import print_json
 
     root, found = find(run)
     if as_json and not follow:
         return print_json(contract.events(root, found, since_id))
-    last = _print_events(root, found, since_id, as_json)
+    last = _print_events(root, found, since_id, as_json, everything)
     while follow and contract.status(root, found)["state"] not in ENDED:
         select.select([], [], [], LOOK_EVERY_S)
-        last = _print_events(root, found, last, as_json)
+        last = _print_events(root, found, last, as_json, everything)
     return None
 
 
-def _print_events(root: Path, run: str, since_id: int, as_json: bool) -> int:
+def _print_events(root: Path, run: str, since_id: int, as_json: bool, everything: bool) -> int:
     import json
 
     from orchestrator import contract
-    from orchestrator.cli.text import clock, flat
 
     for event in contract.events(root, run, since_id)["events"]:
         since_id = event["id"]
         if as_json:
             click.echo(json.dumps(event))
-        else:
-            acts = "".join(f"  -> {action['is']}" for action in event["actions"])
-            click.echo(f"{event['id']:>6}  {clock(event['at'])}  {event['kind']:20} {flat(event['reason'])}{acts}")
+        elif everything or event["reason"] or event["actions"]:
+            _print_event(event)
     return since_id
+
+
+def _print_event(event: dict[str, Any]) -> None:
+    """A line for what happened and why it was decided so, one for each order."""
+    from orchestrator.cli.text import clock, flat
+
+    click.echo(f"{event['id']:>6}  {clock(event['at'])}  {event['kind']:20}  {flat(event['reason'])}".rstrip())
+    for action in event["actions"]:
+        facts = ", ".join(f"{name} {value}" for name, value in action.items() if name in ORDERED)
+        click.echo(f"{'':42}-> {action['is']} {facts}".rstrip())
 
 
 @click.command()

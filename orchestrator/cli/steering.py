@@ -60,7 +60,7 @@ def resume(run: str, from_step: int | None, as_json: bool) -> None:
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
     _refuse_beforehand(root, found, lambda state: requests.refuse_step(state, from_step))
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
-    click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood logs {found} -f")
+    click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood follow {found}")
 
 
 @click.command()

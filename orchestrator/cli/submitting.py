@@ -62,7 +62,7 @@ def submit(
     if dry_run:
         return click.echo(resolved.model_dump_json(indent=2))
     run = _submit(resolved, yaml)
-    click.echo(f"submitted; follow it: lastgood logs {run} -f, or lastgood status {run}", err=True)
+    click.echo(f"submitted; follow it: lastgood follow {run}; what its ranks write: lastgood logs {run} -f", err=True)
     return click.echo(json.dumps({"run": run}) if as_json else run)
 
 

@@ -84,7 +84,8 @@ def test_ctrl_c_stops_following_and_not_the_run(root: Path, tmp_path: Path) -> N
     follower.send_signal(signal.SIGINT)
     _, words = follower.communicate(timeout=WAIT_S)
     assert follower.returncode == 130
-    assert f"Stop it: lastgood stop {status(root)['run']}" in words
+    run = status(root)["run"]
+    assert f"Stop it: lastgood stop {run}; follow it again: lastgood follow {run}\n" in words
     assert status(root)["state"] in ("STARTING", "RUNNING")
     stopped = said(root, "stop", "-", "--now", "--wait")
     assert (stopped.returncode, status(root)["state"]) == (0, "STOPPED"), stopped.stderr

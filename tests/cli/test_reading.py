@@ -126,7 +126,18 @@ def test_events_can_be_read_on_from_one(say: Say) -> None:
     every = json.loads(ok(say("events", RUN, "--json")))["events"]
     later = json.loads(ok(say("events", RUN, "--since", str(every[3]["id"]), "--json")))["events"]
     assert later == every[4:]
-    assert len(ok(say("events", RUN)).splitlines()) == len(every)
+
+
+def test_events_show_what_was_decided_about_and_the_rest_when_asked(say: Say) -> None:
+    every = json.loads(ok(say("events", RUN, "--json")))["events"]
+    ids = re.compile(r"^ *(\d+)  \d\d:", re.MULTILINE)
+    assert ids.findall(ok(say("events", RUN, "--all"))) == [str(event["id"]) for event in every]
+    text = ok(say("events", RUN))
+    decided = [event for event in every if event["reason"] or event["actions"]]
+    assert ids.findall(text) == [str(event["id"]) for event in decided]
+    assert 0 < len(decided) < len(every)
+    assert "-> StartWorld attempt 1, world 2\n" in text
+    assert max(map(len, text.splitlines())) < 400
 
 
 def test_following_what_has_ended_ends(say: Say) -> None:
@@ -218,3 +229,10 @@ def test_a_run_that_nothing_is_decided_about_needs_a_person(say: Say, home: Path
     assert f"lastgood resume {RUN}" in text
     assert say("status", RUN, "--check").exit_code == 106
     assert say("status", "--check").exit_code == 106
+
+
+def test_a_run_is_followed_again_with_the_view_that_run_has(say: Say) -> None:
+    followed = say("follow", DONE)
+    assert followed.exit_code == 0
+    assert followed.stdout.startswith(f"{DONE}: SUCCEEDED at step 10, 0 restarts")
+    assert "Started world 1" in followed.stderr
