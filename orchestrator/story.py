@@ -125,12 +125,12 @@ class _Teller:
             case e.CheckpointRefused():
                 yield f"{event.checkpoint} was refused: {event.why}. Nothing of it reached the model."
             case e.StopRequested():
-                yield f"{event.by} asked the run to stop{' at once' if event.now else ''}."
+                yield f"{_who(event.by)} asked the run to stop{' at once' if event.now else ''}."
             case e.ResumeRequested():
-                yield f"{event.by} asked the run to go on."
+                yield f"{_who(event.by)} asked the run to go on."
             case e.DrillRequested():
                 rank = "" if event.rank is None else f" of rank {event.rank}"
-                yield f"{event.by} asked for a drill: {event.drill}{rank}."
+                yield f"{_who(event.by)} asked for a drill: {event.drill}{rank}."
             case e.Progressed():
                 yield from self._first_step(event)
             case _:
@@ -162,6 +162,11 @@ _ENDS = {Phase.HELD: "is held", Phase.SUCCEEDED: "is complete", Phase.STOPPED: "
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _who(by: str) -> str:
+    """At the beginning of a sentence; the name of a user stays as it is."""
+    return "A person" if by == "a person" else by
 
 
 def _from(world: World) -> str:

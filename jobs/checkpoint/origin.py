@@ -21,7 +21,7 @@ def origin(path: str, skips: Sequence[tuple[int, int]]) -> Manifest:
     try:
         found = read(path)
     except CheckpointDamaged as damage:
-        raise SpecError(f"{KEY}: {folder} is damaged: {damage.file} {damage.why}") from None
+        raise SpecError(f"{KEY}: {folder} is damaged: {damage.file}: {damage.why}") from None
     fed = Skips(tuple(skips)).data_index(found.step + 1)
     if fed != found.data_index:
         raise SpecError(

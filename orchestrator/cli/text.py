@@ -144,7 +144,8 @@ def print_incident(one: dict[str, Any]) -> None:
         for number, line in enumerate(lines):
             click.echo(f"  {title if number == 0 else '':9} {flat(line)}")
     if one["resumed_from_step"] is not None:
-        click.echo(f"  resumed   from step {one['resumed_from_step']}, {one['steps_lost'] or 0} steps to train again")
+        again = count(one["steps_lost"] or 0, "step")
+        click.echo(f"  resumed   from step {one['resumed_from_step']}, {again} to train again")
     spent = [
         f"{name.replace('_', ' ')} {seconds(value)}" for name, value in one["phases_s"].items() if value is not None
     ]

@@ -124,7 +124,7 @@ def _noted(state: State, opened: Opened, response: Response) -> Decision:
 def _answered(before: State, state: State, opened: Opened, backoff_s: float, at: float) -> Decision:
     incident, rung = opened.incident, opened.rung
     response = state.policy.responses[incident.kind]
-    reason = _sentence(opened)
+    reason = _sentence(before, opened)
     if rung is Rung.HOLD:
         spent = budget.spent(before, incident.kind, at)
         return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
@@ -189,7 +189,7 @@ def unrestorable(state: State, recovery: Recovery | None) -> str:
     )
 
 
-def _sentence(opened: Opened) -> str:
+def _sentence(before: State, opened: Opened) -> str:
     incident = opened.incident
     where = "".join(
         f" {name} {value}"
@@ -198,7 +198,7 @@ def _sentence(opened: Opened) -> str:
     )
     why = f": {incident.evidence[0]}" if incident.evidence else ""
     what = {
-        Rung.RESTART: "restarting from the newest verified checkpoint",
+        Rung.RESTART: f"restarting {_restart_point(before)}",
         Rung.REWIND: "rewinding to a good checkpoint before it began",
         Rung.REWIND_SKIP: "rewinding to a good checkpoint before it began and skipping the data since",
         Rung.RELAUNCH: "launching a new attempt",
@@ -206,6 +206,12 @@ def _sentence(opened: Opened) -> str:
     }[opened.rung]
     step = f" at step {incident.step}" if incident.step else ""
     return f"{incident.kind}{where}{step}{why}; {what}"
+
+
+def _restart_point(state: State) -> str:
+    if checkpoints.candidates(state, state.recovery):
+        return "from the newest verified checkpoint"
+    return "from scratch, for no checkpoint is verified" if state.entered else "the command"
 
 
 def _budget_sentence(response: Response) -> str:

@@ -300,3 +300,16 @@ def test_silence_in_training_ends_nothing() -> None:
     for _ in range(3):
         assert kinds(run.wait()) == ["Alert"]
         assert run.state.phase is Phase.TRAINING
+
+
+def test_the_sentence_says_what_a_restart_goes_on_from() -> None:
+    run = Script().train(10)
+    assert run.incident(Kind.WORKER_KILLED).reason.endswith("; restarting from scratch, for no checkpoint is verified")
+    run = Script().train(10)
+    run.save(10)
+    assert run.incident(Kind.WORKER_KILLED).reason.endswith("; restarting from the newest verified checkpoint")
+    run = Script()
+    run.submit()
+    run.join()
+    run.progress(10)  # a script without the SDK, whose checkpoints are its own business
+    assert run.incident(Kind.WORKER_KILLED).reason.endswith("; restarting the command")

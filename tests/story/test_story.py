@@ -269,3 +269,10 @@ def test_lengths_of_time_for_people() -> None:
         "3 min 20 s",
         "2 h 05 min",
     ]
+
+
+def test_a_sentence_begins_with_a_capital_unless_it_is_a_name() -> None:
+    for by, words in (("a person", "A person asked the run to stop."), ("anna", "anna asked the run to stop.")):
+        script = trained()
+        script.take(e.StopRequested(at=script.now, by=by))
+        assert words in told(script)

@@ -95,7 +95,7 @@ def _opened_by_all(folder: str, name: str, peers: Peers, stack: ExitStack, note:
         damage = error
     found = peers.all(lambda: damage is not None)
     if damage is not None and found.index(True) == peers.rank:
-        note(made("refused", checkpoint=name, why=f"{damage.file} {damage.why}"))
+        note(made("refused", checkpoint=name, why=f"{damage.file}: {damage.why}"))
     return None if any(found) else opened
 
 
