@@ -16,8 +16,8 @@ from statistics import median
 
 from monitors.signals import CollectivesLooked
 
-Key = tuple[str, int]
-"""group and sequence number: one collective"""
+Key = tuple[tuple[str, tuple[int, ...]], int]
+"""group, by name and members (a name alone may be another's), and sequence number: one collective"""
 OwnTimes = dict[int, dict[int, float]]
 """step: rank: seconds of its own work"""
 _CLOCK_SAMPLES = 8
@@ -56,12 +56,12 @@ def own_times(
 
 
 def _came(look: CollectivesLooked) -> dict[Key, float]:
-    return {(group.group, seq): at for group in look.groups for seq, at in group.arrivals}
+    return {((group.group, group.ranks), seq): at for group in look.groups for seq, at in group.arrivals}
 
 
 def _whole(came: Mapping[int, Mapping[Key, float]]) -> set[Key]:
     """Collectives that every looked-at member has come to and still remembers."""
-    members: dict[str, int] = {}
+    members: dict[tuple[str, tuple[int, ...]], int] = {}
     counts: dict[Key, int] = {}
     for keys in came.values():
         for group in {group for group, _ in keys}:
