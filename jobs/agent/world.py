@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldS
 
 LEFTOVER_GRACE_S = 5.0
 """for what the workers of a world that ended well left running: a logger that uploads its last lines"""
+MUTE_S = 0.3
+"""after which a rank that has not told its own stack is interrupted for it; a healthy one answers within 0.1 s"""
 NOT_STARTED = 127
 """exit status of a rank that could not be started, as of a command that a shell cannot start"""
 
@@ -186,13 +188,16 @@ class World:
         """Tell each answer when it is there: one that is stopped gives none, and holds up nobody's news."""
         recorder = self._recorder(worker)
         recorded = asyncio.create_task(flight_recorder.look(at, recorder))
-        stack_file = worker.folder / "stack.txt"
-        node, pid = self._place.node, worker.child.pid
-        self._outbox.put(
-            await processes.look(at, node=node, world=self.number, rank=worker.rank, pid=pid, stack_file=stack_file)
-        )
+        pid = worker.child.pid
+        seen = processes.look(at, node=self._place.node, world=self.number, rank=worker.rank, pid=pid)
+        self._outbox.put(seen)
+        await asyncio.wait([recorded], timeout=MUTE_S)
+        is_mute = not recorded.done() or recorded.result() is None
+        if is_mute and (stack := await processes.stack(pid, worker.folder / "stack.txt")):
+            self._outbox.put(replace(seen, stack=stack))
         dump = await recorded
         if dump is not None:
+            self._outbox.put(replace(seen, stack=dump.stack))
             self._outbox.put(flight_recorder.looked(at, recorder, dump))
         return dump
 

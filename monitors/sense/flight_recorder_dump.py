@@ -96,6 +96,8 @@ class Dump:
     """nothing was pushed out of the ring"""
     waits: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """sends and receives that stand in the Python stack: the operation, and the global ranks at the other end"""
+    stack: tuple[str, ...] = ()
+    """frames of the main thread, innermost last, where the rank told them"""
     written_at: float | None = None
     """None: just now, as an answer"""
 
@@ -181,7 +183,13 @@ def _answer(value: dict[str, Any]) -> Dump:
         entries=tuple(entry for dump in dumps for entry in dump.entries),
         is_complete=all(dump.is_complete for dump in dumps),
         waits=tuple(waits),
+        stack=_main_stack(value.get("threads")),
     )
+
+
+def _main_stack(threads: Any) -> tuple[str, ...]:
+    mains = [one for one in _items(threads)[:64] if _field(one, "main")]
+    return tuple(_text(frame) for frame in _items(_field(mains[0], "frames"))[:64]) if mains else ()
 
 
 def _packed(one: Any) -> dict[str, Any]:

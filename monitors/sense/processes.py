@@ -86,10 +86,9 @@ class CpuUse:
         return frozenset(busy)
 
 
-async def look(at: float, *, node: int, world: int, rank: int, pid: int, stack_file: Path) -> ProcessLooked:
-    """One look at a worker; takes up to STACK_WAIT_S when it does not answer."""
+def look(at: float, *, node: int, world: int, rank: int, pid: int) -> ProcessLooked:
+    """What the kernel says of a worker; no stack."""
     seen = stat(pid)
-    stack = await _stack(pid, stack_file) if seen is not None and seen.state not in "TtZX" else ()
     return ProcessLooked(
         at=at,
         node=node,
@@ -97,11 +96,14 @@ async def look(at: float, *, node: int, world: int, rank: int, pid: int, stack_f
         rank=rank,
         state="Z" if seen is None else seen.state,
         cpu_s=0.0 if seen is None else seen.cpu_s,
-        stack=stack,
     )
 
 
-async def _stack(pid: int, stack_file: Path) -> tuple[str, ...]:
+async def stack(pid: int, stack_file: Path) -> tuple[str, ...]:
+    """Frames of a worker's main thread, for one that cannot tell them itself. Takes up to STACK_WAIT_S."""
+    seen = stat(pid)
+    if seen is None or seen.state in "TtZX":
+        return ()
     if _catches(pid, STACK_SIGNAL):
         return await _stack_by_signal(pid, stack_file)
     if shutil.which("py-spy"):
@@ -147,13 +149,13 @@ def _size(path: Path) -> int:
 def parse_stack(text: str) -> tuple[str, ...]:
     """Frames of the thread that answered the signal, innermost last, from what `faulthandler` wrote.
 
-    It writes one block a thread, innermost frame first: `Current thread 0x... (most recent call first):`, then lines
-    like `  File "train.py", line 3 in step`. The main thread is the last block, and nearly always the current one.
+    It writes one block a thread, innermost frame first: `Current thread 0x... (most recent call first):`, or for one
+    thread alone `Stack (most recent call first):`, then lines like `  File "train.py", line 3 in step`.
     """
     blocks: list[tuple[bool, list[str]]] = []
     for line in text.splitlines():
-        if line.startswith(("Current thread", "Thread")):
-            blocks.append((line.startswith("Current"), []))
+        if line.startswith(("Current thread", "Thread", "Stack")):
+            blocks.append((not line.startswith("Thread"), []))
         elif line.startswith("  File ") and blocks:
             blocks[-1][1].append(line.strip())
     current = [frames for is_current, frames in blocks if is_current]

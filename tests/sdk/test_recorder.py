@@ -131,6 +131,10 @@ def test_one_that_is_stopped_does_not_answer_and_does_when_it_goes_on(start: Sta
     assert rank.stdout is not None
     rank.stdout.readline()
     rank.send_signal(signal.SIGSTOP)
+    # Each thread is stopped for itself, some time after the order.
+    tasks = list(Path(f"/proc/{rank.pid}/task").iterdir())
+    while any((task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks):
+        time.sleep(0.01)
     assert asked(tmp_path) is None
     rank.send_signal(signal.SIGCONT)
     until(tmp_path, 0, lambda _: True)

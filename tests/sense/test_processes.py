@@ -71,19 +71,19 @@ def test_a_look_reads_the_stack_of_one_that_has_a_handler(farm: Farm, tmp_path: 
     stack.write_text("older\n")
     pid = farm.python(
         "import faulthandler\n"
-        f"faulthandler.register({int(STACK_SIGNAL)}, file=open({str(stack)!r}, 'a'), all_threads=True)\n"
+        f"faulthandler.register({int(STACK_SIGNAL)}, file=open({str(stack)!r}, 'a'), all_threads=False)\n"
         "def inner():\n    print('on', flush=True)\n    while True: pass\n"
         "def outer():\n    inner()\nouter()\n"
     )
-    seen = asyncio.run(processes.look(1.0, node=0, world=1, rank=2, pid=pid, stack_file=stack))
+    seen = processes.look(1.0, node=0, world=1, rank=2, pid=pid)
     assert (seen.state, seen.rank) == ("R", 2)
-    assert [frame.rpartition(" in ")[2] for frame in seen.stack] == ["<module>", "outer", "inner"]
+    frames = asyncio.run(processes.stack(pid, stack))
+    assert [frame.rpartition(" in ")[2] for frame in frames] == ["<module>", "outer", "inner"]
 
 
 def test_a_look_never_harms_one_that_has_none(farm: Farm, tmp_path: Path) -> None:
     pid = farm.python(REST)
-    seen = asyncio.run(processes.look(1.0, node=0, world=1, rank=0, pid=pid, stack_file=tmp_path / "stack.txt"))
-    assert seen.stack == ()
+    assert asyncio.run(processes.stack(pid, tmp_path / "stack.txt")) == ()
     after = processes.stat(pid)
     assert after is not None
     assert after.state in "RS"
@@ -95,12 +95,11 @@ def test_a_look_at_one_that_is_stopped_or_gone(farm: Farm, tmp_path: Path) -> No
     deadline = time.monotonic() + 5
     while (found := processes.stat(pid)) is not None and found.state != "T":
         assert time.monotonic() < deadline
-    look = processes.look(1.0, node=0, world=1, rank=0, pid=pid, stack_file=tmp_path / "stack.txt")
-    assert asyncio.run(look).state == "T"
+    assert processes.look(1.0, node=0, world=1, rank=0, pid=pid).state == "T"
+    assert asyncio.run(processes.stack(pid, tmp_path / "stack.txt")) == ()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    look = processes.look(1.0, node=0, world=1, rank=0, pid=gone.pid, stack_file=tmp_path / "stack.txt")
-    assert asyncio.run(look).state == "Z"
+    assert processes.look(1.0, node=0, world=1, rank=0, pid=gone.pid).state == "Z"
 
 
 def test_the_thread_that_answered_is_the_one_shown() -> None:

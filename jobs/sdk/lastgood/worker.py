@@ -26,7 +26,7 @@ from typing import NoReturn
 from lastgood import failure, recorder
 
 STACK_SIGNAL = signal.SIGRTMIN + 3
-"""Makes a rank append the stacks of all its threads to `stack.txt`; send it only once that file exists."""
+"""Makes a rank append the stack of its main thread to `stack.txt`; send it only once that file exists."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TERMINATED = 128 + signal.SIGTERM
 
@@ -78,7 +78,8 @@ def _dump_stacks_on_order(folder: str | None) -> None:
         return
     stacks = Path(folder) / "stack.txt"
     file = os.open(stacks.with_suffix(".new"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
+    # The thread that is interrupted, and no other: their frames may change while they are read, which is a crash.
+    faulthandler.register(STACK_SIGNAL, file=file, all_threads=False)
     stacks.with_suffix(".new").replace(stacks)
 
 
