@@ -27,14 +27,19 @@ def bulkhead(give_up: Callable[[Exception], None]) -> Iterator[None]:
     """`give_up` gets what went wrong inside; what concerns every run, or answers a person, goes through."""
     try:
         yield
-    except JournalNewer as error:  # one run's event, which a newer lastgood wrote
-        give_up(error)
-    except (AskError, JournalUnavailable, MemoryError):
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        if not is_of_one_run(error):
             raise
         give_up(error)
+
+
+def is_of_one_run(error: Exception) -> bool:
+    """Not so: a journal that is unavailable, a process that has come to its limits, an answer to a person."""
+    if isinstance(error, JournalNewer):  # one run's event, which a newer lastgood wrote
+        return True
+    if isinstance(error, OSError):
+        return error.errno not in EXHAUSTED
+    return not isinstance(error, AskError | JournalUnavailable | MemoryError)
 
 
 def note(home: Home, run: str, error: Exception) -> str:

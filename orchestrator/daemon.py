@@ -79,10 +79,10 @@ class Daemon:
         """Decide nothing more about a run: its world trains on, and a person is told."""
         log.critical("%s: nothing is decided about it any more", run, exc_info=error)
         live = self.runs.pop(run, None)
-        if live is not None:
-            live.loop.save_rows()
-            live.loop.retire()
         self.unsupervised.add(run)
+        if live is not None:
+            live.loop.retire()
+            live.loop.save_rows()
         if why := bulkhead.note(self._home, run, error):
             self._notifier.alert(run, bulkhead.page(run, why))
 
@@ -94,9 +94,19 @@ class Daemon:
             policy = self._policy(spec)
         except SpecError as error:  # a slip in a page must not leave every run of this home without a supervisor
             log.error("%s goes on under the runbooks it had: %s", run, error)
-            return
-        if policy.version != state.policy.version:
+        else:
+            self._take_policy(live, policy)
+
+    def _take_policy(self, live: LiveRun, policy: Policy) -> None:
+        if live.loop.state is not None and policy.version != live.loop.state.policy.version:
             live.loop.take(events.PolicyChanged(at=self._clock.now(), policy=policy))
+
+    def _policy_asked(self, run: str) -> Policy:
+        """The runbooks as they are now. Raises AskError: a person who resumes can see to a slip in them first."""
+        try:
+            return self._policy(self._spec(run))
+        except SpecError as error:
+            raise AskError("usage", str(error)) from None
 
     def _spec(self, run: str) -> Spec:
         return Spec.model_validate_json((self._home.run(run) / "spec.json").read_text())
@@ -117,19 +127,17 @@ class Daemon:
 
     def _spawn(self, run: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a run in the background."""
-
-        async def fenced() -> None:
-            with self._bulkhead(run):
-                await work
-
-        task = asyncio.get_running_loop().create_task(fenced())
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, run))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, run: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self.changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and bulkhead.is_of_one_run(error):
+            self._give_up(run, error)
+        elif error is not None:
             log.critical("a background task failed", exc_info=error)
             os._exit(70)  # replay is the recovery: the agents start the supervisor anew
 
@@ -314,31 +322,39 @@ class Daemon:
         raise AskError("not_running", f"run {run} has ended or does not exist: see `lastgood ls -a`")
 
     def _stop(self, request: requests.Stop) -> dict[str, Any]:
-        live = self.runs.get(request.run) or self._ended(request.run)
+        live = self.runs.get(request.run) or self._reopened(request.run, self._recorded(request.run))
         live.loop.take(events.StopRequested(at=self._clock.now(), by=request.by, now=request.now))
         self.changed.set()
         return {"run": request.run}
 
     def _resume(self, request: requests.Resume) -> dict[str, Any]:
-        if request.run in self.runs:
+        known = self.runs.get(request.run)
+        if known is not None and not known.loop.ended:
             raise AskError("running", f"run {request.run} is running: nothing to resume")
-        live = self._ended(request.run)
-        at = self._clock.now()
-        assert live.loop.state is not None
-        requests.refuse_step(live.loop.state, request.from_step)
-        live.loop.take(events.ResumeRequested(at=at, by=request.by, from_step=request.from_step))
+        state = self._recorded(request.run)
+        requests.refuse_step(state, request.from_step)
+        policy = self._policy_asked(request.run)
+        live = self._reopened(request.run, state)
+        self._take_policy(live, policy)
+        asked = events.ResumeRequested(at=self._clock.now(), by=request.by, from_step=request.from_step)
+        live.loop.take(asked)
         live.loop.verify_unread()
         self.changed.set()
         return {"run": request.run}
 
-    def _ended(self, run: str) -> LiveRun:
+    def _recorded(self, run: str) -> State:
         if all(known.run != run for known in self._journal.runs()):
             raise AskError("not_found", f"no run {run}: see `lastgood ls -a`")
         state = replayed(*self._journal.load(run))
         if state is None:  # a crash cut its submission off
             raise AskError("not_found", f"run {run} was never begun: submit it again")
-        if (past := self._past.pop(run, None)) is not None:
-            past.retire()
+        return state
+
+    def _reopened(self, run: str, state: State) -> LiveRun:
+        known = self.runs.pop(run, None)
+        for loop in (self._past.pop(run, None), known.loop if known is not None else None):
+            if loop is not None:
+                loop.retire()
         return self._assemble(run, self._spec(run), state)
 
     def _drill(self, request: requests.Drill) -> dict[str, Any]:
