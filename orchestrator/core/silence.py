@@ -14,6 +14,8 @@ from orchestrator.core.state import Decision, Phase, Recovery, State
 LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
 TRIES_MAX = 3
 """waits that may run out before something stronger is done, or a person is told"""
+STOP_TRIES_MAX = 4
+"""the same for a run that a person stopped: the ranks to save, to end, and then the attempt"""
 UNEXPLAINED_S = 2.0
 """for the reason of a world's end to arrive after the end itself"""
 
@@ -114,16 +116,23 @@ def _nag(state: State, at: float, text: str, also: tuple[Action, ...] = ()) -> D
     wait_s = worlds.wait_s(state, state.phase)
     assert wait_s is not None, f"{state.phase} has no wait"
     told = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
-    page = Alert(severity=Severity.CRITICAL, title=f"{state.run} needs a look", text=text, page=True)
-    return Decision(state=told, actions=(*also, page), reason=text)
+    return Decision(state=told, actions=(*also, _page(state, text)), reason=text)
 
 
 def _stop_harder(state: State, at: float) -> Decision:
+    tries = state.nagged + 1
     if state.nagged == 0 and state.stopped != worlds.all_nodes(state):
-        order: Action = StopWorld(attempt=state.attempt, world=state.world, grace_s=5.0)
+        actions: tuple[Action, ...] = (StopWorld(attempt=state.attempt, world=state.world, grace_s=5.0),)
         reason = "the ranks did not save and end in time: ending them"
     else:
-        order = EndAttempt(attempt=state.attempt, why=state.reason)
+        actions = (EndAttempt(attempt=state.attempt, why=state.reason),)
         reason = "ending the attempt"
-    state = replace(state, nagged=state.nagged + 1, deadline=at + state.plan.stop_timeout_s)
-    return Decision(state=state, actions=(order,), reason=reason)
+    if tries == STOP_TRIES_MAX:
+        reason = f"the attempt does not end, and goes on using its devices: {state.reason}"
+        actions = (*actions, _page(state, reason))
+    state = replace(state, nagged=tries, deadline=at + state.plan.stop_timeout_s)
+    return Decision(state=state, actions=actions, reason=reason)
+
+
+def _page(state: State, text: str) -> Alert:
+    return Alert(severity=Severity.CRITICAL, title=f"{state.run} needs a look", text=text, page=True)

@@ -36,6 +36,17 @@ def test_a_stop_lets_the_ranks_save_then_ends_them_then_the_attempt() -> None:
     assert [kinds(run.wait()) for _ in range(3)] == [["StopWorld"], ["EndAttempt"], ["EndAttempt"]]
 
 
+@pytest.mark.parametrize("now", [False, True])
+def test_a_stop_that_is_not_obeyed_wakes_a_person_once(now: bool) -> None:
+    run = Script().train(10)
+    run.see(e.StopRequested(at=run.tick(), by="ada", now=now))
+    asked_at = run.at
+    pages = [run.at - asked_at for _ in range(10) for action in run.wait().actions if isinstance(action, a.Alert)]
+    assert len(pages) == 1
+    assert 60.0 < pages[0] < 300.0
+    assert run.state.phase is P.STOPPING
+
+
 def test_a_stop_that_is_obeyed_ends_the_attempt_next() -> None:
     run = Script().train(10)
     run.see(e.StopRequested(at=run.tick(), by="ada"))
