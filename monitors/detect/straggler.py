@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-from monitors.detect.straggler_arrivals import OwnTimes, clocks, own_times
+from monitors.detect.straggler_arrivals import Arrivals, OwnTimes
 from monitors.detect.straggler_blame import Named, named
 from monitors.detect.straggler_hardware import Hardware, Hint
 from monitors.detect.straggler_pace import Pace, PaceConfig
@@ -267,9 +267,9 @@ class Straggler:
         """The flight recorders have answered, or will not."""
         search = self._search
         assert search is not None
-        looks = list(search.answers.values())
-        offsets = clocks(looks, search.onset_at, self._clocks)
-        search.own.update(own_times(looks, list(self._ends), offsets))
+        arrivals = Arrivals(search.answers.values())
+        offsets = arrivals.clocks(search.onset_at, self._clocks)
+        search.own.update(arrivals.own_times(list(self._ends), offsets))
         found = self._split(search.own, search)
         hint = self._hardware.outstanding(search.onset_at if search.since is not None else None)
         search.asked_at, search.wanted = None, set()

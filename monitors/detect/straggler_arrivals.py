@@ -16,52 +16,77 @@ from statistics import median
 
 from monitors.signals import CollectivesLooked
 
-Key = tuple[tuple[str, tuple[int, ...]], int]
-"""group, by name and members (a name alone may be another's), and sequence number: one collective"""
+Key = tuple[int, int]
+"""number of a group, and sequence number: one collective"""
 OwnTimes = dict[int, dict[int, float]]
 """step: rank: seconds of its own work"""
 _CLOCK_SAMPLES = 8
 
 
-def clocks(
-    looks: Iterable[CollectivesLooked], onset_at: float, known: Mapping[int, float] | None = None
-) -> dict[int, float]:
-    """Seconds by which each node's clock is ahead of the middle one.
+class Arrivals:
+    """When each rank came to each collective, as their flight recorders say."""
 
-    Before `onset_at` nobody was late; where the recorders do not reach back so far, what is `known` from earlier holds.
-    """
-    looked = {look.rank: look for look in looks}
-    came = {rank: _came(look) for rank, look in looked.items()}
-    late = _lateness(came, _whole(came), {rank: look.node for rank, look in looked.items()})
-    return {node: _clock(samples, onset_at, (known or {}).get(node)) for node, samples in late.items()}
+    def __init__(self, looks: Iterable[CollectivesLooked]) -> None:
+        numbers: dict[tuple[str, tuple[int, ...]], int] = {}
+        """of the groups: by name and members, for a name alone may be another group's too"""
+        self._came: dict[int, dict[Key, float]] = {}
+        self._nodes: dict[int, int] = {}
+        for look in looks:
+            came: dict[Key, float] = {}
+            for group in look.groups:
+                number = numbers.setdefault((group.group, group.ranks), len(numbers))
+                came.update({(number, seq): at for seq, at in group.arrivals})
+            self._came[look.rank], self._nodes[look.rank] = came, look.node
+        self._whole = _whole(self._came)
 
+    def clocks(self, onset_at: float, known: Mapping[int, float] | None = None) -> dict[int, float]:
+        """Seconds by which each node's clock is ahead of the middle one.
 
-def own_times(
-    looks: Iterable[CollectivesLooked], ends: Sequence[tuple[int, float]], offsets: Mapping[int, float]
-) -> OwnTimes:
-    """Seconds that each rank worked in each step of which all arrivals are known.
+        Before `onset_at` nobody was late; where the recorders do not reach back so far, what is `known` from earlier
+        holds.
+        """
+        earlier = known or {}
+        return {node: _clock(late, onset_at, earlier.get(node)) for node, late in self._lateness().items()}
 
-    `ends` are steps and when they ended, ascending; `offsets` are the nodes' clocks, as `clocks` tells.
-    """
-    looked = {look.rank: look for look in looks}
-    came = {rank: _came(look) for rank, look in looked.items()}
-    whole = _whole(came)
-    nodes = {rank: look.node for rank, look in looked.items()}
-    came = {rank: {key: at - offsets[nodes[rank]] for key, at in keys.items()} for rank, keys in came.items()}
-    released: dict[Key, float] = {}
-    for keys in came.values():
-        for key in keys.keys() & whole:
-            released[key] = max(released.get(key, float("-inf")), keys[key])
-    return _by_step(came, released, ends)
+    def own_times(self, ends: Sequence[tuple[int, float]], offsets: Mapping[int, float]) -> OwnTimes:
+        """Seconds that each rank worked in each step of which all arrivals are known.
 
+        `ends` are steps and when they ended, ascending; `offsets` are the nodes' clocks, as `clocks` tells.
+        """
+        orders: dict[int, list[tuple[float, Key]]] = {}
+        released: dict[Key, float] = {}
+        for rank, keys in self._came.items():
+            ahead = offsets.get(self._nodes[rank], 0.0)
+            order = sorted((at - ahead, key) for key, at in keys.items() if key in self._whole)
+            if order:
+                orders[rank] = order
+            for at, key in order:
+                if at > released.get(key, float("-inf")):
+                    released[key] = at
+        return _by_step(orders, released, ends)
 
-def _came(look: CollectivesLooked) -> dict[Key, float]:
-    return {((group.group, group.ranks), seq): at for group in look.groups for seq, at in group.arrivals}
+    def _lateness(self) -> dict[int, list[tuple[float, float]]]:
+        """Node: when, and by how much its ranks were behind the middle of the nodes, for each collective of several."""
+        by_key: dict[Key, dict[int, list[float]]] = {}
+        if len(set(self._nodes.values())) > 1:
+            for rank, keys in self._came.items():
+                node = self._nodes[rank]
+                for key in keys.keys() & self._whole:
+                    by_key.setdefault(key, {}).setdefault(node, []).append(keys[key])
+        late: dict[int, list[tuple[float, float]]] = {node: [] for node in self._nodes.values()}
+        for places in by_key.values():
+            if len(places) < 2:
+                continue
+            middles = {node: median(times) for node, times in places.items()}
+            middle = median(middles.values())
+            for node, at in middles.items():
+                late[node].append((middle, at - middle))
+        return late
 
 
 def _whole(came: Mapping[int, Mapping[Key, float]]) -> set[Key]:
     """Collectives that every looked-at member has come to and still remembers."""
-    members: dict[tuple[str, tuple[int, ...]], int] = {}
+    members: dict[int, int] = {}
     counts: dict[Key, int] = {}
     for keys in came.values():
         for group in {group for group, _ in keys}:
@@ -69,26 +94,6 @@ def _whole(came: Mapping[int, Mapping[Key, float]]) -> set[Key]:
         for key in keys:
             counts[key] = counts.get(key, 0) + 1
     return {key for key, count in counts.items() if count == members[key[0]] > 1}
-
-
-def _lateness(
-    came: Mapping[int, Mapping[Key, float]], whole: set[Key], nodes: Mapping[int, int]
-) -> dict[int, list[tuple[float, float]]]:
-    """Node: when, and by how much its ranks were behind the middle of the nodes, for each collective of several."""
-    by_key: dict[Key, dict[int, list[float]]] = {}
-    if len(set(nodes.values())) > 1:
-        for rank, keys in came.items():
-            for key in keys.keys() & whole:
-                by_key.setdefault(key, {}).setdefault(nodes[rank], []).append(keys[key])
-    late: dict[int, list[tuple[float, float]]] = {node: [] for node in nodes.values()}
-    for places in by_key.values():
-        if len(places) < 2:
-            continue
-        middles = {node: median(times) for node, times in places.items()}
-        middle = median(middles.values())
-        for node, at in middles.items():
-            late[node].append((middle, at - middle))
-    return late
 
 
 def _clock(samples: Sequence[tuple[float, float]], onset_at: float, known: float | None) -> float:
@@ -103,13 +108,14 @@ def _clock(samples: Sequence[tuple[float, float]], onset_at: float, known: float
 
 
 def _by_step(
-    came: Mapping[int, Mapping[Key, float]], released: Mapping[Key, float], ends: Sequence[tuple[int, float]]
+    orders: Mapping[int, Sequence[tuple[float, Key]]],
+    released: Mapping[Key, float],
+    ends: Sequence[tuple[int, float]],
 ) -> OwnTimes:
-    orders = {rank: sorted((at, key) for key, at in keys.items() if key in released) for rank, keys in came.items()}
-    orders = {rank: order for rank, order in orders.items() if order}
     own: OwnTimes = {}
+    times = [at for _, at in ends]
     for rank, order in orders.items():
-        for step, worked_s in _segments(order, released, ends):
+        for step, worked_s in _segments(order, released, ends, times):
             ranks = own.setdefault(step, {})
             ranks[rank] = ranks.get(rank, 0.0) + worked_s
     if not own:
@@ -122,10 +128,12 @@ def _by_step(
 
 
 def _segments(
-    order: Sequence[tuple[float, Key]], released: Mapping[Key, float], ends: Sequence[tuple[int, float]]
+    order: Sequence[tuple[float, Key]],
+    released: Mapping[Key, float],
+    ends: Sequence[tuple[int, float]],
+    times: Sequence[float],
 ) -> Iterator[tuple[int, float]]:
     """Step and seconds of own work, for each arrival of one rank but the first."""
-    times = [at for _, at in ends]
     for (before_at, before), (at, key) in pairwise(order):
         index = bisect_left(times, released[key])
         if index == len(times):

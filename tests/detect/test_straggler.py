@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from monitors.detect.straggler import Straggler
-from monitors.detect.straggler_arrivals import clocks, own_times
+from monitors.detect.straggler_arrivals import Arrivals
 from monitors.detect.straggler_blame import named
 from monitors.detect.straggler_pace import Pace
 from monitors.hardware import GpuLooked, HostLooked
@@ -350,7 +350,7 @@ def test_who_waited_for_a_late_rank_in_one_group_is_not_late_in_the_next() -> No
         look(2, 0, u=((1, 1.0), (2, 11.0)), d=((1, 2.0),)),
         look(3, 0, u=((1, 1.0), (2, 11.0)), e=((1, 2.0),)),
     ]
-    own = own_times(looks, [(1, 0.5), (2, 5.0)], {0: 0.0})
+    own = Arrivals(looks).own_times([(1, 0.5), (2, 5.0)], {0: 0.0})
     assert own == {2: {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}}
 
 
@@ -360,7 +360,7 @@ def test_clocks_are_told_from_steps_in_which_nobody_was_late() -> None:
                                  for n in range(40)))
         for rank in range(3)
     ]  # fmt: skip
-    found = clocks(ahead, onset_at=20.5)
+    found = Arrivals(ahead).clocks(onset_at=20.5)
     assert found[2] - found[0] == pytest.approx(0.5)
     assert found[1] == pytest.approx(found[0])
 
