@@ -24,7 +24,7 @@ RankOf = Callable[[int, int], int | None]
 """node and index of a GPU to the rank that works on it; None: it belongs to none"""
 
 
-_FOLLOW_POLLS = 2
+_FOLLOW_POLLS, _FOLLOW_S = 2, 15.0
 """the other GPUs of a hot node are held back within these, and are one incident"""
 
 
@@ -303,7 +303,7 @@ class Power:
         )
         self._held = self._brakes.held(waiting)
         news = [held for held in self._held if not self._is_told(held)]
-        return [self._brake(group, now) for group in self._grouped(news)]
+        return [self._brake(group, now) for group in self._grouped(news, now)]
 
     def _is_told(self, held: Held) -> bool:
         told = self._told.brakes
@@ -312,7 +312,7 @@ class Power:
             return bool(reasons) or any(h.device == held.device and h.reason != "clock" for h in self._held)
         return bool(told & {(held.device, held.reason), (f"node {held.node}", held.reason)})
 
-    def _grouped(self, news: list[Held]) -> list[list[Held]]:
+    def _grouped(self, news: list[Held], now: float) -> list[list[Held]]:
         """By node where half of its GPUs are held back for the same reason, else one by one, when others had time to
         follow."""
         groups: list[list[Held]] = []
@@ -324,7 +324,7 @@ class Power:
                 groups.append(of_node)
             else:
                 alone = [held for held in news if held.reason == reason and held.node == node]
-                groups += [[held] for held in alone if held.polls >= POLLS + _FOLLOW_POLLS]
+                groups += [[h] for h in alone if h.polls >= POLLS + _FOLLOW_POLLS and now - h.since >= _FOLLOW_S]
         self._told.brakes.update((held.device, held.reason) for group in groups for held in group)
         return groups
 

@@ -128,13 +128,27 @@ def _outliers(judged: Sequence[Gpu], doing: Mapping[str, Doing]) -> list[Picture
         # Of two, the lower one must not widen the spread that it is held against.
         spread = 1.48 * median(abs(share - usual) for share in shares.values()) if len(shares) > 2 else 0.0
         least = min(_OUTLIER * usual, usual - _SPREADS * max(spread, _SPREAD_FLOOR * usual))
-        low = [gpu for gpu in peers if gpu.is_low(least) or doing[gpu.device] is Doing.UNREADABLE]
+        least_w = _least_w(peers)
+        low = [gpu for gpu in peers if _is_low(gpu, doing[gpu.device], least, least_w)]
         works = sum(doing[gpu.device] is Doing.WORKING for gpu in peers)
         if 0 < len(low) <= max(1, len(peers) // 8) and works >= 0.5 * (len(peers) - len(low)) and works:
             found += [_outlier(gpu, doing[gpu.device], len(peers)) for gpu in low]
         elif _is_one_node(low, judged) and works:
             found.append(_node_low(low))
     return found
+
+
+def _least_w(peers: Sequence[Gpu]) -> float:
+    """Watts that none of them should be below while they work: levels are each GPU's own, and may be learned anew."""
+    watts = [power_w for gpu in peers if (power_w := gpu.power_w) is not None]
+    return _OUTLIER * (median(watts) if len(watts) > 2 else max(watts, default=0.0))
+
+
+def _is_low(gpu: Gpu, seen: Doing, least: float, least_w: float) -> bool:
+    if seen is Doing.UNREADABLE:
+        return True
+    power_w = gpu.power_w
+    return power_w is not None and power_w < least_w and gpu.is_low(least)
 
 
 def _is_one_node(low: Sequence[Gpu], judged: Sequence[Gpu]) -> bool:

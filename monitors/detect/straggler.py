@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from monitors.detect.straggler_arrivals import Arrivals, OwnTimes
-from monitors.detect.straggler_blame import Named, named
+from monitors.detect.straggler_blame import Named, named, spread
 from monitors.detect.straggler_hardware import Hardware, Hint
 from monitors.detect.straggler_pace import Pace, PaceConfig
 from monitors.detect.straggler_waits import DataWaits
@@ -244,15 +244,20 @@ class Straggler:
     def _split(self, own: OwnTimes, search: _Search) -> Named | None:
         """Before and after, and whom that names."""
         since = search.since
-        before: dict[int, list[float]] = {}
-        for step, ranks in own.items():
-            if since is not None and step < since:
-                for rank, seconds in ranks.items():
-                    before.setdefault(rank, []).append(seconds)
-        usual = {rank: median(found) for rank, found in before.items() if len(found) >= 2}
-        after = {step: ranks for step, ranks in own.items() if since is None or step >= since}
+        earlier = {step: ranks for step, ranks in own.items() if since is not None and step < since}
+        times: dict[int, list[float]] = {}
+        for ranks in earlier.values():
+            for rank, seconds in ranks.items():
+                times.setdefault(rank, []).append(seconds)
+        usual = {rank: median(found) for rank, found in times.items() if len(found) >= 2}
+        after = {step: ranks for step, ranks in own.items() if step not in earlier}
         return named(
-            after, usual, self._node_of, least_s=self._least_s(search, known=bool(usual)), least_steps=_needed(search)
+            after,
+            usual,
+            self._node_of,
+            least_s=self._least_s(search, known=bool(usual)),
+            least_steps=_needed(search),
+            spread_s=spread(earlier, usual) or spread(after, usual),
         )
 
     def _least_s(self, search: _Search, *, known: bool) -> float:

@@ -7,8 +7,9 @@ always had more to do is taken for a fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import log, sqrt
 from statistics import median
 
 from monitors.detect.straggler_arrivals import OwnTimes
@@ -39,23 +40,44 @@ class Named:
     """rank"""
 
 
+def spread(own: OwnTimes, usual: Mapping[int, float]) -> float:
+    """Seconds by which a rank's time beside the others' differs from step to step, when nothing is wrong.
+
+    1.48 times the median absolute deviation over all ranks and steps; 0 where fewer than three steps are known.
+    """
+    by_rank = _by_rank([_excess(ranks, usual) for ranks in own.values() if len(ranks) > 1])
+    kept = [found for found in by_rank.values() if len(found) >= 3]
+    return (
+        1.48 * median(abs(s - middle) for found in kept for middle in [median(found)] for s in found) if kept else 0.0
+    )
+
+
 def named(
-    own: OwnTimes, usual: Mapping[int, float], node_of: Callable[[int], int], *, least_s: float, least_steps: int = 3
+    own: OwnTimes,
+    usual: Mapping[int, float],
+    node_of: Callable[[int], int],
+    *,
+    least_s: float,
+    least_steps: int = 3,
+    spread_s: float = 0.0,
 ) -> Named | None:
     """The rank, or the node, whose own time is at least `least_s` longer in nearly every step; None: nobody's is, or
     fewer than `least_steps` are known.
 
-    `usual` is each rank's own time before; ranks that it lacks are held against the others alone.
+    `usual` is each rank's own time before; ranks that it lacks are held against the others alone. Where their times
+    vary by `spread_s`, the middle of the excess must be more than chance would give to one of so many ranks.
     """
     excess = [_excess(ranks, usual) for ranks in own.values() if len(ranks) > 1]
     if len(excess) < least_steps:
         return None
-    by_rank: dict[int, list[float]] = {}
-    for ranks in excess:
-        for rank, seconds in ranks.items():
-            by_rank.setdefault(rank, []).append(seconds)
+    by_rank = _by_rank(excess)
     middles = {rank: median(found) for rank, found in by_rank.items()}
-    slow = [rank for rank, found in by_rank.items() if _is_slow(found, len(excess), least_s, least_steps)]
+    chance_s = _by_chance(len(by_rank), len(excess)) * spread_s
+    slow = [
+        rank
+        for rank, found in by_rank.items()
+        if middles[rank] >= chance_s and _is_slow(found, len(excess), least_s, least_steps)
+    ]
     if not slow:
         return None
     slow.sort(key=lambda rank: -middles[rank])
@@ -83,6 +105,22 @@ def named(
         confidence=0.9 if agree == len(excess) else 0.8,
         next_best=others[0] if others else None,
     )
+
+
+def _by_rank(excess: Iterable[Mapping[int, float]]) -> dict[int, list[float]]:
+    by_rank: dict[int, list[float]] = {}
+    for ranks in excess:
+        for rank, seconds in ranks.items():
+            by_rank.setdefault(rank, []).append(seconds)
+    return by_rank
+
+
+def _by_chance(ranks: int, steps: int) -> float:
+    """Spreads that the median over some steps of the unluckiest of so many ranks hardly ever reaches.
+
+    The largest of n normal values lies at the root of 2 ln n; two more, and a median varies 1.25 times as a mean does.
+    """
+    return 1.25 * (2.0 + sqrt(2.0 * log(max(2, ranks)))) / sqrt(steps)
 
 
 def _excess(ranks: Mapping[int, float], usual: Mapping[int, float]) -> dict[int, float]:
