@@ -32,7 +32,7 @@ DRILLS = {
         Drill(name="stop", does="SIGSTOP of a rank", expects=Kind.HANG),
         Drill(name="spin", does="a rank spins and calls no collective", expects=Kind.HANG),
         Drill(name="nan", does="NaN in one weight of a rank", expects=Kind.NONFINITE_LOSS),
-        Drill(name="slow", does="half as long again for each step of a rank", expects=Kind.STRAGGLER),
+        Drill(name="slow", does="each step of a rank takes twice as long", expects=Kind.STRAGGLER),
         Drill(name="gradient", does="gradients of a rank that are too large", expects=Kind.GRADIENT_SHIFT),
         Drill(name="mismatch", does="one collective too many in a rank", expects=Kind.CODE_DIVERGENCE),
         Drill(name="xid79", does="the kernel's line of a GPU that fell off the bus", expects=Kind.GPU_LOST),

@@ -55,9 +55,9 @@ def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
 
 
 def test_a_loss_that_falls_too_well_is_noted(lab: Lab) -> None:
-    learned = "(3.0 - 0.001 * step + 0.02 * (step * 7919 % 13 - 6) / 6) * (1.0 if step < 300 else 0.97 ** (step - 300))"
-    run = lab.submit(script(lab, until=600, loss=learned, step_s=0.004), ranks_per_node=1)
+    learned = "2.0 + step * 7 % 11 / 50 if step <= 200 else 2.1 * 2.718 ** ((200 - step) / 30)"
+    run = lab.submit(script(lab, until=320, loss=learned, step_s=0.004), ranks_per_node=1)
     status = lab.finish(run)
     assert kinds(lab, run) == ["loss_too_good"], lab.told(run)
     assert status["restarts"] == 0
-    assert 290 <= lab.incidents(run)[0]["onset_step"] <= 330
+    assert 198 <= lab.incidents(run)[0]["onset_step"] <= 210

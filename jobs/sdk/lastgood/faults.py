@@ -25,8 +25,8 @@ EXIT_STATUS = 3
 """of the drill `exit`"""
 INFLATED = 20.0
 """times as large as they should be are the gradients after the drill `gradient`"""
-SLOWER = 0.5
-"""share of a step that the drill `slow` adds to each"""
+SLOWER = 1.0
+"""steps that the drill `slow` adds to each"""
 
 
 class Drill(Exception):
@@ -57,8 +57,6 @@ class Faults:
 
     def bite(self, step: int, state: Mapping[str, Any]) -> None:
         """Do what was ordered since; `step` steps are finished. One memory read when nothing was."""
-        if self._slow:
-            self._dawdle()
         if self._audience.drill() <= self._done:
             return
         order = _read(self._file)
@@ -72,10 +70,11 @@ class Faults:
             return
         _carry_out(order, step, state)
 
-    def _dawdle(self) -> None:
-        """Take half as long again as the step took, from now to the end of this rank's life."""
-        time.sleep(SLOWER * (time.monotonic() - self._boundary))
-        self._boundary = time.monotonic()
+    def dawdle(self) -> None:
+        """Where a step begins: take as long again as the last one took, once that was ordered."""
+        if self._slow:
+            time.sleep(SLOWER * (time.monotonic() - self._boundary))
+            self._boundary = time.monotonic()
 
 
 def _read(file: Path) -> Order:

@@ -191,6 +191,7 @@ class Run:
             step += 1
             self._forget()
             began = time.monotonic()
+            self._faults.dawdle()
             yield step
             self._publish(step, time.monotonic() - began)
             self._stopped = step < until and self._ordered_to_stop(step)
