@@ -6,6 +6,7 @@ progress* choose the rung of the ladder and the back-off; all strikes inside the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from monitors.detect.crash_loop import TIMES, TIMES_CERTAIN, repeats
@@ -32,9 +33,19 @@ def struck(state: State, incident: Incident, at: float) -> State:
     return replace(state, strikes=(*(s for s in state.strikes if s.at > horizon), strike))
 
 
-def unstruck(state: State, number: int) -> State:
-    """The newest strikes taken back: what they were for is told, and counted, as something else."""
-    return replace(state, strikes=state.strikes[: len(state.strikes) - number])
+def unstruck(state: State, incidents: Iterable[Incident]) -> State:
+    """The strikes of these taken back: what they were for is told, and counted, as something else."""
+    strikes = list(state.strikes)
+    for incident in incidents:
+        told = (incident.kind, incident.step, incident.fingerprint)
+        newest = (n for n in reversed(range(len(strikes))) if _of(strikes[n]) == told)
+        if (found := next(newest, None)) is not None:
+            del strikes[found]
+    return replace(state, strikes=tuple(strikes))
+
+
+def _of(strike: Strike) -> tuple[Kind, int, str]:
+    return (strike.kind, strike.step, strike.fingerprint)
 
 
 def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:

@@ -85,7 +85,7 @@ def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
         _require(len(set(event.witnesses)) >= 2, "5: one witness", event)
     if isinstance(event, events.IncidentDetected):
         response = decision.state.policy.responses[event.incident.kind]
-        if response.witnesses > len(set(event.incident.evidence)) or response.ladder == (Rung.OBSERVE,):
+        if response.witnesses > event.incident.witnesses or response.ladder == (Rung.OBSERVE,):
             _require(not destructive, "5: killed without witnesses", event, destructive)
 
 

@@ -34,12 +34,14 @@ def on_incident(state: State, incident: Incident, at: float) -> Decision:
     if _is_victim(state, incident, response):
         return Decision(state=state, reason=f"{incident.kind} folded into the fault being answered")
     explained = _explained(state, incident)
-    if not explained:
+    # What is only observed takes no strike over: a world that fails again and again of it would never be held.
+    if not explained or _rung(state, incident, at)[0] is Rung.OBSERVE:
         return _answer(state, incident, response, at, id_=f"i{state.incidents + 1}")
     # It is the same incident, better understood: its name stays, and it is no second strike.
-    state = replace(state, open=tuple(o for o in state.open if o.id not in explained))
-    decision = _answer(budget.unstruck(state, len(explained)), incident, response, at, id_=explained[0])
-    return replace(decision, closed=(*explained[1:], *decision.closed))
+    state = replace(state, open=tuple(o for o in state.open if o not in explained))
+    state = budget.unstruck(state, [o.incident for o in explained])
+    decision = _answer(state, incident, response, at, id_=explained[0].id)
+    return replace(decision, closed=(*(o.id for o in explained[1:]), *decision.closed))
 
 
 def _answer(state: State, incident: Incident, response: Response, at: float, *, id_: str) -> Decision:
@@ -75,14 +77,14 @@ def _is_victim(state: State, incident: Incident, response: Response) -> bool:
     return not (_explained(state, incident) or (response.taints and known is not None and not known.good_only))
 
 
-def _explained(state: State, incident: Incident) -> tuple[str, ...]:
+def _explained(state: State, incident: Incident) -> tuple[Opened, ...]:
     """Failures of ranks of this world, open until now, that this incident is the cause of."""
     if incident.kind not in DEPTH or state.phase not in (Phase.STOPPING_WORLD, Phase.BACKING_OFF):
         return ()
     if incident.witnesses < max(2, state.policy.responses[incident.kind].witnesses):
         return ()
     return tuple(
-        o.id for o in state.open if o.incident.kind in SURFACE and o.incident.world == incident.world == state.world
+        o for o in state.open if o.incident.kind in SURFACE and o.incident.world == incident.world == state.world
     )
 
 

@@ -313,3 +313,32 @@ def test_the_sentence_says_what_a_restart_goes_on_from() -> None:
     run.join()
     run.progress(10)  # a script without the SDK, whose checkpoints are its own business
     assert run.incident(Kind.WORKER_KILLED).reason.endswith("; restarting the command")
+
+
+def test_a_deeper_cause_takes_over_the_strike_that_it_explains_and_no_other() -> None:
+    run = Script().train(30)
+    run.save(10)
+    run.progress(40)
+    run.incident(Kind.WORKER_EXCEPTION, fingerprint="x")
+    run.incident(Kind.LOSS_SPIKE, onset_step=35)
+    decision = run.incident(Kind.GPU_MEMORY, senses=("exit", "kernel"))
+    assert [opened.id for opened in decision.opened] == ["i1"]
+    assert [strike.kind for strike in run.state.strikes] == [Kind.LOSS_SPIKE, Kind.GPU_MEMORY]
+
+
+def test_a_deeper_cause_that_is_only_observed_hides_no_strike() -> None:
+    run = Script(policy=with_response(Kind.GPU_MEMORY, ladder=(Rung.OBSERVE,))).train(30)
+    for number in range(10):
+        run.incident(Kind.WORKER_EXCEPTION, fingerprint=f"{number}")
+        if run.state.phase is Phase.HOLDING:
+            break
+        run.incident(Kind.GPU_MEMORY, senses=("exit", "kernel"))
+        run.stopped()
+        run.back_off()
+        run.enter()
+    assert run.state.phase is Phase.HOLDING, "it would restart for ever"
+
+
+def test_two_senses_may_say_one_sentence() -> None:
+    decision = Script().train(30).incident(Kind.HOST_FAULT, evidence=("a machine check",), senses=("exit", "kernel"))
+    assert decision.opened[0].rung is not Rung.OBSERVE
