@@ -40,7 +40,10 @@ class Offset:
         """The signal by our clock. What a node says of itself is also a look at its clock."""
         if isinstance(signal, NodeSeen):
             self.heard(signal.at, now)
-        return shifted(signal, self.seconds) if self.seconds else signal
+        if self.seconds:
+            signal = shifted(signal, self.seconds)
+        # A program whose own clock is ahead (its host's was set since) must not put off what is waited for.
+        return signal if signal.at <= now else shifted(signal, now - signal.at)
 
 
 def shifted(signal: Signal, seconds: float) -> Signal:

@@ -20,7 +20,7 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.policy import Rung
 from orchestrator.core.recover import moved, on_incident
-from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, time_passed, waiting_anew
+from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Checkpoint, CheckpointState, Decision, Phase, Recovery, State, Taint
 
 ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
@@ -46,15 +46,9 @@ def begin(event: e.RunSubmitted) -> Decision:
     return Decision(state=state, actions=actions, reason="submitted: launching attempt 1")
 
 
-def decide(state: State, event: e.Event) -> Decision:  # noqa: C901 - one case for each group of events
+def decide(state: State, event: e.Event) -> Decision:
     """The next state, what to do, and why."""
-    if event.at < state.now:
-        # Old news, kept by an agent while nobody heard it: what it leads to begins now, and so do the waits for that.
-        event = replace(event, at=state.now)
-    elif event.at > state.now and not isinstance(
-        event, e.Progressed
-    ):  # by far the most frequent: copies the state once
-        state = replace(state, now=event.at)
+    state, event = _timed(state, event)
     match event:
         case e.RunSubmitted():
             return Decision(state=state, reason="submitted before: nothing to do")
@@ -76,6 +70,18 @@ def decide(state: State, event: e.Event) -> Decision:  # noqa: C901 - one case f
             return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
         case e.SupervisorStarted():
             return _supervisor_started(state, event)
+
+
+def _timed(state: State, event: e.Event) -> tuple[State, e.Event]:
+    """Time goes on by what events say; only another supervisor's clock may be behind."""
+    if event.at >= state.now:
+        # Progress, by far the most frequent, copies the state once, with all that it changes.
+        known = event.at == state.now or isinstance(event, e.Progressed)
+        return (state if known else replace(state, now=event.at)), event
+    if isinstance(event, e.SupervisorStarted):
+        return set_back(state, event.at), event
+    # Old news, kept by an agent while nobody heard it: what it leads to begins now, and so do the waits for that.
+    return state, replace(event, at=state.now)
 
 
 def _progressed(state: State, event: e.Progressed) -> Decision:

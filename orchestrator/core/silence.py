@@ -41,6 +41,23 @@ def time_passed(state: State, at: float) -> Decision:
             return _again(state, at)
 
 
+def set_back(state: State, at: float) -> State:
+    """The clock of a new supervisor is behind what the one before wrote: by ours all of that was earlier.
+
+    A host that comes up with a wrong clock is set right later. Left as they are, its times would put every deadline,
+    and the end of every budget's window, off by as much.
+    """
+    by_s = state.now - at
+    return replace(
+        state,
+        now=at,
+        since=state.since - by_s,
+        heard=state.heard - by_s,
+        deadline=None if state.deadline is None else state.deadline - by_s,
+        strikes=tuple(replace(strike, at=strike.at - by_s) for strike in state.strikes),
+    )
+
+
 def waiting_anew(state: State, at: float) -> State:
     """Nobody listened while the supervisor was away, so that silence says nothing: every wait begins again."""
     wait_s = worlds.wait_s(state, state.phase)
@@ -67,7 +84,8 @@ def _still_reading(state: State, at: float) -> Decision:
     """A large checkpoint takes its time; a person is told when it takes as long as silence may last."""
     reason = f"the checkpoint to begin from has been read back for {at - state.since:.0f} s"
     if at - state.since >= state.plan.unheard_s:
-        return _nag(state, at, reason)
+        nag = _nag(state, at, reason)
+        return replace(nag, state=replace(nag.state, deadline=at + state.plan.unheard_s))
     return Decision(state=replace(state, deadline=at + state.plan.launch_timeout_s), reason=reason)
 
 

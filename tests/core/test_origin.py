@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -54,10 +55,11 @@ def test_read_back_before_the_agents_come_it_is_begun_from_at_once() -> None:
 def test_a_person_is_told_when_reading_back_does_not_end() -> None:
     run = submitted()
     run.join()
-    pages: list[a.Action] = []
-    while not pages:
-        pages = [action for action in run.wait().actions if isinstance(action, a.Alert) and action.page]
-    assert run.at - run.state.since >= PLAN.unheard_s
+    pages: list[float] = []
+    while len(pages) < 3:
+        pages += [run.at for action in run.wait().actions if isinstance(action, a.Alert) and action.page]
+    assert pages[0] - run.state.since >= PLAN.unheard_s
+    assert min(later - earlier for earlier, later in pairwise(pages)) >= PLAN.unheard_s, "no storm of pages"
 
 
 @pytest.mark.parametrize("agents_first", [True, False])

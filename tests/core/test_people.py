@@ -148,6 +148,17 @@ def test_a_supervisor_that_a_person_ended_is_no_incident(phase: Phase) -> None:
     assert phase is P.BACKING_OFF or (run.state.deadline or 0.0) > run.at, "its waits begin anew all the same"
 
 
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDED])
+def test_a_clock_that_was_set_back_puts_no_deadline_off(phase: Phase) -> None:
+    run = at_phase(phase)
+    run.at -= 1e6  # the host came up with a wrong clock, and was set right while no supervisor ran
+    run.see(e.SupervisorStarted(at=run.tick(), pid=2, last_alive=run.at))
+    assert run.at <= (run.state.deadline or 0.0) <= run.at + run.plan.unheard_s
+    assert run.state.now == run.at
+    assert all(strike.at <= run.at for strike in run.state.strikes), "their windows would not end"
+    assert run.wait().state.now == run.at
+
+
 def test_old_news_begins_what_it_leads_to_now() -> None:
     """The end of a world, told by an agent that nobody listened to for an hour, starts the next world's limits now."""
     run = Script().train(10)

@@ -58,3 +58,13 @@ def test_every_time_of_a_signal_is_moved_and_no_length() -> None:
     looked = shifted(s.CollectivesLooked(at=2.0, node=0, world=1, rank=0, groups=(group,)), 10.0)
     assert isinstance(looked, s.CollectivesLooked)
     assert looked.groups[0].arrivals == ((7, 11.0),)
+
+
+@pytest.mark.parametrize("ahead_s", [0.2, 3600.0])
+def test_nothing_is_seen_later_than_it_is_heard(ahead_s: float) -> None:
+    saved = s.SaveCommitted(
+        at=1000.0 + ahead_s, node=0, world=1, checkpoint="c", step=1, bytes=1, saved_at=999.0 + ahead_s
+    )
+    heard = Offset().ours(saved, 1000.0)
+    assert isinstance(heard, s.SaveCommitted)
+    assert (heard.at, heard.saved_at) == (1000.0, pytest.approx(999.0))
