@@ -79,7 +79,8 @@ class Show:
         return contract.status(self._home, self._run)
 
 
-def _wait(show: Show, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def wait(show: Show, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Follow the run until it holds, or the run has ended. Raises SystemExit when neither happens."""
     deadline = CLOCK.now() + DEADLINE_S
     while CLOCK.now() < deadline:
         status = show.follow()
@@ -159,11 +160,11 @@ def play(folder: Path) -> int:
     show = Show(home, run)
     show.say(f"submitted {run}: {' '.join(spec.argv)} on {spec.nodes * spec.ranks_per_node} ranks")
     for scene in SCENES:
-        status = _wait(show, _ready(scene, home, run))
+        status = wait(show, _ready(scene, home, run))
         for name, rank in scene.drills:
             show.say(f"DRILL at step {status['step']}: {DRILLS[name].does}")
             show.say(f"  {inject(home, run, name, rank)}")
-    status = _wait(show, lambda _: False)
+    status = wait(show, lambda _: False)
     print_story(contract.story(home, run), contract.incidents(home, run))
     print_ledger(contract.ledger(home, run))
     print(f"\n{run}: {status['state']}: {status['reason']}")
@@ -171,16 +172,32 @@ def play(folder: Path) -> int:
     return int(status["exit_code"]) or (0 if same else 1)
 
 
+def gpu_faults() -> list[str]:
+    """What `--fault` takes."""
+    from orchestrator.demo_gpu import FAULTS
+
+    return list(FAULTS)
+
+
+def _played(folder: Path, fault: str | None) -> int:
+    if fault is None:
+        return play(folder)
+    from orchestrator import demo_gpu
+
+    return demo_gpu.play(folder, fault)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """`python -P -m orchestrator.demo [--folder FOLDER]`."""
+    """`lastgood demo`, or `python -P -m orchestrator.demo`."""
     parser = argparse.ArgumentParser(prog="lastgood demo")
     parser.add_argument("--folder", type=Path, help="where everything goes; default: a fresh one, removed in the end")
-    folder = parser.parse_args(argv).folder
-    if folder is not None:
-        folder.mkdir(parents=True)
-        return play(folder.absolute())
+    parser.add_argument("--fault", choices=gpu_faults(), help="instead: one fault of a GPU, on a machine without any")
+    options = parser.parse_args(argv)
+    if options.folder is not None:
+        options.folder.mkdir(parents=True)
+        return _played(options.folder.absolute(), options.fault)
     with tempfile.TemporaryDirectory(prefix="lastgood-demo-") as fresh:
-        status = play(Path(fresh))
+        status = _played(Path(fresh), options.fault)
         ask(Path(fresh) / "home", {"ask": "shutdown"}, start=False)
     return status
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "drill": ("steering", "Inject a fault on purpose."),
     "replay": ("reading", "Decide an old run again, under other runbooks."),
     "watch": ("watching", "Watch this machine, without a run."),
+    "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""
