@@ -133,6 +133,20 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
     return tuple(fit[back : back + CANDIDATES_MAX])
 
 
+def awaited(state: State, recovery: Recovery | None) -> bool:
+    """A save that is still being read back is worth the wait: nothing else is there, or a person is in no hurry."""
+    if recovery is not None and recovery.good_only:
+        return False  # being read back does not make it good
+    below = recovery.below_step if recovery else None
+    unread = [c for c in state.checkpoints if c.state is CheckpointState.COMMITTED and c.world != origin.WORLD]
+    newest = next((c for c in reversed(unread) if below is None or c.step < below), None)
+    if newest is None:
+        return False
+    ready = candidates(state, recovery)
+    asked = recovery is not None and recovery.asked
+    return not ready or (asked and (newest.step, newest.world) > (ready[0].step, ready[0].world))
+
+
 def usable_steps(state: State) -> tuple[int, ...]:
     """Steps that a person may go back to, oldest first: what is restorable, and what the run began from."""
     first = origin.origin(state) if origin.is_unread(state) else None

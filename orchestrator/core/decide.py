@@ -362,7 +362,7 @@ def _resume(state: State, event: e.ResumeRequested) -> Decision:
         strikes=(),  # a person looked: the ladders begin anew
         open=(),
         hold_kind=None,
-        recovery=Recovery(rung=Rung.RELAUNCH, below_step=below),
+        recovery=Recovery(rung=Rung.RELAUNCH, below_step=below, asked=True),
     )
     state, actions = worlds.launch(state, event.at, reason)
     return Decision(state=state, actions=actions, reason=reason, closed=closed)

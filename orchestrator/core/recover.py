@@ -15,6 +15,9 @@ RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHI
 ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 """kinds that no new world inside the same attempt can answer"""
+READ_S = 60.0
+"""for the newest save to be read back, when a person lets the run go on and an older one would do too"""
+READ_AGAIN_S = 2.0
 LASTING = frozenset({Kind.SAVE_FAILED, Kind.NODE_UNSEEN})
 """observed kinds that stay open until their own end is seen"""
 
@@ -134,7 +137,8 @@ def _answered(before: State, state: State, opened: Opened, backoff_s: float, at:
     if not whole:
         state, recovery = _rewound(before, state, opened, backoff_s)
     else:
-        recovery = replace(state.recovery or Recovery(rung=Rung.RELAUNCH), rung=Rung.RELAUNCH, backoff_s=backoff_s)
+        known = state.recovery or Recovery(rung=Rung.RELAUNCH)
+        recovery = replace(known, rung=Rung.RELAUNCH, backoff_s=backoff_s, asked=False)
     if why := unrestorable(state, recovery):
         return hold(state, at, f"{reason}; {why}", opened=opened)
     if whole:
@@ -160,7 +164,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     incident, rung = opened.incident, opened.rung
     if rung is Rung.RESTART:
         # A world that dies before its first step leaves what it was started for still to be done.
-        return state, replace(state.recovery or Recovery(rung=rung), rung=rung, backoff_s=backoff_s)
+        return state, replace(state.recovery or Recovery(rung=rung), rung=rung, backoff_s=backoff_s, asked=False)
     returns = len(budget.unforgiven(before, incident.kind))
     onset = max(1, incident.step + 1 if incident.onset_step is None else incident.onset_step)
     if rung is Rung.REWIND_SKIP:
@@ -177,9 +181,11 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     return budget.rewound(state, onset - 1), recovery
 
 
-def unrestorable(state: State, recovery: Recovery | None) -> str:
-    """Why no new world should be started from what there is; empty when one may."""
+def unrestorable(state: State, recovery: Recovery | None, *, waits: bool = True) -> str:
+    """Why no new world should be started from what there is; empty when one may, or when it `waits` for a save."""
     if checkpoints.candidates(state, recovery) or origin.is_unread(state):
+        return ""
+    if waits and checkpoints.awaited(state, recovery):
         return ""
     if (first := origin.origin(state)) is not None:
         return f"no usable checkpoint, and the run did not begin from scratch but from {first.name} ({first.state})"
@@ -246,10 +252,27 @@ def _alert(state: State, opened: Opened, response: Response) -> Action:
 
 
 def moved(before: State, move: worlds.Move, at: float, reason: str) -> Decision:
-    """The move, unless it begins a world that would throw the run away."""
+    """The move, unless it begins a world that would throw the run away, or one that should wait for a save."""
     state, actions = move
-    begins = any(isinstance(action, StartWorld) for action in actions)
-    if begins and (why := unrestorable(before, before.recovery)):
+    if not any(isinstance(action, StartWorld) for action in actions):
+        return Decision(state=state, actions=actions, reason=reason)
+    if checkpoints.awaited(before, before.recovery) and at - before.since < _patience_s(before):
+        return _reading(before, at)
+    if why := unrestorable(before, before.recovery, waits=False):
         held = hold(before, at, f"{before.reason}; {why}")
         return replace(held, state=replace(held.state, hold_kind=Kind.CHECKPOINT_CORRUPT))
     return Decision(state=state, actions=actions, reason=reason)
+
+
+def _patience_s(state: State) -> float:
+    """For a save to be read back: short where an older one would do."""
+    return READ_S if checkpoints.candidates(state, state.recovery) else state.plan.unheard_s
+
+
+def _reading(state: State, at: float) -> Decision:
+    waiting = state
+    if state.phase not in (Phase.LAUNCHING, Phase.BACKING_OFF):
+        waiting = worlds.enter(state, Phase.BACKING_OFF, at, state.reason)
+    first = waiting is not state or state.phase is Phase.LAUNCHING
+    reason = "the newest checkpoint is being read back: the next world waits for it" if first else ""
+    return Decision(state=replace(waiting, deadline=at + READ_AGAIN_S), reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.incidents import Blame, Incident, Kind
-from orchestrator.core import worlds
+from orchestrator.core import origin, worlds
 from orchestrator.core.actions import Action, Alert, EndAttempt, StopWorld
 from orchestrator.core.policy import Rung, Severity
 from orchestrator.core.recover import moved, on_incident
@@ -27,8 +27,10 @@ def time_passed(state: State, at: float) -> Decision:
     match state.phase:
         case Phase.LAUNCHING:
             missing = [n for n in worlds.all_nodes(state) if n not in state.joined]
-            if not missing:
+            if not missing and origin.is_unread(state):
                 return _still_reading(state, at)
+            if not missing:
+                return moved(state, worlds.start_world(state, at, "all agents are here"), at, "all agents are here")
             why = f"the agents of nodes {missing} did not dial within {state.plan.launch_timeout_s:.0f} s"
             return on_incident(state, launch_failed(state, at, why), at)
         case Phase.STARTING | Phase.TRAINING:

@@ -109,6 +109,8 @@ class Recovery:
     """only checkpoints of an earlier step"""
     further_back: int = 0
     """newest candidates left out, while older ones exist: the first rewind was too short"""
+    asked: bool = False
+    """a person lets the run go on: nothing failed, and there is time to read the newest save back"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

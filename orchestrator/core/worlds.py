@@ -72,7 +72,7 @@ def start_world(state: State, at: float, reason: str) -> Move:
         stopped=(),
         finished=(),
         step=0,
-        restarts=state.restarts + (1 if state.recovery else 0),
+        restarts=state.restarts + (1 if state.recovery and not state.recovery.asked else 0),
     )
     return enter(fresh, Phase.STARTING, at, reason), (start_order(fresh),)
 
