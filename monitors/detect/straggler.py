@@ -257,7 +257,7 @@ class Straggler:
             self._node_of,
             least_s=self._least_s(search, known=bool(usual)),
             least_steps=_needed(search),
-            spread_s=spread(earlier, usual) or spread(after, usual),
+            spread_s=max(spread(earlier, usual), spread(after, usual)),
         )
 
     def _least_s(self, search: _Search, *, known: bool) -> float:

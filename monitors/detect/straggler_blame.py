@@ -46,10 +46,14 @@ def spread(own: OwnTimes, usual: Mapping[int, float]) -> float:
     1.48 times the median absolute deviation over all ranks and steps; 0 where fewer than three steps are known.
     """
     by_rank = _by_rank([_excess(ranks, usual) for ranks in own.values() if len(ranks) > 1])
-    kept = [found for found in by_rank.values() if len(found) >= 3]
-    return (
-        1.48 * median(abs(s - middle) for found in kept for middle in [median(found)] for s in found) if kept else 0.0
-    )
+    away = [far for found in by_rank.values() if len(found) >= 3 for far in _from_middle(found)]
+    return 1.48 * median(away) if away else 0.0
+
+
+def _from_middle(found: list[float]) -> list[float]:
+    """Few values lie closer to their own middle than to the true one: n / (n - 1) makes up for it."""
+    middle, more = median(found), len(found) / (len(found) - 1)
+    return [more * abs(seconds - middle) for seconds in found]
 
 
 def named(

@@ -66,7 +66,8 @@ class Run:
         self.random = rng = random.Random(seed)
         self.nodes = nodes or rng.choice([1, 1, 2, 2, 4, 4, 8])
         self.per_node = rng.choice([4, 8])
-        self.layout = rng.choice(LAYOUTS)
+        # A group of one is no group.
+        self.layout = rng.choice([one for one in LAYOUTS if one.tensor < self.nodes * self.per_node])
         self.gpus = rng.random() < 0.6
         self.step_s = rng.choice([0.15, 0.5, 1.5, 5.0])
         self.noise = rng.choice([0.01, 0.02, 0.04])
