@@ -33,23 +33,37 @@ class CheckpointFolder:
         self._spawn = spawn
         # One at a time: reading back must not compete with itself for the disk that training saves to.
         self._turn = asyncio.Lock()
+        self._reading: set[str] = set()
         self._doomed: set[str] = set()
+        """those whose deletion is under way"""
+        self._given_up: set[str] = set()
+        """those that were ever to be deleted: that one of them is not there any more says nothing"""
 
     def verify(self, order: actions.VerifyCheckpoint, answer: Answer) -> None:
-        """Answers CheckpointVerified or CheckpointRefused."""
-        self._spawn(self._verify(order.checkpoint, answer))
+        """Answers CheckpointVerified or CheckpointRefused; once, however often it is asked meanwhile."""
+        if order.checkpoint not in self._reading:
+            self._reading.add(order.checkpoint)
+            self._spawn(self._verify(order.checkpoint, answer))
 
     def delete(self, order: actions.DeleteCheckpoint, answer: Answer) -> None:
         """Answers CheckpointDeleted."""
+        self._given_up.add(order.checkpoint)
         if order.checkpoint not in self._doomed:
             self._doomed.add(order.checkpoint)
             self._spawn(self._delete(order.checkpoint, answer))
 
     async def _verify(self, name: str, answer: Answer) -> None:
+        verdict = await self._verdict(name)
+        self._reading.discard(name)
+        gone = isinstance(verdict, CheckpointRefused) and name in self._given_up
+        if verdict is not None and not gone:
+            answer(verdict)
+
+    async def _verdict(self, name: str) -> CheckpointVerified | CheckpointRefused | None:
         for again_s in AGAIN_S:
             verdict = await self._read_back(name)
             if isinstance(verdict, CheckpointVerified | CheckpointRefused):
-                return answer(verdict)
+                return verdict
             # Killed, or out of memory: that says nothing about the checkpoint.
             log.error("%s could not be read back: %s", name, verdict)
             await asyncio.sleep(again_s)

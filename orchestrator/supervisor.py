@@ -87,6 +87,9 @@ class RunLoop:
     def answered(self, event: events.Event) -> None:
         """What came of an order. A checkpoint that the verifier refused is news to the detectors too."""
         if isinstance(event, events.CheckpointRefused):
+            known = self.state.checkpoints if self.state is not None else ()
+            if all(save.name != event.checkpoint for save in known):
+                return  # given up and deleted while it was read
             self.see(s.CheckpointRefused(at=event.at, node=0, checkpoint=event.checkpoint, why=event.why))
         else:
             self.take(event)

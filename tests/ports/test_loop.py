@@ -92,3 +92,19 @@ def test_an_answer_to_the_loop_before_does_not_undo_a_resumed_run(tmp_path: Path
         kept = journal.state("one")
         assert kept is not None
         assert kept.checkpoints[0].state is CheckpointState.VERIFIED
+
+
+def test_a_save_that_was_deleted_while_it_was_read_is_no_incident(tmp_path: Path) -> None:
+    save = e.CheckpointCommitted(at=2.0, checkpoint=NAME, step=4, world=1, saved_at=2.0, bytes=1, path=f"/c/{NAME}")
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.submit("one", "one", {}, "", 1.0)
+        run = loop(journal, World())
+        run.take(e.RunSubmitted(at=1.0, run="one", plan=e.Plan(), policy=runbooks.load(None)))
+        run.take(e.AgentJoined(at=1.5, attempt=1, node=0, host="h"))
+        for gone in (True, False):
+            run.take(save)
+            if gone:
+                run.take(e.CheckpointDeleted(at=3.0, checkpoint=NAME))
+            run.answered(e.CheckpointRefused(at=4.0, checkpoint=NAME, why="is gone"))
+            assert run.state is not None
+            assert run.state.incidents == (0 if gone else 1)

@@ -86,3 +86,17 @@ def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
     (answer,) = play(tmp_path, course).answers
     assert isinstance(answer, e.CheckpointDeleted)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_given_up_while_it_was_read_is_not_damaged(tmp_path: Path) -> None:
+    async def course(port: CheckpointFolder, desk: Desk) -> None:
+        verify = actions.VerifyCheckpoint(checkpoint=NAME)
+        for _ in range(3):  # a supervisor that starts asks again for what the one before may not have done
+            port.verify(verify, desk.answers.append)
+        assert len(desk.tasks) == 1
+        port.delete(actions.DeleteCheckpoint(checkpoint=NAME), desk.answers.append)
+        await asyncio.gather(*desk.tasks)
+        port.verify(verify, desk.answers.append)
+        await asyncio.gather(*desk.tasks)
+
+    assert [type(answer) for answer in play(tmp_path, course).answers] == [e.CheckpointDeleted]
