@@ -93,7 +93,8 @@ class Straggler:
         self._search: _Search | None = None
         self._asked_for_static = False
         self._clocks: dict[int, float] = {}
-        """of the nodes, from a look when all was well"""
+        self._calm: OwnTimes = {}
+        """clocks of the nodes, and own times of the ranks, from a look when all was well"""
         self._answered_since: int | None = None
         """the change of pace that somebody was named for"""
         self._processes: dict[int, ProcessLooked] = {}
@@ -274,9 +275,11 @@ class Straggler:
         assert search is not None
         arrivals = Arrivals(search.answers.values())
         offsets = arrivals.clocks(search.onset_at, self._clocks)
-        search.own.update(arrivals.own_times(list(self._ends), offsets))
-        found = self._split(search.own, search)
+        search.own.update(arrivals.own_times(list(self._ends), offsets, self._node_of(min(self._reporters))))
+        found = self._split(search.own if arrivals.in_part else {**self._calm, **search.own}, search)
         hint = self._hardware.outstanding(search.onset_at if search.since is not None else None)
+        if found is not None and found.rank is None and not self._is_likely(found, hint):
+            found = None
         search.asked_at, search.wanted = None, set()
         if found is not None or (hint is not None and search.since is not None):
             return self._conclude(search, found, hint, now, how=_ARRIVALS)
@@ -288,10 +291,17 @@ class Straggler:
         search.steps_left = 3 * 2**search.round
         if search.since is None:
             self._search, self._clocks = None, offsets
+            self._calm = {} if arrivals.in_part else search.own
         elif search.round >= self.config.rounds:
             self._pace.accept()
             self._search = None
         return []
+
+    def _is_likely(self, found: Named, hint: Hint | None) -> bool:
+        """A node whose ranks have far more to do than the steps grew by needs another witness: it may be its clock."""
+        delay_s = self._pace.now_s - self._pace.usual_s
+        seconded = bool(self._hardware.of_host(found.node)) or (hint is not None and hint.node == found.node)
+        return seconded or found.excess_s <= _MORE_THAN_DELAY * delay_s
 
     def _conclude(
         self, search: _Search, found: Named | None, hint: Hint | None, now: float, *, how: str
@@ -364,6 +374,7 @@ class Straggler:
 
 
 _SHORT = 6
+_MORE_THAN_DELAY = 1.5
 _STEPS, _WAITS, _ARRIVALS = "takes", "waits for data", "works between its collectives"
 _STATES = {"D": "waits for a disk or a file server", "T": "is stopped"}
 

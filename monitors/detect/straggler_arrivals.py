@@ -38,6 +38,8 @@ class Arrivals:
                 came.update({(number, seq): at for seq, at in group.arrivals})
             self._came[look.rank], self._nodes[look.rank] = came, look.node
         self._whole = _whole(self._came)
+        self.in_part = False
+        """the recorders hold less than one step: what `own_times` told is of a part of it"""
 
     def clocks(self, onset_at: float, known: Mapping[int, float] | None = None) -> dict[int, float]:
         """Seconds by which each node's clock is ahead of the middle one.
@@ -48,11 +50,14 @@ class Arrivals:
         earlier = known or {}
         return {node: _clock(late, onset_at, earlier.get(node)) for node, late in self._lateness().items()}
 
-    def own_times(self, ends: Sequence[tuple[int, float]], offsets: Mapping[int, float]) -> OwnTimes:
+    def own_times(self, ends: Sequence[tuple[int, float]], offsets: Mapping[int, float], node: int = 0) -> OwnTimes:
         """Seconds that each rank worked in each step of which all arrivals are known.
 
-        `ends` are steps and when they ended, ascending; `offsets` are the nodes' clocks, as `clocks` tells.
+        `ends` are steps and when they ended by the clock of `node`, ascending; `offsets` are the nodes' clocks, as
+        `clocks` tells.
         """
+        ahead = offsets.get(node, 0.0)
+        ends = [(step, at - ahead) for step, at in ends]
         orders: dict[int, list[tuple[float, Key]]] = {}
         released: dict[Key, float] = {}
         for rank, keys in self._came.items():
@@ -63,7 +68,11 @@ class Arrivals:
             for at, key in order:
                 if at > released.get(key, float("-inf")):
                     released[key] = at
-        return _by_step(orders, released, ends)
+        own = _by_step(orders, released, ends)
+        whole = _whole_steps(own, orders, ends)
+        self.in_part = not whole
+        # A part of a step, the same for all ranks, tells something too.
+        return whole or {step: own[step] for step in [*own][-1:]}
 
     def _lateness(self) -> dict[int, list[tuple[float, float]]]:
         """Node: when, and by how much its ranks were behind the middle of the nodes, for each collective of several."""
@@ -118,13 +127,16 @@ def _by_step(
         for step, worked_s in _segments(order, released, ends, times):
             ranks = own.setdefault(step, {})
             ranks[rank] = ranks.get(rank, 0.0) + worked_s
-    if not own:
-        return {}
-    known_from = max(order[0][0] for order in orders.values())
+    return dict(sorted(own.items()))
+
+
+def _whole_steps(
+    own: OwnTimes, orders: Mapping[int, Sequence[tuple[float, Key]]], ends: Sequence[tuple[int, float]]
+) -> OwnTimes:
+    """Steps that began after every recorder's first entry."""
+    known_from = max((order[0][0] for order in orders.values()), default=0.0)
     began = {step: before for (_, before), (step, _) in pairwise(ends)}
-    whole = {step: ranks for step, ranks in own.items() if began.get(step, float("-inf")) >= known_from}
-    # A step may have more collectives than a recorder holds: a part of one, the same for all, tells something too.
-    return whole or {max(own): own[max(own)]}
+    return {step: ranks for step, ranks in own.items() if began.get(step, float("-inf")) >= known_from}
 
 
 def _segments(

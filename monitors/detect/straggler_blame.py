@@ -74,41 +74,91 @@ def named(
     excess = [_excess(ranks, usual) for ranks in own.values() if len(ranks) > 1]
     if len(excess) < least_steps:
         return None
+    ask = _Ask(least_s=least_s, least_steps=least_steps, spread_s=spread_s)
     by_rank = _by_rank(excess)
+    slow = _slow(by_rank, len(excess), ask)
+    if slow:
+        return _of_ranks(slow, by_rank, len(excess), ask, node_of, whole_nodes=bool(usual))
+    if not usual:
+        return None
+    # Where half of the ranks are slow, none of them is an outlier; their nodes may be.
+    by_node = _by_rank(
+        [_excess(nodes, {}) for ranks in own.values() if len(nodes := _nodes(ranks, usual, node_of)) > 1]
+    )
+    slow = _slow(by_node, len(excess), ask)
+    if not slow or (len(slow) > 1 and median(by_node[slow[0]]) < _CLEAR * median(by_node[slow[1]])):
+        return None
+    return _whole_node(slow[0], by_node[slow[0]], ask, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What it takes to be named."""
+
+    least_s: float
+    least_steps: int
+    spread_s: float
+
+
+def _slow(found: Mapping[int, list[float]], steps: int, ask: _Ask) -> list[int]:
+    """Those that are slow in nearly every step, slowest first."""
+    least_s = max(ask.least_s, _by_chance(len(found), steps) * ask.spread_s)
+    slow = [one for one, times in found.items() if median(times) >= least_s and _agrees(times, steps, ask)]
+    return sorted(slow, key=lambda one: -median(found[one]))
+
+
+def _agrees(times: list[float], steps: int, ask: _Ask) -> bool:
+    agree = sum(seconds >= ask.least_s for seconds in times)
+    return len(times) >= ask.least_steps and agree >= 3 and agree >= _AGREES * steps
+
+
+def _of_ranks(
+    slow: list[int],
+    by_rank: Mapping[int, list[float]],
+    steps: int,
+    ask: _Ask,
+    node_of: Callable[[int], int],
+    *,
+    whole_nodes: bool,
+) -> Named | None:
     middles = {rank: median(found) for rank, found in by_rank.items()}
-    chance_s = _by_chance(len(by_rank), len(excess)) * spread_s
-    slow = [
-        rank
-        for rank, found in by_rank.items()
-        if middles[rank] >= chance_s and _is_slow(found, len(excess), least_s, least_steps)
-    ]
-    if not slow:
+    first = slow[0]
+    if _is_whole_node(first, middles, node_of):
+        # Without a step from before, it may be the node's clock alone that is late.
+        return _whole_node(node_of(first), by_rank[first], ask, first) if whole_nodes else None
+    if len(slow) > 1 and middles[first] < _CLEAR * middles[slow[1]]:
         return None
-    slow.sort(key=lambda rank: -middles[rank])
-    agree = sum(seconds >= least_s for seconds in by_rank[slow[0]])
-    node = _alike(slow[0], middles, node_of)
-    if node:
-        return Named(
-            node=node_of(slow[0]),
-            rank=None,
-            excess_s=median(middles[rank] for rank in node),
-            slow_steps=agree,
-            steps=len(excess),
-            confidence=0.8,
-            next_best=slow[0],
-        )
-    others = sorted((rank for rank in middles if rank != slow[0]), key=lambda rank: -middles[rank])
-    if len(slow) > 1 and middles[slow[0]] < _CLEAR * middles[slow[1]]:
-        return None
+    agree = sum(seconds >= ask.least_s for seconds in by_rank[first])
+    others = sorted((rank for rank in middles if rank != first), key=lambda rank: -middles[rank])
     return Named(
-        node=node_of(slow[0]),
-        rank=slow[0],
-        excess_s=middles[slow[0]],
+        node=node_of(first),
+        rank=first,
+        excess_s=middles[first],
         slow_steps=agree,
-        steps=len(excess),
-        confidence=0.9 if agree == len(excess) else 0.8,
+        steps=steps,
+        confidence=0.9 if agree == steps else 0.8,
         next_best=others[0] if others else None,
     )
+
+
+def _whole_node(node: int, found: list[float], ask: _Ask, worst: int | None) -> Named:
+    return Named(
+        node=node,
+        rank=None,
+        excess_s=median(found),
+        slow_steps=sum(seconds >= ask.least_s for seconds in found),
+        steps=len(found),
+        confidence=0.8,
+        next_best=worst,
+    )
+
+
+def _nodes(ranks: Mapping[int, float], usual: Mapping[int, float], node_of: Callable[[int], int]) -> dict[int, float]:
+    """The middle of each node's ranks, over what is usual for them; of nodes with several."""
+    by_node: dict[int, list[float]] = {}
+    for rank, seconds in ranks.items():
+        by_node.setdefault(node_of(rank), []).append(seconds - usual.get(rank, 0.0))
+    return {node: median(times) for node, times in by_node.items() if len(times) > 1}
 
 
 def _by_rank(excess: Iterable[Mapping[int, float]]) -> dict[int, list[float]]:
@@ -140,17 +190,9 @@ def _middle_of_others(grown: Mapping[int, float], rank: int) -> float:
     return median([seconds for other, seconds in grown.items() if other != rank] or [grown[rank]])
 
 
-def _is_slow(found: list[float], steps: int, least_s: float, least_steps: int) -> bool:
-    agree = sum(seconds >= least_s for seconds in found)
-    return len(found) >= least_steps and agree >= 3 and agree >= _AGREES * steps and median(found) >= least_s
-
-
-def _alike(first: int, middles: Mapping[int, float], node_of: Callable[[int], int]) -> list[int]:
-    """The ranks of its node, when nearly all are slower as it is and those of other nodes are not; else none."""
-    there = [rank for rank in middles if node_of(rank) == node_of(first)]
-    like = [rank for rank in middles if middles[rank] >= _ALIKE * middles[first]]
-    here = set(there).intersection(like)
-    elsewhere = len(middles) - len(there)
-    if not elsewhere or len(here) < 2 or len(here) < _NEARLY * len(there) or len(like) > len(here):
-        return []
-    return there
+def _is_whole_node(first: int, middles: Mapping[int, float], node_of: Callable[[int], int]) -> bool:
+    """Nearly all ranks of its node are slower as it is, and those of other nodes are not."""
+    there = {rank for rank in middles if node_of(rank) == node_of(first)}
+    like = {rank for rank in middles if middles[rank] >= _ALIKE * middles[first]}
+    here = there & like
+    return len(there) < len(middles) and len(here) >= max(2.0, _NEARLY * len(there)) and like == here

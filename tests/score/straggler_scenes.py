@@ -81,7 +81,8 @@ def _cpu(run: Run, rank: Rank) -> None:
 
 def _bound(run: Run, more: float) -> float:
     """Factor of the CPU's work that makes a step longer by the share `more`: launching hides behind the GPU's work."""
-    return (1 + more) / run.cpu_share
+    usual_s = run.step_s + run.comm_s * len(run.layout.calls)
+    return (1 + more) * usual_s / (run.step_s * run.cpu_share)
 
 
 def _hidden(run: Run, rank: Rank) -> None:
