@@ -296,7 +296,7 @@ def test_a_lost_store_ends_its_world(stage: Stage) -> None:
     kill(_store_child(stage.agents[0].pid))
     (exited,) = stage.wait_for(s.RankExited)
     assert (exited.failure.kind, exited.ordered) == ("lastgood.StoreLost", False)
-    assert [blind.sense for blind in stage.seen(s.Blind) if blind.why] == ["store"]
+    assert [b.sense for b in stage.seen(s.Blind) if b.why] == ["store"], stage.seen(s.Blind)
     stage.wait_for(s.WorldStopped, world=1)
     stage.start_world(2)
     stage.wait_for(s.WorldStarted, world=2)
@@ -338,7 +338,8 @@ def test_a_look_shows_the_stack_of_a_rank_that_spins(stage: Stage) -> None:
     stage.start_world(1, 1)
     until(lambda: stage.output(rank=1, node=1) != "", "not there")
     stage.order(orders.LookAt(world=1), 1)
-    (seen,) = stage.wait_for(s.ProcessLooked)
+    stage.wait(lambda: any(seen.stack for seen in stage.seen(s.ProcessLooked)), "a stack")
+    seen = stage.seen(s.ProcessLooked)[-1]
     assert seen.state == "R"
     assert "train.py" in seen.stack[-1]
     assert seen.stack[-1].endswith("in spin")

@@ -33,7 +33,7 @@ class Nest:
         (folder / "train.py").write_text(program)
         self.argv = [str(folder / "train.py"), "--lr", "1"]
         self._words: asyncio.Queue[str] = asyncio.Queue()
-        env = {**os.environ, "LASTGOOD_MARK": "test:1", "LASTGOOD_NODE": "0", "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, "LASTGOOD_MARK": "test:1", "LASTGOOD_NODE": "0"}
         self.nursery = Nursery(self.argv, env=env, cwd=folder, log_file=folder / "zygote.log", settled=self._settle)
 
     def _settle(self, why: str) -> None:

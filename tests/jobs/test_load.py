@@ -203,7 +203,7 @@ def saved(folder: Path, step: int, data_index: int) -> Path:
         ("{resume_from: saves}", "is not a checkpoint but a folder of them: name one, such as .*step-00000040.a1w1"),
         ("{resume_from: nowhere}", "is not a checkpoint, such as .../checkpoints/step-00000040.a1w1"),
         ("{resume_from: saves/step-00000010.a1w1}", "was saved where data index 25 came next, .* would feed 10: give"),
-        ("{resume_from: cut/step-00000003.a1w1}", "is damaged: manifest.json is missing"),
+        ("{resume_from: cut/step-00000003.a1w1}", "is damaged: manifest.json: is missing"),
         ("{folder: saves}", "holds the checkpoints of another run: .* say checkpoint.resume_from: .*00000040.a1w1"),
     ],
 )

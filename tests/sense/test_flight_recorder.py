@@ -298,7 +298,7 @@ def test_what_nccl_left_is_found_and_a_dump_that_was_begun_is_waited_for(tmp_pat
     assert only(found).enqueued == 1
     asked = asyncio.run(flight_recorder.look(2e9, where(tmp_path)))
     assert asked == found, "nobody answers, but this was left"
-    assert flight_recorder.looked(2e9, where(tmp_path), found).at == (tmp_path / "fr_3").stat().st_mtime
+    assert flight_recorder.looked(2e9, where(tmp_path), found).at == pytest.approx((tmp_path / "fr_3").stat().st_mtime)
 
 
 def test_nccl_is_asked_through_its_own_pipe_when_python_does_not_answer(tmp_path: Path) -> None:

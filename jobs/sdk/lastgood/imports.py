@@ -115,6 +115,8 @@ def _warm() -> None:
     """Take the ways that are slow the first time: torch imports a second's worth of modules on its first steps."""
     import torch
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a pool of threads would not come along into the ranks
     weight = torch.nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.AdamW([weight])
     weight.sum().backward()  # type: ignore[no-untyped-call]
@@ -123,10 +125,17 @@ def _warm() -> None:
         from lastgood import warmth
 
         warmth.shard()
+    torch.set_num_threads(threads)
 
 
 def _unsound() -> str:
     """Why a fork of this process would not be as good as a new one."""
+    # A library that is made for it (OpenBLAS, which numpy loads) ends its threads when the process forks, and starts
+    # them again when they are needed: what is left after a fork is a thread that knows nothing of it.
+    trial = os.fork()
+    if trial == 0:
+        os._exit(0)
+    os.waitpid(trial, 0)
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"{threads - 1} threads were started while importing"
