@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
+
+from orchestrator.cli.runs import json_option
 
 
 @click.command()
 @click.option("--fault", help="One fault of a GPU that is made up, such as xid79; without it, the eight of the demo.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where everything goes; must not exist yet.")
-def demo(fault: str | None, folder: Path | None) -> int:
-    """Train a small GPT on two CPU ranks while faults are injected, in a state folder of its own."""
+@json_option
+def demo(fault: str | None, folder: Path | None, as_json: bool) -> int:
+    """Play the demo: train a small GPT on two CPU ranks while faults are injected, in a state folder of its own."""
     from orchestrator.demo import gpu_faults, main
 
     if fault is not None and fault not in gpu_faults():
@@ -19,4 +25,10 @@ def demo(fault: str | None, folder: Path | None) -> int:
     if folder is not None and folder.exists():
         raise click.UsageError(f"{folder} is there already: name a folder that is not")
     words = ["--fault", fault] if fault is not None else []
-    return main([*words, *(["--folder", str(folder)] if folder is not None else [])])
+    words += ["--folder", str(folder)] if folder is not None else []
+    if not as_json:
+        return main(words)
+    with redirect_stdout(sys.stderr):
+        status = main(words)
+    click.echo(json.dumps({"demo": fault or "eight faults", "exit_code": status, "passed": status == 0}))
+    return status

@@ -200,9 +200,9 @@ class Stage:
         folder = self.place().run_folder
         folder.mkdir(parents=True, exist_ok=True)
         words = (command,) if isinstance(command, str) else command
-        # A test that needs no senses is spared them: two cores are busy enough.
-        off = {"kernel": "off", "nvml": "off", "host": "off"}
-        spec = Spec(name="stage", command=words, **{"workdir": str(self.scripts), "senses": off, **fields})
+        # A test that needs no senses, and no warm ranks, is spared them: two cores are busy enough.
+        off = {"senses": {"kernel": "off", "nvml": "off", "host": "off"}, "recovery": {"warm": False}}
+        spec = Spec(name="stage", command=words, **{"workdir": str(self.scripts), **off, **fields})
         (folder / "spec.json").write_text(spec.model_dump_json())
 
     def launch(self, node: int = 0) -> orders.Hello:

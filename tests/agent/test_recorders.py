@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 from stage import Stage, is_running, until
 
@@ -56,7 +57,9 @@ def test_a_stopped_rank_holds_up_nobodys_answer(stage: Stage) -> None:
     stage.launch()
     stage.start_world(1)
     until(lambda: all(stage.output(rank=rank) for rank in (0, 1)), "not up")
-    os.kill(stage.pid(1, world=1), signal.SIGSTOP)
+    stopped = stage.pid(1, world=1)
+    os.kill(stopped, signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{stopped}/stat").read_text().rpartition(")")[2].split()[0] == "T", "not stopped")
     asked_at = time.time()
     stage.order(orders.LookAt(world=1))
     (seen,) = stage.wait_for(s.ProcessLooked, rank=1)
