@@ -109,9 +109,16 @@ def worker(lab: Lab, run: str, rank: int, world: int = 1) -> int:
     return int(re.findall(rf"world {world}: rank {rank} is process (\d+)", log)[-1])
 
 
+def has_worker(lab: Lab, run: str, rank: int, world: int = 1) -> bool:
+    """The process of a rank is there."""
+    logs = (lab.home / "runs" / run / "attempts").glob("*/node0/agent.log")
+    return any(f"world {world}: rank {rank} is process" in log.read_text() for log in logs)
+
+
 def test_a_rank_that_is_stopped_before_its_first_step_is_started_anew(lab: Lab) -> None:
     run = lab.submit(script(lab, until=20), ranks_per_node=1, detect={"hang": {"start_s": 8.0}})
-    lab.wait(run, lambda s: bool(s["state"] == "STARTING"))
+    # Ranks are forked some seconds after their world was ordered: once the imports are done.
+    lab.wait(run, lambda _: has_worker(lab, run, 0))
     lab.drill(run, "stop", 0)
     lab.finish(run)
     stalled = lab.incidents(run)[0]
