@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -207,7 +206,9 @@ class _Station:
             with log_file.open("ab") as file:
                 if file.tell() > LOG_KEPT_BYTES:
                     file.truncate(0)
-                self._child = Child(argv, self._ended, env=env, stdin=theirs_in, stdout=theirs_out, stderr=file)
+                # Limited by the shell that it is, for an instant: afterwards would be too late for one that floods.
+                bounded = ("/bin/sh", "-c", f'ulimit -f {LOG_BYTES // 512}; exec "$@"', "sh", *argv)
+                self._child = Child(bounded, self._ended, env=env, stdin=theirs_in, stdout=theirs_out, stderr=file)
         except OSError:
             os.close(self._orders)
             os.close(self._said)
@@ -217,8 +218,6 @@ class _Station:
             os.close(theirs_out)
         os.set_blocking(self._orders, False)
         os.set_blocking(self._said, False)
-        with suppress(OSError):
-            resource.prlimit(self._child.pid, resource.RLIMIT_FSIZE, (LOG_BYTES, LOG_BYTES))
 
     def _ended(self, end: Exit) -> None:
         how = f"signal {end.signal}" if end.code is None else f"status {end.code}"
