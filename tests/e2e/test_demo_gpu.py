@@ -11,7 +11,11 @@ from monitors.fakenvml.build import compiler
 from orchestrator import demo_gpu
 from orchestrator.client import ask
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(compiler() is None, reason="needs a C compiler: install gcc")]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.e2e,
+    pytest.mark.skipif(compiler() is None, reason="needs a C compiler: install gcc"),
+]
 
 
 @pytest.fixture(autouse=True)
