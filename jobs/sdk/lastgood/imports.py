@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 OURS = ("lastgood", "lastgood.saving", "lastgood.restoring", "torch", "torch.distributed")
+DRIVER = "/dev/nvidia"
 PER_RANK = frozenset(
     "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK MASTER_ADDR MASTER_PORT "  # noqa: SIM905
     "LASTGOOD_WORLD LASTGOOD_RANK_DIR LASTGOOD_PROGRESS LASTGOOD_RESUME CUDA_VISIBLE_DEVICES".split()
@@ -142,6 +143,18 @@ def _unsound() -> str:
     torch = sys.modules["torch"]
     if torch.cuda.is_initialized():
         return "a CUDA context was made while importing"
+    if opened := _opened(DRIVER):
+        # Even to count GPUs starts the driver's library, which no fork may use then.
+        return f"{opened} was opened while importing"
+    return ""
+
+
+def _opened(beginning: str) -> str:
+    """A file that this process holds open and whose path begins so; empty when there is none."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if (path := os.readlink(f"/proc/self/fd/{number}")).startswith(beginning):
+                return path
     return ""
 
 
