@@ -18,10 +18,13 @@ from functools import partial
 
 from monitors import wire
 from monitors.clock import Clock, SystemClock
+from monitors.sense.ending import Ending
 from monitors.sense.station import Choice, Station, senses
 from monitors.signals import Signal
 
 ALIVE_EVERY_S = 5.0
+WAIT_MOST_S = 1.0
+"""a request to end waits no longer"""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -33,7 +36,7 @@ def main() -> int:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != args.parent:
             return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ending = Ending(signal.SIGINT, signal.SIGTERM)
     choice = Choice(
         node=args.node,
         nvml=args.nvml == "auto",
@@ -43,7 +46,7 @@ def main() -> int:
         paths=tuple(args.path),
     )
     try:
-        _serve(choice, as_json=args.json, orders=args.orders)
+        _serve(choice, ending, as_json=args.json, orders=args.orders)
     except (KeyboardInterrupt, BrokenPipeError):
         # Whoever listened has left; what Python would flush at its end has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -64,12 +67,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _serve(choice: Choice, *, as_json: bool, orders: bool) -> None:
+def _serve(choice: Choice, ending: Ending, *, as_json: bool, orders: bool) -> None:
     clock, out = SystemClock(), own_stdout()
     say = _as_json(out) if as_json else _for_people(out)
     station = Station(senses(choice), node=choice.node, clock=clock, tell=say)
     try:
-        run(station, clock, orders=sys.stdin.fileno() if orders else None, alive=partial(_write, out, b"\n" * as_json))
+        alive = partial(_write, out, b"\n" * as_json)
+        run(station, clock, ending, orders=sys.stdin.fileno() if orders else None, alive=alive)
     finally:
         station.close()
 
@@ -82,15 +86,15 @@ def own_stdout() -> int:
     return out
 
 
-def run(station: Station, clock: Clock, *, orders: int | None, alive: Callable[[], None]) -> None:
-    """Look and obey until `orders` (a file descriptor) ends; `alive` is called every ALIVE_EVERY_S."""
+def run(station: Station, clock: Clock, ending: Ending, *, orders: int | None, alive: Callable[[], None]) -> None:
+    """Look and obey until asked to end, or `orders` (a file descriptor) ends; `alive`: called every ALIVE_EVERY_S."""
     said_at, rest = float("-inf"), b""
-    while True:
+    while not ending.asked:
         wait_s = station.turn()
         if clock.now() - said_at >= ALIVE_EVERY_S:
             said_at = clock.now()
             alive()
-        readable, _, _ = select.select([] if orders is None else [orders], [], [], min(wait_s, ALIVE_EVERY_S))
+        readable, _, _ = select.select([] if orders is None else [orders], [], [], min(wait_s, WAIT_MOST_S))
         if not readable or orders is None:
             continue
         chunk = os.read(orders, 1 << 16)

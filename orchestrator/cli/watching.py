@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal as signals
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -125,6 +126,7 @@ class Sentences:
 
 def _follow(choice: object, teller: Lines | Sentences) -> None:
     from monitors.clock import SystemClock
+    from monitors.sense.ending import Ending
     from monitors.sense.station import Choice, Station, senses
     from monitors.watch import Watch, WatchConfig
 
@@ -135,9 +137,10 @@ def _follow(choice: object, teller: Lines | Sentences) -> None:
         teller.signal(signal)
         _tell(monitors.see(signal), teller.incident)
 
+    ending = Ending(signals.SIGINT)
     station = Station(senses(choice), node=choice.node, clock=clock, tell=seen)
     try:
-        while True:
+        while not ending.asked:
             wait_s = station.turn()
             _tell(monitors.silent(clock.now()), teller.incident)
             teller.turn(clock.now())
