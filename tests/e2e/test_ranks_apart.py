@@ -9,8 +9,28 @@ from test_drills import kinds, script
 pytestmark = [pytest.mark.e2e]
 
 
+TOGETHER = """
+import time
+import torch
+import torch.distributed as dist
+import lastgood
+
+def train(run):
+    model = torch.nn.Linear(4, 4)
+    for step in run.steps({"model": model}, until=500):
+        time.sleep(0.05)
+        dist.all_reduce(torch.ones(8))
+        run.report(loss=3.0 - 0.001 * step)
+
+lastgood.main(train)
+"""
+"""One collective a step, so that a short record of collectives reaches over many steps."""
+
+
 def test_a_rank_that_dawdles_is_named(lab: Lab) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=400))
+    path = lab.folder / "together.py"
+    path.write_text(TOGETHER)
+    run = lab.submit([str(path)], checkpoint={"every_steps": 100, "keep": 1})
     lab.reach(run, 60)
     lab.drill(run, "slow", 1)
     lab.wait(run, lambda _: bool(lab.incidents(run)))
