@@ -7,21 +7,17 @@ before torch is imported here, the kernel keeps them in the backlog. Messages ar
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
 import socket
 import sys
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from monitors.sense.lifeline import end_with
 
 
 def main(channel_fd: int, agent_pid: int) -> int:
     """Serve until the agent closes the channel."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != agent_pid:
+    if not end_with(agent_pid):
         return 1  # it died before we could ask to die with it
     channel = socket.socket(fileno=channel_fd)
     from torch.distributed import TCPStore  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ With `--orders`, stdin is read: `Station.obey` says what may come, and the end o
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import select
@@ -19,23 +18,21 @@ from functools import partial
 from monitors import wire
 from monitors.clock import Clock, SystemClock
 from monitors.sense.ending import Ending
+from monitors.sense.lifeline import end_with
 from monitors.sense.station import Choice, Station, senses
 from monitors.signals import Signal
 
 ALIVE_EVERY_S = 5.0
 WAIT_MOST_S = 1.0
 """a request to end waits no longer"""
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Look until told to end."""
     args = _arguments()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if args.parent is not None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != args.parent:
-            return 1
+    if args.parent is not None and not end_with(args.parent):
+        return 1
     ending = Ending(signal.SIGINT, signal.SIGTERM)
     choice = Choice(
         node=args.node,
