@@ -237,7 +237,8 @@ def _called(look: CollectivesLooked, key: str, seq: int) -> list[str]:
 def _circle(waits: Waits, looks: Mapping[int, CollectivesLooked]) -> Blocked:
     """Ranks wait for each other: one of them called its groups in another order than it always did."""
     ring = _terminal(waits, min(rank for rank in waits if _edges(waits, rank)))
-    strange = [rank for rank in ring if any(is_strange(looks[rank], _place(wait)) for wait in waits[rank])]
+    keys = {wait.group.key for rank in ring for wait in waits[rank] if wait.group is not None}
+    strange = [rank for rank in ring if any(_is_strange(looks[rank], wait, keys) for wait in waits[rank])]
     waited = {rank: sum(rank in _edges(waits, other) for other in waits) for rank in ring}
     ordered = sorted(ring, key=lambda rank: (rank not in strange, -waited[rank], rank))
     culprit, sure = ordered[0], len(strange) == 1
@@ -258,8 +259,11 @@ def _circle(waits: Waits, looks: Mapping[int, CollectivesLooked]) -> Blocked:
     )
 
 
-def _place(wait: _Wait) -> tuple[str, int]:
-    return (wait.group.key if wait.group is not None else "", wait.seq)
+def _is_strange(look: CollectivesLooked, wait: _Wait, keys: Collection[str]) -> bool:
+    if wait.group is None:
+        return False
+    own = wait.group.key
+    return is_strange(look, wait.seq, (own, *sorted(key for key in keys if key != own)))
 
 
 def _terminal(waits: Waits, start: int) -> list[int]:

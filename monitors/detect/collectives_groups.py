@@ -7,7 +7,7 @@ things under one number, the code took two ways; who left the common way, the ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monitors.signals import CollectivesLooked, GroupStatus
@@ -112,17 +112,21 @@ def astray(found: Mismatch, looks: Mapping[int, CollectivesLooked]) -> tuple[tup
     counts = Counter(found.calls.values()).most_common()
     if counts[0][1] > counts[1][1] and counts[0][1] > 1:
         return tuple(sorted(rank for rank, call in found.calls.items() if call != counts[0][0])), True
-    place = (found.group.key, found.seq)
-    strange = tuple(sorted(rank for rank in found.calls if is_strange(looks[rank], place)))
+    among = (found.group.key,)
+    strange = tuple(sorted(rank for rank in found.calls if is_strange(looks[rank], found.seq, among)))
     if strange and len(strange) < len(found.calls):
         return strange, True
     return (min(found.calls),), False
 
 
-def is_strange(look: CollectivesLooked, place: tuple[str, int]) -> bool:
-    """Whether this rank's call at `place` (group, number) follows on other calls than ever before on this rank."""
-    history = sorted((at, s.group, seq, call) for s in look.groups for at, seq, call in _arrived(s))
-    at = next((i for i, (_, group, seq, _) in enumerate(history) if (_key(place[0]), place[1]) == (group, seq)), 0)
+def is_strange(look: CollectivesLooked, seq: int, among: Sequence[str]) -> bool:
+    """Whether this rank's call `seq` of the first group of `among` follows on other calls than ever before on this rank.
+
+    Only calls of the groups `among` count: those of a save in the background fall between the others as they come.
+    """
+    names = [_key(key) for key in among]
+    history = sorted((at, s.group, n, call) for s in look.groups if s.group in names for at, n, call in _arrived(s))
+    at = next((i for i, (_, group, n, _) in enumerate(history) if (group, n) == (names[0], seq)), 0)
     calls = [(group, call) for _, group, _, call in history]
     for length in range(min(CONTEXT, at), 0, -1):
         context = calls[at - length : at]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core import checkpoints, events, origin, worlds
+from orchestrator.core import checkpoints, events, origin, silence, worlds
 from orchestrator.core.actions import DeleteCheckpoint, EndAttempt, Launch, StartWorld, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
@@ -20,7 +20,7 @@ def check(before: State | None, event: events.Event, decision: Decision) -> None
     after = decision.state
     _one_world(before, event, decision)
     _trusted_resume(before, decision)
-    _budgets(before, after)
+    _budgets(_by_the_same_clock(before, event), after)
     _nothing_unseen_is_killed(event, decision)
     _never_stuck(after)
     if before is not None:
@@ -65,6 +65,13 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
             assert save is not None
             _require(save.state in checkpoints.RESTORABLE, "2: untrusted checkpoint", save)
             _require(not checkpoints.tainted(save, after.taints), "2: saved inside a fault", save, after.taints)
+
+
+def _by_the_same_clock(before: State | None, event: events.Event) -> State | None:
+    """A new supervisor's clock may be behind: strikes that are only told by it are not new ones."""
+    if before is None or not isinstance(event, events.SupervisorStarted) or event.at >= before.now:
+        return before
+    return silence.set_back(before, event.at)
 
 
 def _budgets(before: State | None, after: State) -> None:

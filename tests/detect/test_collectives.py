@@ -151,6 +151,15 @@ def test_of_two_the_one_that_left_its_habit_is_named() -> None:
     assert named(fresh, 2).confidence == 0.5, "without a past nobody knows"
 
 
+def test_a_save_in_the_background_is_no_habit() -> None:
+    """Its collectives fall between those of the steps as they come, and so follow on others than ever before."""
+    arrivals = ((1, 14.5), (2, 15.5), (3, 18.5))
+    save = stands(TP, (0, 1), 3, calls=tuple((seq, "scatter") for seq, _ in arrivals), arrivals=arrivals)
+    looks = {rank: called(20, "all_reduce(7 Float)" if rank == 1 else "all_reduce(8 Float)") for rank in (0, 1)}
+    found = named({rank: (*groups, save) for rank, groups in looks.items()}, 2)
+    assert (found.rank, found.confidence) == (1, 0.95)
+
+
 def test_a_mismatch_that_let_the_others_pass_is_still_a_mismatch() -> None:
     """Short messages are buffered: gloo's others finish, and stand one collective further."""
     looks = {rank: called(21, "all_reduce(9 Float)") for rank in (0, 2, 3)}
