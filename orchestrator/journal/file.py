@@ -6,9 +6,10 @@ tables. Readers never block the writer, nor it them.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -82,6 +83,9 @@ class File:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
         self._read_only = read_only
+        if not read_only and not path.exists():
+            with suppress(OSError):  # SQLite will meet it too, and says more of it
+                _appear(path)
         with self._explained():
             uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
@@ -150,3 +154,14 @@ class File:
                 raise
             text = remedy.format(path=self.path, folder=self.path.parent)
             raise JournalUnavailable(f"the journal {self.path} is unavailable ({error}): {text}") from error
+
+
+def _appear(path: Path) -> None:
+    """A new journal comes into being whole: a reader that looks while it is made must not meet half of it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch()
+    try:
+        File(draft, read_only=False).close()
+        os.link(draft, path)  # refused when another process was as quick: its journal stays
+    finally:
+        draft.unlink()

@@ -222,6 +222,19 @@ def test_a_reader_sees_the_writer_and_does_not_block_it(journal: Journal, path: 
             reader.heartbeat(T0)
 
 
+def test_a_reader_never_meets_a_journal_that_is_being_made(tmp_path: Path) -> None:
+    """Looked at as fast as can be while twenty are made: each is not there, or whole."""
+    script = "import sys; from orchestrator.journal import Journal\nfor path in sys.argv[1:]: Journal(path).close()"
+    paths = [tmp_path / f"{n}.db" for n in range(20)]
+    with subprocess.Popen([sys.executable, "-P", "-c", script, *map(str, paths)]) as maker:
+        for path in paths:
+            while not path.exists():
+                assert maker.poll() in (None, 0)
+            with Journal(path, read_only=True) as journal:
+                assert journal.runs() == []
+    assert list(tmp_path.glob("*.db.*")) == [], "a draft was left"
+
+
 def test_a_reader_reads_on_when_the_writer_is_gone(path: Path) -> None:
     with Journal(path) as journal:
         script = Script(journal).join()
