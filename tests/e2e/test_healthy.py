@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lab import Lab
 
-pytestmark = [pytest.mark.e2e]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 SCRIPT = Path(__file__).with_name("healthy.py")
 HOG = "import time\nwhile True:\n t = time.time()\n while time.time() - t < 2: pass\n time.sleep(1)"

@@ -15,10 +15,11 @@ from monitors.incidents import Incident
 from monitors.sense.flight_recorder_dump import parse
 from monitors.signals import CollectivesLooked, StepReported
 
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+
 RANKS, STEPS = 4, 45
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(("culprit", "since"), [(2, 38), (0, 38)])
 def test_a_rank_that_sleeps_a_third_longer_is_named_after_three_steps(tmp_path: Path, culprit: int, since: int) -> None:
     incidents = _watched(tmp_path, culprit, since)
@@ -27,7 +28,6 @@ def test_a_rank_that_sleeps_a_third_longer_is_named_after_three_steps(tmp_path: 
     assert incidents[0].confidence >= 0.8
 
 
-@pytest.mark.e2e
 def test_a_run_in_which_nobody_is_slow_names_nobody(tmp_path: Path) -> None:
     assert _watched(tmp_path, 1, STEPS + 1) == []
 

@@ -17,11 +17,13 @@ from orchestrator.client import ask
 pytestmark = [pytest.mark.e2e]
 
 
+@pytest.mark.alone
 def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab) -> None:
     _kill_the_supervisor(lab, kills=5)
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 def test_killing_the_supervisor_at_fifty_random_moments_loses_nothing(lab: Lab) -> None:
     _kill_the_supervisor(lab, kills=50)
 
