@@ -23,6 +23,9 @@ AFTER_S = 10.0
 SURE = 0.9
 """confidence from which the word of the ranks about where the fault sits outweighs another node's hardware"""
 
+CONFINED = frozenset({Kind.GPU_FAULT, Kind.GPU_MEMORY})
+"""they strike the program on that GPU, and others only in that these wait for it; a lost GPU or a broken link takes
+the collectives of the whole node along"""
 ALONE = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY})
 """one sense is enough for these: they ended the world that they were seen in"""
 
@@ -81,8 +84,7 @@ class Attribution:
     def _explained(self, failed: Incident) -> Incident:
         causes = [c for c in self._causes if c.onset >= failed.onset - BEFORE_S and _reaches(c, failed)]
         if causes:
-            # The same node first: what happened there needs no network to do harm.
-            cause = min(causes, key=lambda c: (c.subject.node != failed.subject.node, DEPTH.index(c.kind), -c.at))
+            cause = min(causes, key=lambda c: (*_distance(c, failed), DEPTH.index(c.kind), -c.at))
             self._causes.remove(cause)  # one cause, one incident
             return merged(cause, failed)
         self._failed = failed
@@ -107,9 +109,20 @@ def _reaches(cause: Incident, failed: Incident) -> bool:
     if _is_a_death(cause):
         return cause.subject.rank == failed.subject.rank
     if cause.subject.node == failed.subject.node or cause.subject.node is None:
-        return True
+        # Another rank's GPU: a rank that surely failed of its own did not fail of that.
+        return cause.kind not in CONFINED or not _is_anothers(cause, failed) or failed.confidence < SURE
     # On another node: only for a rank that waited for it, or whose last words point elsewhere.
     return failed.confidence < SURE and cause.kind in DEPTH[:4]
+
+
+def _is_anothers(cause: Incident, failed: Incident) -> bool:
+    """The fault sits at a rank, and another one failed."""
+    return None not in (cause.subject.rank, failed.subject.rank) and cause.subject.rank != failed.subject.rank
+
+
+def _distance(cause: Incident, failed: Incident) -> tuple[bool, bool]:
+    """The rank's own first, then the same node's: what happened there needs no network to do harm."""
+    return cause.subject.node != failed.subject.node, _is_anothers(cause, failed)
 
 
 def merged(cause: Incident, failed: Incident) -> Incident:

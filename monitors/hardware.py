@@ -49,6 +49,10 @@ class GpuEvent:
     data: int
     """the Xid, or the recovery action"""
     pci: str | None = None
+    fault: str = ""
+    """of a Xid: its class by the catalogue of the node that heard it, a site's changes included; empty: not judged"""
+    action: str = ""
+    """what that catalogue asks for"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,13 @@ class RankStarted:
     world: int
     rank: int
     pid: int
+    gpu: str | None = None
+    """the GPU that it was given, as CUDA_VISIBLE_DEVICES names it: an index, a UUID or the start of one, MIG-...;
+    empty: none; None: not known"""
+    gpus: tuple[str, ...] | None = None
+    """all that the ranks of its node may see, named in the same way; None: every GPU of the node"""
+    gpu_order: str = ""
+    """CUDA_DEVICE_ORDER, by which indices count; empty: not set"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

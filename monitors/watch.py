@@ -25,6 +25,7 @@ from monitors.detect.straggler import Straggler
 from monitors.detect.unseen import Unseen, UnseenConfig
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
 from monitors.incidents import Incident, Subject
+from monitors.placement import Placement
 
 _Table = dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]]
 
@@ -58,9 +59,11 @@ class Watch:
         self._loss = Loss(LossConfig(enabled=config.loss_enabled, persist_rows=config.persist_rows))
         self._saves = Saves()
         self._unseen = Unseen(UnseenConfig(silence_s=config.unseen_s), nodes=nodes)
-        self._gpus = Gpus()
+        self.placement = Placement(ranks_per_node=ranks_per_node)
+        """which GPUs are whose"""
+        self._gpus = Gpus(placement=self.placement)
         self._host = Host()
-        self._power = Power(ranks_per_node=ranks_per_node)
+        self._power = Power(ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
         self._straggler = Straggler(ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
         self._attribution = Attribution()
         self._see = self._table()
@@ -68,7 +71,7 @@ class Watch:
     def _table(self) -> _Table:
         """Who wants to see what."""
         return {
-            s.RankStarted: (self._host.see,),
+            s.RankStarted: (self._gpus.see, self._host.see),
             s.RankProgress: (
                 self._progress,
                 self._start.see,
@@ -135,6 +138,7 @@ class Watch:
         self._loss.world_began(world)
         self._unseen.world_began(world, at)
         self._saves.world_began()
+        self.placement.world_began(world)
         for detector in (self._gpus, self._host, self._power, self._straggler):
             detector.world_began(world)
         self._attribution.world_began(world)
@@ -155,6 +159,7 @@ class Watch:
         detectors = self._see.get(type(signal))
         if detectors is None or not isfinite(signal.at) or self._is_history(signal):
             return []
+        self.placement.see(signal)
         incidents: list[Incident] = []
         for see in detectors:
             incidents += see(signal)

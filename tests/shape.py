@@ -25,6 +25,7 @@ PURE = (
     "monitors/attribution.py",
     "monitors/hardware.py",
     "monitors/incidents.py",
+    "monitors/placement.py",
     "monitors/watch*",
     "monitors/detect/*",
     "monitors/catalogue/*",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from jobs.agent import drills, environment, rehearsals, sweep
+from jobs.agent import drills, environment, gpus, rehearsals, sweep
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.orders import Inject, StartWorld
@@ -225,7 +225,7 @@ class World:
         sense = RankSense(where, progress=memory, folder=folder, pattern=self._spec.progress.pattern, at=now)
         self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder)
         log.info("world %d: rank %d is process %d", self.number, rank, child.pid)
-        self._outbox.put(RankStarted(at=now, node=self._place.node, world=self.number, rank=rank, pid=child.pid))
+        self._outbox.put(self._started(local, now, child.pid))
         return True
 
     def _create_progress(self, rank: int, folder: Path) -> Path:
@@ -235,6 +235,19 @@ class World:
         except OSError:  # containers give /dev/shm 64 MiB, which data loaders fill
             memory.unlink(missing_ok=True)
             memory = folder / "progress"
+    def _started(self, local: int, at: float, pid: int) -> RankStarted:
+        mine = gpus.given(os.environ | self._spec.env, local)
+        return RankStarted(
+            at=at,
+            node=self._place.node,
+            world=self.number,
+            rank=self._rank(local),
+            pid=pid,
+            gpu=mine.gpu,
+            gpus=mine.gpus,
+            gpu_order=mine.gpu_order,
+        )
+
             progress.create(str(memory))
         return memory
 

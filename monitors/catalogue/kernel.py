@@ -57,6 +57,10 @@ class Catalogue:
                 return self._found(ROWS[number], text, match.groupdict())
         return None
 
+    def action(self, xid: Xid) -> str:
+        """What a Xid asks for: its own action, else that of its class."""
+        return xid.action or self.faults[xid.fault].action
+
     def _found(self, known: Row, text: str, said: Mapping[str, str | None]) -> Finding | None:
         if known.fault is None and not known.clears:
             return None

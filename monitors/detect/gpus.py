@@ -2,28 +2,28 @@
 
 A fault is told once for each GPU and kind, until the driver says that the GPU is well again. What is still wrong when a
 new world begins is wrong for that one too, and told again. What a fault does to others (Xids of cleaning up, links that
-go down with it) is not told as another.
+go down with it) is not told as another, and a GPU that no rank works on is none of the run's affairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitors.catalogue.kernel import Catalogue
-from monitors.detect.gpus_meaning import ERRORS, EVENTS, Told, of_line, of_verdict, of_xid
+from monitors.detect.gpus_meaning import ERRORS, EVENTS, Told, of_line, of_verdict, of_xid, read_xid
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, KernelSaw
 from monitors.incidents import Incident, Kind, Subject
-from monitors.signals import RankProgress, Signal
-
-RankOf = Callable[[int, str], int | None]
-"""node and UUID of a GPU to the rank that works on it; None: no rank of this run does"""
+from monitors.placement import UNKNOWN, Placement
+from monitors.signals import RankProgress, RankStarted, Signal
 
 _LESSER: dict[Kind, frozenset[Kind]] = {
     Kind.GPU_LOST: frozenset({Kind.GPU_FAULT, Kind.GPU_MEMORY, Kind.LINK_FAULT}),
     Kind.GPU_FAULT: frozenset({Kind.GPU_MEMORY, Kind.LINK_FAULT}),
 }
 """what says nothing new about a GPU that has this"""
+
+_KEPT_MAX = 64
+"""words kept until it is known whose a GPU is: more than a node says in the moment before its ranks start"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,17 @@ class _Gpu:
     """the newest Xid that was not a consequence: when, its number, what it says"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Word:
+    """What was heard of a GPU, and by which sense."""
+
+    device: str
+    told: Told
+    at: float
+    onset: float
+    sense: str
+
+
 class Gpus:
     """Sees what the driver says of every GPU; concludes what is wrong with which."""
 
@@ -73,13 +84,15 @@ class Gpus:
         self,
         config: GpusConfig | None = None,
         *,
-        rank_of: RankOf | None = None,
+        placement: Placement | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
-        """Without `rank_of` every GPU counts as the run's; with it, those that it gives no rank do not count."""
+        """Without `placement` every GPU counts as the run's. `catalogue`: for Xids that no sense has judged."""
         self.config = config or GpusConfig()
-        self._rank_of = rank_of
+        self._placement = placement
         self._catalogue = catalogue or Catalogue()
+        self._kept: list[_Word] = []
+        """heard once each, before it is known whose the GPU is"""
         self._gpus: dict[str, _Gpu] = {}
         self._world = 0
         self._step = 0
@@ -101,6 +114,9 @@ class Gpus:
                 return self._line(signal)
             case RankProgress():
                 self._step = max(self._step, signal.step)
+                return self._placed()
+            case RankStarted():
+                return self._placed()
             case _:
                 pass
         return []
@@ -194,7 +210,7 @@ class Gpus:
     def _xid(self, signal: GpuEvent, gpu: _Gpu) -> Told | None:
         before = self._recent_xid(gpu, signal.at)
         after_another = before is not None and before[1] != signal.data
-        told = of_xid(signal.data, self._catalogue, after_another=after_another)
+        told = of_xid(read_xid(signal, self._catalogue), after_another=after_another)
         if told is not None:
             gpu.xid = (signal.at, signal.data, told.sentence)
         return told
@@ -227,13 +243,15 @@ class Gpus:
     ) -> list[Incident]:
         """The incident, unless it was told. `stays`: each look shows it anew, so a new world has to hear of it."""
         gpu = self._gpus[device]
-        rank = None if self._rank_of is None else self._rank_of(gpu.node, device)
-        if self._rank_of is not None and rank is None:
+        if self._placement is not None and self._placement.is_awaited(gpu.node):
+            if not stays and len(self._kept) < _KEPT_MAX:
+                self._kept.append(_Word(device=device, told=told, at=at, onset=onset, sense=sense))
             return []
         before, gpu.told[told.kind] = gpu.told.get(told.kind), (at, self._world)
         if before is not None and (before[1] == self._world or (not stays and at - before[0] < self.config.settle_s)):
             return []
-        if self._is_explained(gpu, told.kind, at):
+        rank = self._rank(device, gpu)
+        if rank is None or self._is_explained(gpu, told.kind, at):
             return []
         return [
             Incident(
@@ -241,13 +259,34 @@ class Gpus:
                 at=at,
                 onset=min(onset, at),
                 world=self._world,
-                subject=Subject(node=gpu.node, rank=rank, device=device if _is_uuid(device) else None),
+                subject=Subject(
+                    node=gpu.node,
+                    rank=None if rank == UNKNOWN else rank,
+                    device=device if _is_uuid(device) else None,
+                ),
                 step=self._step,
                 confidence=told.confidence,
                 fingerprint=f"{told.kind}:{device}",
                 evidence=self._evidence(device, gpu, told, at),
                 senses=(sense,),
             )
+        ]
+
+    def _rank(self, device: str, gpu: _Gpu) -> int | None:
+        """Whose it is; None: no rank's. One that is known by its PCI address alone may be anybody's."""
+        if self._placement is None:
+            return UNKNOWN
+        return self._placement.rank_of(gpu.node, device, None if gpu.index < 0 else gpu.index)
+
+    def _placed(self) -> list[Incident]:
+        """Tell what was heard of GPUs before there were ranks on their nodes; what looks show comes again by itself."""
+        if not self._kept:
+            return []
+        words, self._kept = self._kept, []
+        return [
+            one
+            for word in words
+            for one in self._tell(word.device, word.told, word.at, onset=word.onset, sense=word.sense)
         ]
 
     def _is_explained(self, gpu: _Gpu, kind: Kind, at: float) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitors.catalogue.kernel import Catalogue
 from monitors.catalogue.xid import DETAILS, NVLINK5, SYMPATHETIC, Xid
-from monitors.hardware import KernelSaw
+from monitors.hardware import GpuEvent, KernelSaw
 from monitors.incidents import Kind
 
 
@@ -89,14 +89,19 @@ def of_verdict(action: int) -> Told | None:
     return Told(kind=kind, confidence=1.0, sentence=f"its driver's verdict is that {words} (recovery action {action})")
 
 
-def of_xid(number: int, catalogue: Catalogue, *, after_another: bool) -> Told | None:
+def read_xid(event: GpuEvent, catalogue: Catalogue) -> Xid:
+    """The Xid as the node that heard it judges it (its site may know better), else as the catalogue does."""
+    xid = catalogue.xids.get(event.data) or Xid(code=event.data, name="", meaning="")
+    return replace(xid, fault=event.fault or xid.fault, action=event.action or catalogue.action(xid))
+
+
+def of_xid(xid: Xid, *, after_another: bool) -> Told | None:
     """The fault of the GPU that a Xid tells of; None when it is a program's, a consequence, or nothing."""
-    xid = catalogue.xids.get(number)
-    kind = None if xid is None else CLASSES.get(xid.fault)
+    kind = CLASSES.get(xid.fault)
     # Whether an NVLink 5 error is fatal stands only in the kernel's line; the verdict follows a fatal one.
-    if xid is None or kind is None or number in NVLINK5 or number in DETAILS:
+    if kind is None or (xid.code in NVLINK5 and xid.fault == "nvlink_error") or xid.code in DETAILS:
         return None
-    if (after_another and number in SYMPATHETIC) or _action(xid, catalogue) in _NOTHING:
+    if (after_another and xid.code in SYMPATHETIC) or xid.action in _NOTHING:
         return None
     return Told(kind=kind, confidence=0.95, sentence=_xid_sentence(xid))
 
@@ -111,10 +116,7 @@ def of_line(saw: KernelSaw) -> Told | None:
     return Told(kind=kind, confidence=0.95, sentence=f"the kernel says: {saw.text}")
 
 
-def _action(xid: Xid, catalogue: Catalogue) -> str:
-    return xid.action or catalogue.faults[xid.fault].action
-
-
 def _xid_sentence(xid: Xid) -> str:
     advice = f"; NVIDIA advises {xid.immediate}" if xid.immediate else ""
-    return f"the driver told of Xid {xid.code} ({xid.meaning}){advice}"
+    meaning = f" ({xid.meaning})" if xid.meaning else ""
+    return f"the driver told of Xid {xid.code}{meaning}{advice}"

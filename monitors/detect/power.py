@@ -162,9 +162,12 @@ class Power:
             gpu.lost, gpu.fresh = True, True
 
     def _looked(self, signal: GpuLooked) -> list[Incident]:
-        gpu = self._gpus.get(signal.device)
+        gpu, rank = self._gpus.get(signal.device), self._rank_of(signal.node, signal.index)
+        if gpu is not None and gpu.rank != rank:
+            self._forget(signal.device)  # it turned out to be another rank's, or none's
+            gpu = None
         if gpu is None:
-            self._first_look(signal)
+            self._first_look(signal, rank)
             return []
         incidents = self._judge(signal.at) if gpu.fresh and self._is_due(signal.at, gpu) else []
         self._fresh += not gpu.fresh
@@ -174,16 +177,13 @@ class Power:
         # As soon as all were looked at; whoever is not heard any more must not hold that up for ever.
         return incidents + self._judge(signal.at) if self._fresh == len(self._gpus) else incidents
 
-    def _first_look(self, signal: GpuLooked) -> None:
-        rank = self._rank_of(signal.node, signal.index)
+    def _first_look(self, signal: GpuLooked, rank: int | None) -> None:
         if rank is None:
             return
         # Another board in its place, or another host in its node's: the one before is gone, not silent.
         place = (signal.node, signal.index)
         for gone in [device for device, gpu in self._gpus.items() if (gpu.node, gpu.index) == place]:
-            del self._gpus[gone]
-            self._brakes.forget(gone)
-        self._held = [held for held in self._held if held.device in self._gpus]
+            self._forget(gone)
         self._gpus[signal.device] = Gpu(
             device=signal.device,
             node=signal.node,
@@ -194,6 +194,11 @@ class Power:
         )
         self._fresh += 1
         self._brakes.looked(signal)
+
+    def _forget(self, device: str) -> None:
+        self._fresh -= self._gpus.pop(device).fresh
+        self._brakes.forget(device)
+        self._held = [held for held in self._held if held.device in self._gpus]
 
     def _learn(self, gpu: Gpu, now: float) -> None:
         clock = self._clock

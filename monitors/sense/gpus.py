@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from monitors.catalogue.kernel import Catalogue
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
+from monitors.sense import site
 from monitors.sense.gpus_child import LIBRARY, Asker, Said
 from monitors.signals import Blind, Signal
 
 EVENTS = "nvml_events"
 """name of the sense that hears Xids: it may be blind while values are seen"""
+OVERRIDES = "overrides"
+"""what a site says of Xids, as a sense: blind where its file cannot be read"""
 NO_ANSWER = "no_answer"
 _CLASSES: dict[Any, Any] = {cls.__name__: cls for cls in (GpuEvent, GpuFailed, GpuLooked)}
 
@@ -54,10 +59,21 @@ class Gpus:
     every_s = 0.4
     """how often `look` should be called: it reads what the processes said"""
 
-    def __init__(self, *, node: int, env: Mapping[str, str] | None = None, config: GpusConfig | None = None) -> None:
-        """`env` is added to the environment of the processes that load the driver's library."""
+    def __init__(
+        self,
+        *,
+        node: int,
+        env: Mapping[str, str] | None = None,
+        overrides: Path | None = None,
+        config: GpusConfig | None = None,
+    ) -> None:
+        """`env` is added to the environment of the processes that load the driver's library; `overrides` is what a
+        site changed (`site.catalogue`)."""
         self.config = config or GpusConfig()
         self._node = node
+        self._overrides = overrides
+        self._catalogue: Catalogue | None = None
+        """read at the first Xid, and as long as it cannot be read, at each"""
         self._env = env
         self._known: dict[int, tuple[str, str | None]] = {}
         self._why: dict[str, str] = {}
@@ -223,7 +239,20 @@ class Gpus:
         if "gpus" in line or "alive" in line:
             return self._sees(EVENTS, now)
         signal = self._decoded(line)
+        if isinstance(signal, GpuEvent) and signal.event == "xid":
+            return self._judged(signal)
         return [] if signal is None else [signal]
+
+    def _judged(self, xid: GpuEvent) -> list[Signal]:
+        """What the number means on this node. The site's file is here; whoever concludes may be elsewhere."""
+        try:
+            known = self._catalogue = self._catalogue or site.catalogue(self._overrides)
+        except (OSError, ValueError) as error:
+            # As though the site had changed nothing: a slip in its file must not hide a broken GPU.
+            return [*self._blind(OVERRIDES, f"{self._overrides}: {error}", xid.at), xid]
+        meant = known.xids.get(xid.data)
+        judged = xid if meant is None else replace(xid, fault=meant.fault, action=known.action(meant))
+        return [*self._sees(OVERRIDES, xid.at), judged]
 
     # ------------------------------------------------------------------------------------------- blindness
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitors.catalogue.kernel import Catalogue
 from monitors.catalogue.kernel_story import Story, Told
 from monitors.hardware import KernelSaw
+from monitors.sense import site
 from monitors.sense.kernel_journal import Journal
 from monitors.sense.kernel_sources import File, Kmsg, Source
 from monitors.signals import Blind, Signal
@@ -42,16 +42,13 @@ class Kernel:
         device_of: Callable[[str], str | None] = lambda pci: None,  # noqa: ARG005
         doors: Sequence[Source] | None = None,
     ) -> None:
-        """`overrides` is a site's JSON (`Catalogue.with_overrides`); `device_of` knows the UUID of a PCI address.
+        """`overrides` is what a site changed (`site.catalogue`); `device_of` knows the UUID of a PCI address.
 
         Raises ValueError that names what is wrong in the overrides, and OSError when they cannot be read.
         """
-        catalogue = Catalogue()
-        if overrides is not None:
-            catalogue = catalogue.with_overrides(overrides.read_text())
         self.every_s = EVERY_S
         self._node = node
-        self._story = Story(catalogue)
+        self._story = Story(site.catalogue(overrides))
         self._device_of = device_of
         self._doors = sources(source) if doors is None else doors
         self._source: Source | None = None

@@ -176,7 +176,7 @@ class Choice:
     kernel: str = "auto"
     """auto, off, or the path of a file"""
     overrides: str | None = None
-    """file in which a site changes the kernel's catalogue"""
+    """file in which a site changes the catalogue of the kernel's lines and of Xids"""
     host: bool = True
     paths: tuple[str, ...] = ()
     """folders whose disks matter, beside the usual ones"""
@@ -234,7 +234,7 @@ def _host(choice: Choice) -> Sense:
 def _gpus(choice: Choice) -> Sense:
     from monitors.sense.gpus import Gpus
 
-    return Gpus(node=choice.node)
+    return Gpus(node=choice.node, overrides=None if choice.overrides is None else Path(choice.overrides))
 
 
 def _kernel(choice: Choice) -> Sense:

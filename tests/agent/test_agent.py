@@ -33,14 +33,14 @@ def test_a_world_starts_ends_and_says_so_once(stage: Stage) -> None:
     stage.spec(
         stage.script("import json, os; print(json.dumps(dict(os.environ)))"),
         ranks_per_node=2,
-        env={"COLOUR": "blue", "RANK": "9"},
+        env={"COLOUR": "blue", "RANK": "9", "CUDA_VISIBLE_DEVICES": "2,GPU-11"},
     )
     hello = stage.launch()
     assert (hello.run, hello.attempt, hello.node, hello.world, hello.alive) == (RUN, 1, 0, 0, False)
     stage.start_world(1)
     stage.wait_for(s.WorldStopped, world=1)
 
-    assert [one.rank for one in stage.seen(s.RankStarted)] == [0, 1]
+    assert [(one.rank, one.gpu) for one in stage.seen(s.RankStarted)] == [(0, "2"), (1, "GPU-11")]
     assert len(stage.seen(s.WorldStarted)) == 1
     assert sorted((one.rank, one.code, one.signal, one.ordered) for one in stage.seen(s.RankExited)) == [
         (0, 0, None, False),

@@ -95,3 +95,23 @@ def test_what_ended_a_world_does_not_explain_a_failure_in_the_next() -> None:
         attribution.world_began(2)
         (failed,) = attribution.judge([fault(Kind.WORKER_KILLED, 100, rank=1)])
         assert (failed.kind is kind) == explains
+
+
+def test_a_fault_of_one_ranks_gpu_does_not_explain_what_another_rank_did_to_itself() -> None:
+    for kind in (Kind.GPU_FAULT, Kind.GPU_MEMORY):
+        broken = fault(kind, 99, rank=3)
+        assert told(broken, fault(Kind.WORKER_KILLED, 100, rank=3))[1].kind is kind
+        assert told(broken, fault(Kind.WORKER_EXCEPTION, 100, rank=5))[1].kind is Kind.WORKER_EXCEPTION
+        (_, waited) = told(broken, fault(Kind.HANG, 100, rank=5, sure=0.4))
+        assert (waited.kind, waited.subject.rank, waited.next_best) == (kind, 3, Subject(node=0, rank=5))
+
+
+def test_a_lost_gpu_or_a_broken_link_takes_the_whole_node_along_and_stays_the_culprit() -> None:
+    for kind in (Kind.GPU_LOST, Kind.LINK_FAULT):
+        (_, failed) = told(fault(kind, 99, rank=3), fault(Kind.WORKER_EXCEPTION, 100, rank=5))
+        assert (failed.kind, failed.subject.rank, failed.next_best) == (kind, 3, Subject(node=0, rank=5))
+
+
+def test_of_two_broken_gpus_the_ranks_own_explains_its_failure() -> None:
+    told_of = told(fault(Kind.GPU_LOST, 98, rank=3), fault(Kind.GPU_MEMORY, 99, rank=5), fault(Kind.HANG, 100, rank=5))
+    assert (told_of[2].kind, told_of[2].subject.rank) == (Kind.GPU_MEMORY, 5)

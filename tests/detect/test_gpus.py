@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from monitors.catalogue.kernel import Catalogue
-from monitors.detect.gpus import Gpus, RankOf
+from monitors.detect.gpus import Gpus
 from monitors.detect.gpus_meaning import VERDICTS
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, KernelSaw
 from monitors.incidents import Incident, Kind
@@ -52,9 +52,9 @@ def event(at: float, name: str, data: int = 0, index: int = 0) -> GpuEvent:
     return GpuEvent(at=at, node=0, device=uuid(index), event=name, data=data)
 
 
-def concluded(*signals: Signal, rank_of: RankOf | None = None) -> list[Incident]:
+def concluded(*signals: Signal) -> list[Incident]:
     """What a fresh detector makes of them, in world 1."""
-    gpus = Gpus(rank_of=rank_of)
+    gpus = Gpus()
     gpus.world_began(1)
     return [incident for signal in signals for incident in gpus.see(signal)]
 
@@ -235,12 +235,6 @@ def test_a_narrow_bus_counts_beside_wide_ones_and_over_three_looks() -> None:
     assert concluded(*narrow(9, of=1, gpus=1)) == [], "nobody to compare it with"
 
 
-def test_a_fault_of_a_gpu_that_no_rank_uses_is_not_the_runs() -> None:
-    ranks = {(0, uuid(1)): 5}
-    told = concluded(failed(1.0, "lost", 0), failed(1.0, "lost", 1), rank_of=lambda *key: ranks.get(key))
-    assert [(incident.subject.rank, incident.subject.device) for incident in told] == [(5, uuid(1))]
-
-
 def test_a_gpu_that_never_said_who_it_is_has_its_index() -> None:
     (incident,) = concluded(GpuFailed(at=1.0, node=3, device=None, index=2, error="lost"))
     assert incident.subject.device is None
@@ -257,6 +251,21 @@ def test_the_evidence_tells_how_far_the_run_was_and_when_it_answered_last() -> N
 def test_a_site_may_know_better_what_a_xid_means() -> None:
     catalogue = Catalogue().with_overrides('{"xids": {"79": {"action": "none"}}}')
     assert Gpus(catalogue=catalogue).see(event(1.0, "xid", 79)) == []
+
+
+def test_a_xid_means_what_the_node_that_heard_it_says() -> None:
+    """A site's changes lie on its nodes: whoever concludes has the catalogue as it comes."""
+    assert kinds(replace(event(1.0, "xid", 79), fault="gpu_lost", action="none")) == []
+    assert kinds(replace(event(1.0, "xid", 13), fault="gpu_stopped", action="reset_gpu")) == [Kind.GPU_FAULT]
+    (incident,) = concluded(replace(event(1.0, "xid", 4711), fault="gpu_lost", action="reboot_node"))
+    assert (incident.kind, incident.evidence[0]) == (
+        Kind.GPU_LOST,
+        "a GPU of node 0 (GPU-0000-0): the driver told of Xid 4711",
+    )
+    assert kinds(replace(event(1.0, "xid", 149), fault="gpu_stopped", action="reset_gpu")) == [Kind.GPU_FAULT]
+    assert kinds(replace(event(1.0, "xid", 149), fault="nvlink_error", action="reset_gpu")) == [], (
+        "see the kernel's line"
+    )
 
 
 def test_a_line_of_the_kernel_and_the_drivers_event_are_one_fault() -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from monitors.fakenvml.control import ALL, FakeNvml
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked
 from monitors.incidents import Incident, Kind
 from monitors.sense import processes
-from monitors.sense.gpus import EVENTS, Gpus, GpusConfig
+from monitors.sense.gpus import EVENTS, OVERRIDES, Gpus, GpusConfig
 from monitors.signals import Blind, Signal
 from tests.fakenvml.lab import WITHIN_S, Looks, is_there
 
@@ -108,6 +109,28 @@ def test_a_xid_is_an_incident_within_two_seconds(run: Run, fake: FakeNvml) -> No
     assert (incident.kind, incident.subject.device) == (Kind.GPU_LOST, fake.uuid(2))
     assert "Xid 79" in incident.evidence[0]
     assert began <= incident.onset <= time.time()
+
+
+def test_a_site_says_what_a_xid_means_and_a_slip_in_its_file_hides_none(fake: FakeNvml, tmp_path: Path) -> None:
+    """The file lies on the node: what the driver tells is judged there, like the lines of the kernel."""
+    site = tmp_path / "overrides.json"
+    site.write_text('{"xids": {"79": {"action": "none"}')
+    looks = Looks(Gpus(node=0, env=fake.environment, overrides=site, config=QUICK))
+    try:
+        started(looks, fake)
+        fake.xid(2, 79)
+        heard = looks.until(lambda signal: isinstance(signal, GpuEvent) and signal.event == "xid")
+        assert [incident.kind for incident in detect.Gpus().see(heard)] == [Kind.GPU_LOST]
+        assert [one.sense for one in looks.of(Blind) if str(site) in one.why] == [OVERRIDES]
+        site.write_text('{"xids": {"79": {"action": "none"}, "13": {"fault": "gpu_stopped", "action": "reset_gpu"}}}')
+        for number, meant in ((79, ("gpu_lost", "none")), (13, ("gpu_stopped", "reset_gpu"))):
+            fake.xid(2, number)
+            heard = looks.until(lambda signal, n=number: isinstance(signal, GpuEvent) and signal.data == n)
+            assert (heard.fault, heard.action) == meant
+        assert detect.Gpus().see(replace(heard, data=79, action="none")) == []
+        assert looks.of(Blind)[-1].why == ""
+    finally:
+        looks.gpus.close()
 
 
 def test_a_lost_gpu_is_an_incident_within_two_seconds(run: Run, fake: FakeNvml) -> None:

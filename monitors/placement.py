@@ -1,0 +1,150 @@
+"""Which GPUs of a node are the run's, and which rank works on which?
+
+An agent tells of each rank which GPU it was given: by convention, local rank i works on `cuda:i` of what it sees. The
+driver numbers GPUs by their PCI addresses; so does CUDA where CUDA_DEVICE_ORDER says so, or where all are alike.
+What a program really does with what it sees is its own affair, so three answers are possible: a rank's, nobody's, and
+not known. Not known counts as the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from monitors.hardware import GpuLooked
+from monitors.signals import RankProgress, RankStarted, Signal
+
+UNKNOWN = -1
+"""instead of a rank: some rank of the run may work on this GPU"""
+AT_WORK = 0.05
+"""utilisation from which somebody computes on a GPU"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spot:
+    """A GPU, by what is known of it."""
+
+    index: int | None
+    device: str | None
+
+
+@dataclass(slots=True)
+class _Node:
+    given: dict[int, RankStarted] = field(default_factory=dict)
+    """what each of its ranks was given in this world"""
+    before: dict[int, RankStarted] = field(default_factory=dict)
+    """in the last world that had ranks here"""
+    has_ranks: bool = False
+    """one of them moves: whoever did not say by now what it was given has said it to a supervisor before"""
+    looked: dict[int, GpuLooked] = field(default_factory=dict)
+    """the newest look at each GPU, by index"""
+    at_work: set[int] = field(default_factory=set)
+    """indices of GPUs on which somebody computed since the world began"""
+
+
+class Placement:
+    """Sees what ranks were given and what GPUs there are; one for a run."""
+
+    def __init__(self, *, ranks_per_node: int) -> None:
+        self._per_node = ranks_per_node
+        self._world = 0
+        self._nodes: dict[int, _Node] = {}
+
+    def world_began(self, world: int) -> None:
+        """New ranks may be given other GPUs."""
+        self._world = world
+        for node in self._nodes.values():
+            node.given, node.before = {}, node.given or node.before
+            node.has_ranks, node.at_work = False, set()
+
+    def see(self, signal: Signal) -> None:
+        """A rank was started or is there, or a GPU was looked at."""
+        match signal:
+            case RankStarted():
+                self._node(signal.node).given[signal.rank] = signal
+            case RankProgress():
+                self._node(signal.node).has_ranks = True
+            case GpuLooked():
+                self._looked(self._node(signal.node), signal)
+            case _:
+                pass
+
+    def rank_of_index(self, node: int, index: int) -> int | None:
+        """The rank that works on GPU `index` of a node, as the driver numbers them; UNKNOWN; None: no rank does."""
+        looked = self._node(node).looked.get(index)
+        return self._rank_of(node, _Spot(index=index, device=None if looked is None else looked.device))
+
+    def rank_of(self, node: int, device: str, index: int | None = None) -> int | None:
+        """The same for a GPU of which the UUID is known (any other name says nothing), and perhaps the index."""
+        if index is None:
+            found = (number for number, look in self._node(node).looked.items() if look.device == device)
+            index = next(found, None)
+        return self._rank_of(node, _Spot(index=index, device=device if device.startswith("GPU-") else None))
+
+    def likely_rank(self, node: int, index: int) -> int | None:
+        """The same for witnesses, which need a name: where it is not known, as before, or GPU i is local rank i's."""
+        rank = self.rank_of_index(node, index)
+        if rank != UNKNOWN:
+            return rank
+        looked, before = self._node(node).looked.get(index), self._node(node).before
+        spot = _Spot(index=index, device=None if looked is None else looked.device)
+        if len(before) == self._per_node and (rank := self._among(node, before, spot)) != UNKNOWN:
+            return rank
+        return node * self._per_node + index if index < self._per_node else None
+
+    def is_awaited(self, node: int) -> bool:
+        """A world began, and its ranks on this node are yet to be started: what they are given is soon known."""
+        known = self._node(node)
+        return self._world > 0 and not known.has_ranks and len(known.given) < self._per_node
+
+    def _rank_of(self, node: int, spot: _Spot) -> int | None:
+        return self._among(node, self._node(node).given, spot)
+
+    def _among(self, node: int, given: dict[int, RankStarted], spot: _Spot) -> int | None:
+        matches = {rank: self._is_given(node, given[rank], spot) for rank in sorted(given)}
+        for rank, match in matches.items():
+            if match:
+                return rank
+        return UNKNOWN if len(given) < self._per_node or None in matches.values() else None
+
+    def _is_given(self, node: int, started: RankStarted, spot: _Spot) -> bool | None:
+        """Whether a rank works on this GPU; None: it may."""
+        if started.gpu is not None:
+            is_own = self._is_named(node, started.gpu, started.gpu_order, spot)
+            # A rank that is alone on its node may well drive all that it sees; those that stand idle it does not.
+            if is_own is not False or self._per_node > 1 or spot.index not in self._node(node).at_work:
+                return is_own
+        is_seen = started.gpus is None or self._is_any(node, started.gpus, started.gpu_order, spot)
+        return None if is_seen else False
+
+    def _is_any(self, node: int, names: Iterable[str], order: str, spot: _Spot) -> bool:
+        return any(self._is_named(node, name, order, spot) is not False for name in names)
+
+    def _is_named(self, node: int, name: str, order: str, spot: _Spot) -> bool | None:
+        """Whether this entry of CUDA_VISIBLE_DEVICES means that GPU; None: it may."""
+        if not name:
+            return False
+        if name.isdecimal():
+            counts_alike = order == "PCI_BUS_ID" or self._are_alike(node)
+            return int(name) == spot.index if counts_alike and spot.index is not None else None
+        # Slices of a GPU: older drivers name the whole one in them, newer ones give each a UUID of its own.
+        start = name.lower().removeprefix("mig-").partition("/")[0]
+        if not start.startswith("gpu-") or spot.device is None:
+            return None
+        return spot.device.lower().startswith(start)
+
+    def _are_alike(self, node: int) -> bool:
+        """CUDA numbers the fastest first: equal ones come in the order of their addresses."""
+        return len({look.name for look in self._node(node).looked.values()}) == 1
+
+    def _looked(self, node: _Node, signal: GpuLooked) -> None:
+        before = node.looked.get(signal.index)
+        if before is not None and before.device != signal.device:
+            node.looked.clear()  # another host, or other boards in this one: nothing is left of the old numbers
+            node.at_work.clear()
+        node.looked[signal.index] = signal
+        if (signal.utilisation or 0.0) >= AT_WORK:
+            node.at_work.add(signal.index)
+
+    def _node(self, node: int) -> _Node:
+        return self._nodes.setdefault(node, _Node())
