@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
+from math import inf
 from statistics import median
 
 from monitors.detect.loss_level import Level, Reading
@@ -31,6 +32,9 @@ class Persistence:
     """and above this many times the noise: in a few noisy rows a fall can not be told from a plateau"""
     flat: float
     """the later rows' median must be above this share of the earlier ones': else it is on its way back"""
+    steady: float = inf
+    """the highest of the rows is at most so many times the lowest but one: odd batches in a row are of every height,
+    damaged weights of one"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class SpikeConfig:
     episode_share: float = 0.6
     """of all rows since the jump: losses that hop between two levels are high for a while now and then"""
     persistence: tuple[Persistence, ...] = (
-        Persistence(rows=0.5, height=0.25, flat=0.97, clear_sigmas=8.0),
+        Persistence(rows=0.5, height=0.25, flat=0.97, clear_sigmas=8.0, steady=1.25),
         Persistence(rows=1.0, height=0.25, flat=0.90),
         Persistence(rows=1.75, height=0.08, flat=0.97),
         Persistence(rows=2.0, height=0.0, flat=0.97),
@@ -284,8 +288,9 @@ def began_before(excess: Sequence[float], slack: float) -> int:
 
 
 def _holds(heights: Sequence[float], rows: int, test: Persistence, noise: float, *, waited_long: bool) -> bool:
-    """High enough, and not on its way back."""
-    if median(heights[-rows:]) <= max(test.height, test.clear_sigmas * noise):
+    """High enough, steady enough, and not on its way back."""
+    last = sorted(heights[-rows:])
+    if median(last) <= max(test.height, test.clear_sigmas * noise) or last[-1] > test.steady * last[1 % len(last)]:
         return False
     half = min(_HALF_ROWS_MAX, rows // 2, len(heights) // 2)
     if half == 0:

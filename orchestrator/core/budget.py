@@ -49,8 +49,13 @@ def _of(strike: Strike) -> tuple[Kind, int, str]:
 
 
 def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
-    """Strikes of a kind since which the run has not proved itself."""
-    return tuple(s for s in state.strikes if s.kind is kind and s.best_step > state.best_step)
+    """Strikes of a kind since which the run has not proved itself.
+
+    Kinds that cast doubt on the numbers count as one: a NaN where a spike was rewound says that the rewind was too short.
+    """
+    responses = state.policy.responses
+    alike = {k for k in responses if responses[k].taints} if responses[kind].taints else {kind}
+    return tuple(s for s in state.strikes if s.kind in alike and s.best_step > state.best_step)
 
 
 def rewound(state: State, best_step: int) -> State:

@@ -97,6 +97,20 @@ def test_a_rewind_does_not_bring_forgiven_strikes_back() -> None:
     assert run.incident(Kind.WORKER_EXCEPTION, fingerprint="g").opened[0].rung is Rung.RESTART
 
 
+def test_numbers_that_go_wrong_another_way_in_the_same_zone_climb_the_same_ladder() -> None:
+    run = Script().train(60)
+    kinds_and_rungs = [
+        (Kind.LOSS_SPIKE, Rung.REWIND_SKIP),
+        (Kind.NONFINITE_LOSS, Rung.REWIND_SKIP),
+        (Kind.LOSS_SPIKE, Rung.HOLD),
+    ]
+    skipped = []
+    for number, (kind, rung) in enumerate(kinds_and_rungs):
+        assert rung_of(run, kind, number) is rung
+        skipped.append(sum(end - first for first, end in run.state.skips))
+    assert skipped[1] > 2 * skipped[0], "the second rewind skips no more than the first"
+
+
 def test_the_budget_holds_the_run_however_much_progress_it_makes() -> None:
     run = Script(policy=with_response(Kind.WORKER_KILLED, strikes_max=3)).train(10)
     for _ in range(3):

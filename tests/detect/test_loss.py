@@ -75,6 +75,17 @@ def test_single_odd_batches_are_nothing(seed: int) -> None:
     assert follow(losses) == []
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_six_odd_batches_in_a_row_are_of_every_height_and_damage_is_of_one(seed: int) -> None:
+    dice = random.Random(seed)
+    odd = [2.8 + dice.uniform(0.5, 3.0) for _ in range(6)]
+    told = follow(noisy(seed, [*descent(300), *odd, *[2.8] * 60], noise=0.04))
+    assert {note.kind for note in told} <= {Kind.LOSS_TRANSIENT}
+    (spike,) = follow(noisy(seed, [*descent(300), *[4.8] * 20], noise=0.04))
+    assert spike.kind is Kind.LOSS_SPIKE
+    assert spike.step <= 308
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_slow_rise_is_a_divergence(seed: int) -> None:
     rise = [2.8 * (1 + 0.005 * n) for n in range(120)]
