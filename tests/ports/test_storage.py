@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def play(folder: Path, course: Callable[[CheckpointFolder, Desk], Awaitable[None
     return desk
 
 
+def verifiers() -> list[psutil.Process]:
+    """Children that read a checkpoint back; what another test has left behind may be going, or gone, meanwhile."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            found += [child] if "jobs.checkpoint.verify" in child.cmdline() else []
+    return found
+
+
 def test_a_verifier_that_is_killed_says_nothing_about_the_checkpoint(tmp_path: Path) -> None:
     manifest = tmp_path / NAME / "manifest.json"
     manifest.parent.mkdir()
@@ -50,7 +60,7 @@ def test_a_verifier_that_is_killed_says_nothing_about_the_checkpoint(tmp_path: P
 
     async def course(port: CheckpointFolder, desk: Desk) -> None:
         port.verify(actions.VerifyCheckpoint(checkpoint=NAME), desk.answers.append)
-        while not (found := [p for p in psutil.Process().children() if "jobs.checkpoint.verify" in p.cmdline()]):
+        while not (found := verifiers()):
             await asyncio.sleep(0.02)
         assert desk.answers == []
         manifest.unlink()  # before the kill: the next try must not wait for it
