@@ -172,3 +172,9 @@ class ProbeDone:
     """of the whole probe, its start included"""
     why: str = ""
     """why there is no result; empty: there is one"""
+    unable: bool = False
+    """it could not be run at all (no torch, no room in the memory): that says nothing of the device"""
+    world: int = 0
+    """that trained beside it"""
+    about: str = ""
+    """the suspect whom it was asked for, as in the order"""

@@ -19,11 +19,12 @@ from monitors.detect.hang import Hang, HangConfig
 from monitors.detect.host import Host
 from monitors.detect.loss import Loss, LossConfig
 from monitors.detect.power import Power
+from monitors.detect.probes import Note, Probes, ProbeWanted
 from monitors.detect.saves import Saves
 from monitors.detect.start import Start, StartConfig
 from monitors.detect.straggler import Straggler
 from monitors.detect.unseen import Unseen, UnseenConfig
-from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, ProbeDone
 from monitors.incidents import Incident, Subject
 from monitors.placement import Placement
 
@@ -55,7 +56,7 @@ class Watch:
             ranks=nodes * ranks_per_node,
         )
         self._start = Start(StartConfig(start_s=config.start_s), nodes=nodes, ranks_per_node=ranks_per_node)
-        self._exits = Exits(ExitsConfig())
+        self._exits = Exits(ExitsConfig(), ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
         self._loss = Loss(LossConfig(enabled=config.loss_enabled, persist_rows=config.persist_rows))
         self._saves = Saves()
         self._unseen = Unseen(UnseenConfig(silence_s=config.unseen_s), nodes=nodes)
@@ -66,6 +67,7 @@ class Watch:
         self._power = Power(ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
         self._straggler = Straggler(ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
         self._attribution = Attribution()
+        self._probes = Probes(nodes=nodes, ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
         self._see = self._table()
 
     def _table(self) -> _Table:
@@ -91,18 +93,21 @@ class Watch:
                 self._saves.see,
                 self._power.see,
                 self._straggler.see,
+                self._probes.see,
             ),
-            s.StepReported: (self._loss.see, self._power.see, self._straggler.see),
+            s.StepReported: (self._loss.see, self._power.see, self._disturbed, self._straggler.see),
+            s.RanksReported: (self._loss.see, self._straggler.see),
             s.ProcessLooked: (self._hang.see, self._straggler.see),
-            s.CollectivesLooked: (self._hang.see, self._straggler.see),
+            s.CollectivesLooked: (self._exits.see, self._hang.see, self._straggler.see),
             s.SaveCommitted: (self._saves.see,),
             s.SaveFailed: (self._saves.see,),
             s.CheckpointRefused: (self._refused,),
-            s.WorldStopped: (self._unseen.see, self._power.see),
+            s.WorldStopped: (self._exits.see, self._unseen.see, self._power.see, self._probes.see),
             KernelSaw: (self._gpus.see, self._host.see),
             GpuEvent: (self._gpus.see,),
             GpuFailed: (self._gpus.see, self._power.see),
-            GpuLooked: (self._gpus.see, self._power.see, self._straggler.see),
+            GpuLooked: (self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
+            ProbeDone: (self._probes.see,),
             HostLooked: (self._host.see, self._straggler.see),
         }
 
@@ -115,13 +120,23 @@ class Watch:
             self._saves.deadline,
             self._host.deadline,
             self._straggler.deadline,
+            self._probes.deadline,
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
     @property
     def looks(self) -> tuple[int, ...]:
         """Ranks whose process should be looked at (the order `LookAt`): it helps to name the culprit of a hang."""
-        return tuple(sorted({*self._hang.looks, *self._straggler.looks}))
+        return tuple(sorted({*self._hang.looks, *self._straggler.looks, *self._exits.looks}))
+
+    @property
+    def probes(self) -> tuple[ProbeWanted, ...]:
+        """Devices that should be measured now (the order `Probe`): it tells a slow device from a slow rank."""
+        return self._probes.wanted
+
+    def notes(self) -> list[Note]:
+        """What was learned since this was last asked, and asks for no action."""
+        return self._probes.notes()
 
     @property
     def suspicious_since_step(self) -> int | None:
@@ -139,7 +154,7 @@ class Watch:
         self._unseen.world_began(world, at)
         self._saves.world_began()
         self.placement.world_began(world)
-        for detector in (self._gpus, self._host, self._power, self._straggler):
+        for detector in (self._gpus, self._host, self._power, self._straggler, self._probes):
             detector.world_began(world)
         self._attribution.world_began(world)
 
@@ -167,7 +182,7 @@ class Watch:
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        silent = (self._exits, self._unseen, self._saves, self._host, self._straggler)
+        silent = (self._exits, self._unseen, self._saves, self._host, self._straggler, self._probes)
         return self._judged([incident for detector in silent for incident in detector.silent(now)])
 
     def _judged(self, incidents: list[Incident]) -> list[Incident]:
@@ -178,7 +193,15 @@ class Watch:
             for witness in self._power.witnesses
             if witness.subject != Subject()
         )
-        return self._attribution.judge(incidents)
+        told = self._attribution.judge(incidents)
+        for incident in told:
+            self._probes.suspect(incident)
+        return told
+
+    def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
+        if self._probes.running:
+            self._straggler.disturbed()
+        return []
 
     def _is_history(self, signal: s.Signal) -> bool:
         # An agent is there whatever world it has; and what it says of a checkpoint is true in any.

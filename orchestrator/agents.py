@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.agent import orders as o
+from monitors.detect.probes import ProbeWanted
 from monitors.signals import Signal
 from orchestrator.core import actions
 from orchestrator.offset import Offset
@@ -103,6 +104,12 @@ class ConnectedAgents:
     def look(self, world: int, ranks: tuple[int, ...]) -> None:
         """Have the kernel asked about ranks."""
         self._tell(o.LookAt(world=world, ranks=ranks))
+
+    def probe(self, wanted: ProbeWanted) -> None:
+        """Have a device measured; an agent that is not there will be told when it is asked for again."""
+        peer = self._peers.get(wanted.node)
+        if peer is not None:
+            peer.send(o.encode(o.Probe(world=wanted.world, device=wanted.device, about=wanted.about)))
 
     def start_world(self, order: actions.StartWorld) -> None:
         """Start the ranks on every node that is connected; the others are told when they dial."""

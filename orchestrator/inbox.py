@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from monitors import signals as s
+from monitors.detect.energy import Energy
+from monitors.detect.probes import ProbeWanted
+from monitors.hardware import GpuLooked
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
 from orchestrator.core import events as e
@@ -46,12 +49,16 @@ class _World:
 class Inbox:
     """Everything heard about one run, added up."""
 
-    def __init__(self, *, nodes: int, ranks_per_node: int, watch: Watch, folder: str) -> None:
+    def __init__(
+        self, *, nodes: int, ranks_per_node: int, watch: Watch, folder: str, energy_until: float | None = None
+    ) -> None:
+        """`energy_until`: the newest reading of energy that the journal has; what is not newer was counted."""
         self._nodes = nodes
         self._ranks = nodes * ranks_per_node
         self._watch = watch
         self._folder = folder
         self._world = _World()
+        self._energy = Energy(counted_until=energy_until)
         self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
@@ -70,6 +77,10 @@ class Inbox:
         self.began(world, at)
         self._world.speaks = speaks
         self._world.told_entered = self._world.told_restored = trains
+
+    def launched(self) -> None:
+        """Another attempt begins, on the same nodes or on others."""
+        self._energy.launched()
 
     @property
     def deadline(self) -> float | None:
@@ -91,6 +102,11 @@ class Inbox:
         """Ranks that a detector would like to be looked at."""
         return self._watch.looks
 
+    @property
+    def probes(self) -> tuple[ProbeWanted, ...]:
+        """Devices that a detector would like to be measured."""
+        return self._watch.probes
+
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
         return self._facts(signal) + self._concluded(self._watch.see(signal))
@@ -100,11 +116,13 @@ class Inbox:
         return self._concluded(self._watch.silent(now))
 
     def _concluded(self, incidents: list[Incident]) -> list[e.Event]:
-        return [
+        told: list[e.Event] = [
             e.IncidentDetected(at=incident.at, incident=incident)
             for incident in incidents
             if incident.kind is not Kind.START_STALLED or self._speaks_of_steps()
         ]
+        notes = self._watch.notes()
+        return told + [e.DeviceProbed(at=note.at, world=note.world, sentence=note.sentence) for note in notes]
 
     def _speaks_of_steps(self) -> bool:
         return self._world.speaks or self._world.told_step != 0
@@ -124,8 +142,11 @@ class Inbox:
             case s.WorldStopped():
                 return [
                     *self._last_progress(signal),
-                    e.NodeStopped(at=signal.at, world=signal.world, node=signal.node),
+                    self._stopped(signal),
                 ]
+            case GpuLooked():
+                self._energy.see(signal)
+                return []
             case s.SaveCommitted() | s.CheckpointVerified() | s.CheckpointRefused() | s.CheckpointDeleted():
                 return [self._checkpoint(signal)]
             case s.DrillDone():
@@ -135,7 +156,10 @@ class Inbox:
 
     def _row(self, signal: s.StepReported) -> list[e.Event]:
         self.rows.append(signal)
-        if signal.world == self._world.number and signal.step_s is not None:
+        if signal.world != self._world.number:
+            return []
+        self._energy.see(signal)
+        if signal.step_s is not None:
             self._step_s.append(signal.step_s)
         return []
 
@@ -224,6 +248,27 @@ class Inbox:
             spent_s=spent or None,
             step_s=self.step_s,
             suspect_since=self._watch.suspicious_since_step,
+            energy=self._energy_read(),
+        )
+
+    def _stopped(self, signal: s.WorldStopped) -> e.NodeStopped:
+        if signal.world == self._world.number:
+            self._energy.see(signal)
+        return e.NodeStopped(at=signal.at, world=signal.world, node=signal.node, energy=self._energy_read())
+
+    def _energy_read(self) -> e.EnergyRead | None:
+        energy = self._energy
+        if energy.since is None or energy.until is None:
+            return None
+        return e.EnergyRead(
+            since=energy.since,
+            until=energy.until,  # not rounded: what is newer will be counted
+            joules=round(energy.joules, 3),
+            gpu_s=round(energy.gpu_s, 3),
+            step_j=round(energy.step_j, 3),
+            steps=energy.steps,
+            token_j=round(energy.token_j, 3),
+            tokens=energy.tokens,
         )
 
     def _last_progress(self, signal: s.WorldStopped) -> list[e.Event]:

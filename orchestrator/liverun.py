@@ -11,6 +11,7 @@ from lastgood.manifest import parse_name
 from monitors.clock import Clock
 from orchestrator import meaning
 from orchestrator.agents import ConnectedAgents
+from orchestrator.core.events import NodeStopped, Progressed
 from orchestrator.core.state import State
 from orchestrator.home import Home
 from orchestrator.inbox import Inbox
@@ -49,7 +50,13 @@ def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
     folder = Path(spec.checkpoint.folder) if spec.checkpoint.folder else desk.home.run(run) / "checkpoints"
     watch = meaning.watch_of(spec)
     watch.recall(desk.journal.rows(run, limit=ROWS_RECALLED))
-    inbox = Inbox(nodes=spec.nodes, ranks_per_node=spec.ranks_per_node, watch=watch, folder=str(folder))
+    inbox = Inbox(
+        nodes=spec.nodes,
+        ranks_per_node=spec.ranks_per_node,
+        watch=watch,
+        folder=str(folder),
+        energy_until=energy_until(desk.journal, run),
+    )
     agents = ConnectedAgents(
         desk.home.run(run) / "attempts",
         str(folder),
@@ -63,9 +70,23 @@ def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
         notifier=desk.notifier,
     )
     loop = RunLoop(
-        run=run, state=state, inbox=inbox, journal=desk.journal, ports=ports, clock=desk.clock, look=agents.look
+        run=run,
+        state=state,
+        inbox=inbox,
+        journal=desk.journal,
+        ports=ports,
+        clock=desk.clock,
+        look=agents.look,
+        probe=agents.probe,
     )
     return LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), desk.clock.now()))
+
+
+def energy_until(journal: Journal, run: str) -> float | None:
+    """The newest reading of energy that was counted; None: there was none."""
+    told = (journal.newest(run, kind) for kind in (Progressed, NodeStopped))
+    reads = [event.energy.until for event in told if isinstance(event, Progressed | NodeStopped) and event.energy]
+    return max(reads, default=None)
 
 
 def _step_of(checkpoint: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from monitors import signals as s
 from monitors.clock import Clock
+from monitors.detect.probes import ProbeWanted
 from orchestrator.core import actions, decide, events, invariants, worlds
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 1000
 """decisions between states that are kept for good; the newest one is always there"""
 LOOK_EVERY_S = 1.0
+PROBE_EVERY_S = 5.0
+"""an order that was lost with a connection is given again; one that is being carried out is not disturbed by it"""
 
 
 class RunLoop:
@@ -38,6 +41,7 @@ class RunLoop:
         ports: Ports,
         clock: Clock,
         look: Callable[[int, tuple[int, ...]], None],
+        probe: Callable[[ProbeWanted], None],
     ) -> None:
         self.run = run
         self.state = state
@@ -46,8 +50,9 @@ class RunLoop:
         self._ports = ports
         self._clock = clock
         self._look = look
-        self._asked_at: dict[int, float] = {}
-        """when the kernel was last asked about a rank"""
+        self._probe = probe
+        self._asked_at: dict[int | ProbeWanted, float] = {}
+        """when the kernel was last asked about a rank, or an agent to measure a device"""
         self._queue: deque[events.Event] = deque()
         self._busy = False
         self._retired = False
@@ -82,7 +87,7 @@ class RunLoop:
         """Handle a signal of an agent."""
         for event in self._inbox.see(signal):
             self.take(event)
-        self._ask_for_looks()
+        self._ask()
 
     def answered(self, event: events.Event) -> None:
         """What came of an order. A checkpoint that the verifier refused is news to the detectors too."""
@@ -101,7 +106,7 @@ class RunLoop:
             self.take(event)
         if self.state is not None and self.state.deadline is not None and now >= self.state.deadline:
             self.take(events.TimePassed(at=now))
-        self._ask_for_looks()
+        self._ask()
 
     def save_rows(self) -> None:
         """Give the steps heard to the journal."""
@@ -161,6 +166,8 @@ class RunLoop:
         return decision
 
     def _follow(self, before: State | None, after: State) -> None:
+        if before is not None and after.attempt != before.attempt:
+            self._inbox.launched()
         if before is None or after.world != before.world:
             self._asked_at.clear()
             self._inbox.began(after.world, after.since)
@@ -169,12 +176,21 @@ class RunLoop:
         perform(self.run, action, self._ports, self.answered)
         self._journal.mark(event_id, index, self._clock.now())
 
-    def _ask_for_looks(self) -> None:
-        now = self._clock.now()
+    def _ask(self) -> None:
+        """Have a closer look taken at what a detector would like to know more of."""
+        if self.state is None:
+            return
         # Each rank for itself: one that falls silent just after another must be looked at before the verdict.
-        ranks = tuple(
-            rank for rank in self._inbox.looks if now - self._asked_at.get(rank, float("-inf")) >= LOOK_EVERY_S
-        )
-        if ranks and self.state is not None:
-            self._asked_at.update(dict.fromkeys(ranks, now))
+        ranks = tuple(rank for rank in self._inbox.looks if self._is_due(rank, LOOK_EVERY_S))
+        if ranks:
             self._look(self.state.world, ranks)
+        for wanted in self._inbox.probes:
+            if self._is_due(wanted, PROBE_EVERY_S):
+                self._probe(wanted)
+
+    def _is_due(self, what: int | ProbeWanted, every_s: float) -> bool:
+        now = self._clock.now()
+        due = now - self._asked_at.get(what, float("-inf")) >= every_s
+        if due:
+            self._asked_at[what] = now
+        return due

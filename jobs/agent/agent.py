@@ -21,6 +21,7 @@ from jobs.agent.nursery import Nursery
 from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
+from jobs.agent.probe import Prober
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
 from jobs.agent.world import World
@@ -51,6 +52,7 @@ class Agent:
         self._link = Link(place.home, self._outbox, hello=self._hello, obey=self._obey, refused=self._refused)
         self._storage = Storage(place.checkpoints(spec.checkpoint.folder), place.node, self._clock, self._outbox)
         self._drills = Drills(place.folder / "drills")
+        self._prober = Prober(place.node, self._clock, self._outbox)
         self._senses = senses.Senses(
             senses.command(spec, place),
             names=spec.senses.on,
@@ -95,7 +97,7 @@ class Agent:
             is_silent=lambda: self._link.silent,
             argv=guard.command(self._place.home),
         )
-        for work in (self._link.run(), watchdog.run(), self._storage.run(), self._tick()):
+        for work in (self._link.run(), watchdog.run(), self._storage.run(), self._prober.run(), self._tick()):
             self._spawn(work)
         self._senses.start()
         while self._leaving is None:
@@ -166,19 +168,25 @@ class Agent:
                 self._start_world(order)
             case orders.StopWorld(world=number, grace_s=grace_s):
                 self._stop_world(number, grace_s)
-            case orders.StopAfter(world=number, step=step):
-                if world := self._current(number):
-                    world.stop_after(step)
             case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
                 self._storage.obey(order)
-            case orders.LookAt(world=number, ranks=ranks):
-                if world := self._current(number):
-                    self._spawn(world.look_at(ranks))
-            case orders.Inject(world=number):
-                if world := self._current(number):
-                    world.inject(order, self._drills.use_up, self._senses.inject)
+            case orders.StopAfter() | orders.LookAt() | orders.Inject() | orders.Probe():
+                if world := self._current(order.world):
+                    self._obey_in(world, order)
             case orders.Leave(grace_s=grace_s):
                 self._leave(grace_s)
+
+    def _obey_in(self, world: World, order: orders.StopAfter | orders.LookAt | orders.Inject | orders.Probe) -> None:
+        """What means something only while this world is there."""
+        match order:
+            case orders.StopAfter(step=step):
+                world.stop_after(step)
+            case orders.LookAt(ranks=ranks):
+                self._spawn(world.look_at(ranks))
+            case orders.Inject():
+                world.inject(order, self._drills.use_up, self._senses.inject)
+            case orders.Probe():
+                self._prober.obey(order)
 
     def _current(self, number: int) -> World | None:
         return self._world if self._world is not None and self._world.number == number else None

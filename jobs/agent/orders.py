@@ -170,18 +170,40 @@ class Inject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Measure a device beside the ranks of `world`. Answer: `ProbeDone`, which is repeated when this is heard again."""
+
+    world: int
+    device: str | None
+    """GPU UUID; None: a core of the host"""
+    about: str
+    """the suspect whom it is measured for: each device is measured once for each"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
     """The attempt is over: end the workers, then the agent."""
 
     grace_s: float = 0.0
 
 
-Order = StartWorld | StopWorld | StopAfter | VerifyCheckpoint | DeleteCheckpoint | LookAt | Inject | Leave
+Order = StartWorld | StopWorld | StopAfter | VerifyCheckpoint | DeleteCheckpoint | LookAt | Inject | Probe | Leave
 ToAgent = Welcome | Refused | Heard | Order
 FromAgent = Hello | Report | StoreOffered
 
 TO_AGENT = wire.by_name(
-    Welcome, Refused, Heard, StartWorld, StopWorld, StopAfter, VerifyCheckpoint, DeleteCheckpoint, LookAt, Inject, Leave
+    Welcome,
+    Refused,
+    Heard,
+    StartWorld,
+    StopWorld,
+    StopAfter,
+    VerifyCheckpoint,
+    DeleteCheckpoint,
+    LookAt,
+    Inject,
+    Probe,
+    Leave,
 )
 FROM_AGENT = wire.by_name(Hello, StoreOffered)
 SIGNALS = wire.by_name(*signals.Signal.__args__)

@@ -142,6 +142,25 @@ class WorldRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyRead:
+    """What the GPUs' own counters say, added up by one supervisor: totals that only grow; the next one begins anew."""
+
+    since: float
+    """when adding up began: it tells the totals of one supervisor from those of the next"""
+    until: float
+    """newest reading in them"""
+    joules: float
+    gpu_s: float
+    """GPU-seconds that they were spent in; what was not read is in neither"""
+    step_j: float = 0.0
+    """of steps that were read as a whole, and not trained before as far as this supervisor knows"""
+    steps: int = 0
+    token_j: float = 0.0
+    """of steps whose tokens are known"""
+    tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
     """The world finished steps: the first one, then about once a second, and before it ends."""
 
@@ -155,6 +174,8 @@ class Progressed:
     """median seconds of a step lately"""
     suspect_since: int | None = None
     """the loss detector is not sure yet about steps from here on"""
+    energy: EnergyRead | None = None
+    """None: no GPU was read"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +194,8 @@ class NodeStopped:
     at: float
     world: int
     node: int
+    energy: EnergyRead | None = None
+    """as in `Progressed`: what was spent from the last progress to here"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +286,15 @@ class DrillDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProbed:
+    """The device of a slow rank was measured, and is not what makes it slow, or nothing tells."""
+
+    at: float
+    world: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """Silence until the deadline."""
 
@@ -292,5 +324,6 @@ Event = (
     | ResumeRequested
     | DrillRequested
     | DrillDone
+    | DeviceProbed
     | TimePassed
 )

@@ -50,6 +50,7 @@ def event_of(name: str, run: Script) -> e.Event:
         "resume from": e.ResumeRequested(at=at, by="p", from_step=10),
         "drill": e.DrillRequested(at=at, by="p", drill="kill", rank=0, number=1),
         "drilled": e.DrillDone(at=at, world=world, drill="kill", rank=0),
+        "probed": e.DeviceProbed(at=at, world=world, sentence="as fast as its peers"),
         "time": e.TimePassed(at=at),
     }
     return found[name]
@@ -58,7 +59,7 @@ def event_of(name: str, run: Script) -> e.Event:
 NAMES = tuple(
     "submitted, policy, supervisor, first supervisor, launched, launch failed, joined, gone, gone/ one witness, ended, "
     "entered, restored, progressed, finished, node stopped, committed, verified, refused, deleted, crash, spike, stop, "
-    "stop now, resume, resume from, drill, drilled, time".replace("/", "\0").split(", ")
+    "stop now, resume, resume from, drill, drilled, probed, time".replace("/", "\0").split(", ")
 )
 NAMES = tuple(name.replace("\0", ",") for name in NAMES)
 

@@ -6,6 +6,8 @@ import pytest
 from lab import Lab, gpt
 from test_drills import kinds, script
 
+from orchestrator import contract
+
 pytestmark = [pytest.mark.e2e]
 
 
@@ -35,9 +37,17 @@ def test_a_rank_that_dawdles_is_named(lab: Lab) -> None:
     lab.reach(run, 60)
     lab.drill(run, "slow", 1)
     lab.wait(run, lambda _: bool(lab.incidents(run)))
-    (slow,) = lab.incidents(run)
+    assert not probed(lab, run), "the naming waits for no probe"
+    lab.wait(run, lambda _: bool(probed(lab, run)), within_s=30)
+    (slow,) = lab.incidents(run)  # a rank that sleeps is no slow device
     assert (slow["kind"], slow["subject"]["rank"], slow["response"]) == ("straggler", 1, "observe"), slow
     assert lab.status(run)["restarts"] == 0
+
+
+def probed(lab: Lab, run: str) -> list[str]:
+    """What the story says of devices that were measured."""
+    told = [sentence["text"] for sentence in contract.story(lab.home, run)["sentences"]]
+    return [text for text in told if "probed" in text or "multiplies and copies" in text]
 
 
 def test_a_rank_that_calls_another_collective_holds_the_run(lab: Lab) -> None:
@@ -54,6 +64,10 @@ def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
     lab.reach(run, 200)
     lab.drill(run, "gradient", 1)
     lab.wait(run, lambda _: "gradient_shift" in kinds(lab, run))
+    (shift,) = (one for one in lab.incidents(run) if one["kind"] == "gradient_shift")
+    # What all ranks share has risen as well; the recipe tells each rank's own norm, and only one of them did.
+    assert (shift["subject"]["node"], shift["subject"]["rank"]) == (0, 1), shift
+    assert "the gradient norm of rank 1 alone stepped up" in shift["evidence"][0]
     assert lab.status(run)["restarts"] == 0, lab.told(run)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from jobs.agent import orders as o
+from monitors.detect.probes import ProbeWanted
 from orchestrator.agents import ConnectedAgents
 from orchestrator.core import actions
 
@@ -68,3 +69,14 @@ def test_what_cannot_be_noted_is_not_ordered(tmp_path: Path) -> None:
     (tmp_path / "001").unlink()
     port.start_world(start)
     assert json.loads(lines[0])["is"] == "StartWorld", "the offer is still there"
+
+
+def test_a_probe_is_ordered_of_the_node_that_has_the_device(tmp_path: Path) -> None:
+    port = agents(tmp_path, 40)
+    lines = [joined(port, node) for node in range(2)]
+    port.probe(ProbeWanted(world=3, node=1, device="GPU-7", about="GPU-3"))
+    port.probe(ProbeWanted(world=3, node=5, device=None, about="node 5"))  # is not there: asked again later
+    assert [[json.loads(line) for line in each] for each in lines] == [
+        [],
+        [{"is": "Probe", "world": 3, "device": "GPU-7", "about": "GPU-3"}],
+    ]

@@ -65,6 +65,7 @@ def loop(journal: Journal, world: World) -> RunLoop:
         ports=Ports(scheduler=world, agents=world, storage=world, notifier=world),
         clock=SystemClock(),
         look=lambda *_: None,
+        probe=lambda _: None,
     )
 
 

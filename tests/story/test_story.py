@@ -179,6 +179,16 @@ def test_what_a_drill_does_may_be_heard_of_before_the_drill() -> None:
     assert cases(script)[0].drill == "exception"
 
 
+def test_what_a_probe_found_is_told_and_changes_nothing() -> None:
+    script = trained()
+    before = script.state
+    sentence = "rank 3's GPU multiplies and copies as fast as its 3 peers do: look at its rank's code and its data"
+    script.take(e.DeviceProbed(at=script.now, world=1, sentence=sentence))
+    assert "\nRank" + sentence[4:] + "." in told(script)
+    assert script.state == before
+    assert cases(script) == ()
+
+
 def test_an_observed_incident_has_no_recovery() -> None:
     script = trained().fail(Kind.LOSS_TRANSIENT, detect_s=0.25).fail(Kind.WORKER_KILLED).stop().begin(10).train(20)
     noted = cases(script)[0]
