@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +20,17 @@ from typing import Any
 
 from jobs.load import load, resolve
 from jobs.spec import Spec
-from monitors.clock import SystemClock
-from orchestrator import contract
+from orchestrator import contract, demo_gpu
 from orchestrator.cli.text import print_ledger, print_story
 from orchestrator.client import ask
-from orchestrator.drills import DRILLS, inject
+from orchestrator.demo_stage import RECIPE, Show, wait
+from orchestrator.drills import DRILLS
 from orchestrator.home import Home
+from orchestrator.injection import inject
 from orchestrator.journal import Journal
 
-RECIPE = Path(__file__).parent.parent / "jobs" / "recipes" / "demo.yaml"
 POISON = (190, 206)
 """data indices whose targets are random in the demo's recipe"""
-DEADLINE_S = 400.0
-CLOCK = SystemClock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,39 +52,6 @@ SCENES = (
     Scene(step=225, drills=(("flip", 0), ("kill", 0))),
     Scene(step=250, drills=(("supervisor", 0),)),
 )
-
-
-class Show:
-    """Prints what happens, while it happens."""
-
-    def __init__(self, home: Path, run: str) -> None:
-        self._home = home
-        self._run = run
-        self._began = CLOCK.now()
-        self._seen = 0
-
-    def say(self, text: str) -> None:
-        """One line with the time since the start."""
-        print(f"[{CLOCK.now() - self._began:6.1f} s] {text}", flush=True)
-
-    def follow(self) -> dict[str, Any]:
-        """Print the new sentences of the story; returns the status."""
-        sentences = contract.story(self._home, self._run)["sentences"]
-        for sentence in sentences[self._seen :]:
-            self.say(f"  {sentence['text']}")
-        self._seen = len(sentences)
-        return contract.status(self._home, self._run)
-
-
-def wait(show: Show, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Follow the run until it holds, or the run has ended. Raises SystemExit when neither happens."""
-    deadline = CLOCK.now() + DEADLINE_S
-    while CLOCK.now() < deadline:
-        status = show.follow()
-        if until(status) or status["exit_code"] != contract.NOT_FINISHED:
-            return status
-        time.sleep(0.2)
-    raise SystemExit(f"the demo did not get there within {DEADLINE_S:.0f} s: see `lastgood status`")
 
 
 def _ready(scene: Scene, home: Path, run: str) -> Callable[[dict[str, Any]], bool]:
@@ -172,26 +136,17 @@ def play(folder: Path) -> int:
     return int(status["exit_code"]) or (0 if same else 1)
 
 
-def gpu_faults() -> list[str]:
-    """What `--fault` takes."""
-    from orchestrator.demo_gpu import FAULTS
-
-    return list(FAULTS)
-
-
 def _played(folder: Path, fault: str | None) -> int:
-    if fault is None:
-        return play(folder)
-    from orchestrator import demo_gpu
-
-    return demo_gpu.play(folder, fault)
+    return play(folder) if fault is None else demo_gpu.play(folder, fault)
 
 
 def main(argv: list[str] | None = None) -> int:
     """`lastgood demo`, or `python -P -m orchestrator.demo`."""
     parser = argparse.ArgumentParser(prog="lastgood demo")
     parser.add_argument("--folder", type=Path, help="where everything goes; default: a fresh one, removed in the end")
-    parser.add_argument("--fault", choices=gpu_faults(), help="instead: one fault of a GPU, on a machine without any")
+    parser.add_argument(
+        "--fault", choices=list(demo_gpu.FAULTS), help="instead: one fault of a GPU, on a machine without any"
+    )
     options = parser.parse_args(argv)
     if options.folder is not None:
         options.folder.mkdir(parents=True)

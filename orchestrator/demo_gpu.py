@@ -17,7 +17,7 @@ from monitors.incidents import Kind
 from orchestrator import contract
 from orchestrator.cli.text import print_story
 from orchestrator.client import ask
-from orchestrator.demo import CLOCK, RECIPE, Show, wait
+from orchestrator.demo_stage import CLOCK, RECIPE, Show, wait
 
 STEPS = 160
 AT_STEP = 40

@@ -18,10 +18,11 @@ from orchestrator.cli.runs import json_option
 @json_option
 def demo(fault: str | None, folder: Path | None, as_json: bool) -> int:
     """Play the demo: train a small GPT on two CPU ranks while faults are injected, in a state folder of its own."""
-    from orchestrator.demo import gpu_faults, main
+    from orchestrator.demo import main
+    from orchestrator.demo_gpu import FAULTS
 
-    if fault is not None and fault not in gpu_faults():
-        raise click.UsageError(f"no fault '{fault}'; there are: {', '.join(gpu_faults())}")
+    if fault is not None and fault not in FAULTS:
+        raise click.UsageError(f"no fault '{fault}'; there are: {', '.join(FAULTS)}")
     if folder is not None and folder.exists():
         raise click.UsageError(f"{folder} is there already: name a folder that is not")
     words = ["--fault", fault] if fault is not None else []

@@ -72,7 +72,8 @@ def resume(run: str, from_step: int | None, as_json: bool) -> None:
 def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json: bool) -> None:
     """Inject a fault on purpose, and see the run survive it. It is noted as a drill in story and ledger."""
     from orchestrator import requests
-    from orchestrator.drills import DRILLS, inject
+    from orchestrator.drills import DRILLS
+    from orchestrator.injection import inject
 
     if listing:
         return _list_drills(as_json)

@@ -51,7 +51,7 @@ def _of(strike: Strike) -> tuple[Kind, int, str]:
 def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
     """Strikes of a kind since which the run has not proved itself.
 
-    Kinds that cast doubt on the numbers count as one: a NaN where a spike was rewound says that the rewind was too short.
+    Kinds that cast doubt on the numbers count as one: a NaN where a spike was rewound says that one went too short.
     """
     responses = state.policy.responses
     alike = {k for k in responses if responses[k].taints} if responses[kind].taints else {kind}

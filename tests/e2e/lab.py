@@ -17,8 +17,8 @@ from monitors.signals import StepReported
 from orchestrator import contract
 from orchestrator.client import ask
 from orchestrator.demo import train_alone
-from orchestrator.drills import inject
 from orchestrator.home import Home
+from orchestrator.injection import inject
 from orchestrator.journal import Journal
 
 STEPS = 60
