@@ -10,10 +10,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from tests.shape import MEDIAN_OF_FUNCTIONS, ROOT, RULES, SDK, functions, module_of, modules
+from tests.shape import MEDIAN_OF_FUNCTIONS, ROOT, RULES, SDK, functions, imported, module_of, modules
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -89,6 +90,28 @@ def test_the_rule_lets_pass_what_keeps_it(rule: str, path: str, source: str) -> 
 
 def test_every_rule_is_shown_something_bad() -> None:
     assert set(RULES) == {rule for rule, *_ in BAD}
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Modules that import each other in a loop, wherever the import stands; nothing when the house has floors."""
+    names = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
+    above: dict[str, set[str]] = {}
+    for name, path in names.items():
+        for _, found in imported(ast.parse(sources[path])):
+            of = next((one for one in (found, found.rpartition(".")[0]) if one in names and one != name), None)
+            above.setdefault(name, set()).update([of] if of else [])
+    try:
+        TopologicalSorter(above).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_nothing_is_imported_in_circles() -> None:
+    """Move what both need into a module of its own."""
+    assert circle({m.path: m.source for m in modules() if m.package != "tests"}) == []
+    looped = {"a/b.py": "from a import c", "a/c.py": "def f():\n    from a.b import g"}
+    assert set(circle(looped)) == {"a.b", "a.c"}
 
 
 def test_functions_are_small_as_a_habit(record_property: Callable[[str, object], None]) -> None:
