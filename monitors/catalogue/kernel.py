@@ -16,6 +16,7 @@ from monitors.catalogue import kernel_gpu, kernel_host, kernel_links, kernel_sto
 from monitors.catalogue.kernel_prefix import bare
 from monitors.catalogue.kernel_rows import FAULTS, Fault, Finding, Row, address, finding
 from monitors.catalogue.sxid import SXIDS, SXid
+from monitors.catalogue.wrapping import HOST
 from monitors.catalogue.xid import XIDS, Xid
 
 ROWS: tuple[Row, ...] = (*kernel_gpu.ROWS, *kernel_links.ROWS, *kernel_storage.ROWS, *kernel_host.ROWS)
@@ -44,6 +45,12 @@ class Catalogue:
     def read(self, line: str) -> Finding | None:
         """The finding of a line in any form that logs have; None when it is innocent. Never raises."""
         text = bare(line)
+        found = self._read(text)
+        if found is None and (host := HOST.match(text)) is not None:  # or a disk, a card: those are tried first
+            found = self._read(bare(text[host.end() :]))
+        return found
+
+    def _read(self, text: str) -> Finding | None:
         if "Xid" in text or "XID" in text:
             if found := kernel_gpu.read_xid(text, self.xids, self.faults):
                 return found

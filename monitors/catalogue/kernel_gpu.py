@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from monitors.catalogue.kernel_rows import PCI, Fault, Finding, Row, address, finding, row
+from monitors.catalogue.kernel_rows import GONE, PCI, Fault, Finding, Row, address, finding, row
 from monitors.catalogue.sxid import COOLED, SXid
 from monitors.catalogue.xid import DETAILS, HARMLESS_NVLINK5, NVLINK5, Xid
 
@@ -111,27 +111,29 @@ ROWS: tuple[Row, ...] = (
     # nv.c, osapi.c and osinit.c of the open driver; the second form stands in three records without a Xid.
     row("gpu_lost", "fallen off the bus", rf"NVRM: (?:The NVIDIA )?{_AT}.*?fallen off the bus"),
     row("gpu_lost", "NV_ERR_GPU_IS_LOST|status 0x0000000f|status=0x0000000f|(0x0000000F)", r"NVRM: "),
-    row("gpu_lost", "inaccessible", rf"^nvidia (?P<pci>{PCI}): .*power state.*inaccessible"),
+    row("gpu_lost", "power state", rf"^nvidia (?P<pci>{PCI}): {GONE}"),
     row("gpu_reset_required", "NV_ERR_RESET_REQUIRED|status 0x00000062|status=0x00000062|(0x00000062)", r"NVRM: "),
     row("gpu_reset_required", "requiring os reboot|requiring OS reboot", r"global fatal error", "reboot_node"),
     row("gpu_pmu_halt", "PMU has halted|PmuHalted", r"NVRM: "),
     row("gpu_gsp_timeout", "Rate limiting GSP RPC", rf"NVRM: .*?Rate limiting GSP RPC error prints (?:for )?{_AT}"),
     row("gpu_gsp_timeout", "GSP", r"NVRM: .*Timeout (?:after \d+m?s of )?waiting for RPC (?:response )?from"),
     row("gpu_gsp_timeout", "GSP", r"NVRM: .*\*{8,} ?GSP[\w -]* (?:Timeout|Failure|Report)"),
-    row(
-        "gpu_gsp_timeout", "timedout for fn|Heartbeat timed out", r"NVRM: .*(?:rpcRecvPoll|[Hh]eartbeat).* ?timed ?out"
-    ),
+    row("gpu_gsp_timeout", "timedout for fn|eartbeat timed out", r"NVRM: .*(?:rpcRecvPoll|[Hh]eartbeat).* ?timed ?out"),
     row(
         "gpu_gsp_timeout",
         "GSP",
         r"NVRM: .*GSP(?:-RM|-LIBOS|-RISCV)?\b.*\b(?:crashed|halted|task exception|unresponsive)",
     ),
     row("gpu_init_error", "RmInitAdapter|RmInitNvDevice", rf"NVRM: {_AT}RmInit(?:Adapter|NvDevice)\b.*\bfailed"),
-    row("gpu_init_error", "rm_init_adapter|rm_init_private_state", rf"NVRM: {_AT}rm_init_\w+(?:\(\))? failed"),
+    row(
+        "gpu_init_error",
+        "rm_init_adapter|rm_init_private_state",
+        rf"NVRM: {_AT}rm_init_\w+(?:\([^)]{{0,20}}\))? failed",
+    ),
     row("gpu_init_error", "Cannot attach", r"NVRM: .*\*\*\* Cannot attach (?:bc )?gpu"),
     row("gpu_init_error", "probe routine", r"NVRM: .*probe routine (?:failed|was not called) for \d+"),
     row("gpu_init_error", "None of the NVIDIA|No NVIDIA", r"NVRM: (?:None of the NVIDIA|No NVIDIA (?:dev|GPU|graph))"),
-    row("gpu_init_error", "vbios|VBIOS", rf"NVRM: {_AT}Failed to copy vbios"),
+    row("gpu_init_error", "vbios|VBIOS", rf"NVRM: {_AT}[Ff]ailed to copy vbios"),
     row("gpu_init_error", "I/O region assigned|failed to map registers", r"NVRM: .*(?:is invalid|map registers)"),
     row(
         "gpu_init_error",
@@ -166,6 +168,7 @@ ROWS: tuple[Row, ...] = (
     row("fabric_manager_error", "[ERROR]", r"^\[ERROR\] \[tid \d+\]"),
     row("fabric_manager_error", "failed to find the GPU handle", ""),
     row("fabric_manager_error", "fabricmanager", r"nv-fabricmanager(?:\[\d+\])?: .*(?:[Ff]ail|[Ee]rror|[Aa]bort)"),
+    row("fabric_manager_error", "Failed to start", r"Failed to start .*\b(?:[Ff]abric ?[Mm]anager|nvidia-fabric)"),
     row(
         "fabric_manager_error", "nvidia-fabricmanager.service", r"\.service: (?:Failed with result|Main process exited)"
     ),

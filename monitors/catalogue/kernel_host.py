@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from monitors.catalogue.kernel_rows import Fault, Finding, Row, finding, row
 
-_KILLED = r"(?:Out of|Memory cgroup out of) memory[^:]{0,80}: Kill(?:ed)? process (?P<pid>\d+),? \((?P<subject>.*?)\)"
+_KILLED = (
+    r"(?:Out of|Memory cgroup out of) memory[^:]{0,80}: "
+    r"Kill(?:ed)? process (?P<pid>\d+),? (?:UID \d+,? )?\((?P<subject>.*?)\)"
+)
 _BANK = re.compile(
     r"\[Hardware Error\]: CPU \d+: Machine Check(?: Exception)?: [0-9a-f]+ Bank \d+: (?P<status>[0-9a-f]{16})"
 )
@@ -42,6 +45,8 @@ ROWS: tuple[Row, ...] = (
     row("host_oom", "oom-kill:constraint", r"task=(?P<subject>.*?),pid=(?P<pid>\d+),uid="),
     row("host_oom", "oom-kill:constraint", ""),
     row("host_oom", "oom_reaper: reaped", r"reaped process (?P<pid>\d+) \((?P<subject>.*?)\)", severity="warning"),
+    row("host_oom", "oom_reaper: unable to reap", r"reap pid:(?P<pid>\d+) \((?P<subject>.*?)\)", severity="warning"),
+    row("host_oom", "killed by the OOM killer", r"A process of this unit has been killed by the OOM killer"),
     row("host_oom", "as a result of limit of", r"^Task in \S+ killed as a result of limit of", severity="warning"),
     row("host_oom", "no killable processes", r"[Oo]ut of memory and no killable processes"),
     row("host_oom", "due to memory.oom.group", ""),
@@ -58,6 +63,7 @@ ROWS: tuple[Row, ...] = (
     ),
     row("soft_lockup", "LOCKUP", r"(?:Watchdog )?(?:detected hard|CPU:? ?\d+ (?:detected )?Hard) LOCKUP"),
     row("soft_lockup", "rcu", r"INFO: rcu\w* (?:self-detected stall|detected (?:expedited )?stalls?) on CPU"),
+    row("soft_lockup", "kthread starved", r"\brcu\w* kthread starved for \d+ jiffies"),
     row("soft_lockup", "workqueue lockup", r"BUG: workqueue lockup - pool"),
     # arch/*/mm/fault.c, die()
     row(
@@ -67,7 +73,7 @@ ROWS: tuple[Row, ...] = (
     ),
     row("kernel_oops", "Unable to handle kernel", ""),
     row("kernel_oops", "kernel BUG at", r"kernel BUG at \S+:\d+!"),
-    row("kernel_oops", "Oops", r"\bOops.{1,80}\[#\d+\]"),
+    row("kernel_oops", "Oops", r"\bOops.{1,160}\[#\d+\]"),
     row("kernel_oops", "Internal error:", r"Internal error: .*\[#\d+\]"),
     row(
         "kernel_oops",
@@ -94,7 +100,7 @@ ROWS: tuple[Row, ...] = (
     row(
         "host_mce_fatal",
         "[Hardware Error]",
-        r"\[Hardware Error\]: (?:Uncorrected, software (?:containable|restartable)|Fatal)",
+        r"\[Hardware Error\]: (?:Uncorrected(?: error|, software)|(?:System )?Fatal)",
     ),
     row("host_memory_ue", "ardware memory error", r"(?:mce: )?Uncorrected hardware memory error in user-access"),
     row(
@@ -104,12 +110,14 @@ ROWS: tuple[Row, ...] = (
     ),
     row("host_memory_ue", "Memory failure:", r"Memory failure: 0x[0-9a-f]+: (?:recovery action|.*unhandlable)"),
     row("host_memory_ce", "oft-offlin|soft offlin", r"(?:RAS: |CEC: ?|mce: )*(?:Soft-offlining|soft offlining) pfn"),
-    row("host_mce", "[Hardware Error]:", r"\[Hardware Error\]: \S"),
+    row("host_mce", "[Hardware Error]:", r"\[Hardware Error\]: {1,8}\S"),
+    row("host_mce", "CMCI storm detected", ""),
     # drivers/edac/edac_mc.c, before and since 3.5
     row("host_memory_ue", "EDAC", r"^EDAC (?:\w+ )?(?:MC|DEVICE|PCI)(?P<subject>\d+)\S*: (?:\d+ )?UE\b"),
     row("host_memory_ce", "EDAC", r"^EDAC (?:\w+ )?(?:MC|DEVICE|PCI)(?P<subject>\d+)\S*: (?:\d+ )?CE\b"),
     row("host_mce", "EDAC", r"^EDAC \w+ MC\d+: HANDLING MCE MEMORY ERROR"),
     # arch/x86/kernel/cpu/mce/therm_throt.c
-    row("host_thermal", "clock throttled", r"CPU\d+: \w+ temperature (?:is )?above threshold"),
+    row("host_thermal", "throttled", r"CPU\d+: \w+ temperature (?:is )?above threshold"),
+    row("host_thermal", "critical temperature reached", r"^thermal "),
     row(None, "temperature/speed normal", r"CPU\d+: \w+ temperature/speed normal", clears="host_thermal"),
 )

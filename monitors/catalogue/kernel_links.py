@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from monitors.catalogue.kernel_rows import PCI, Fault, Finding, Row, address, finding, row
+from monitors.catalogue.kernel_rows import GONE, PCI, Fault, Finding, Row, address, finding, row
 
 _AT = rf"(?:^|\s)[\w-]+ (?P<pci>{PCI}): "
 _FROM = rf"(?:message )?received(?::| from)? ?(?P<pci>{PCI})?"
@@ -24,8 +24,19 @@ _UNCORRECTED = (
 )
 _MLX = rf"\bmlx[45]\w*:?(?: (?P<pci>{PCI}))?"
 _SERVER_NICS = (
-    r"(?:mlx[45]_\w+|bnxt_en|ice|i40e|iavf|ixgbe|igb|tg3|qede|cxgb4|ionic|enic|be2net|sfc|ena|hns3|irdma|hfi1|atlantic)"
+    r"(?:mlx[45]_\w+|bnxt_en|ice|i40e|iavf|ixgbe|igb|tg3|qede|cxgb4|ionic|enic|be2net|sfc|ena|hns3|irdma|hfi1|atlantic|"
+    r"e1000e|igc|idpf|gve|mana|fm10k|nfp|bnx2x)"
 )
+
+_BNXT = r"(?:Error \(timeout: \d+\) msg|Resp cmpl intr err msg|Firmware fatal reset event)"
+_STUCK = (
+    r"(?:TX timeout (?:detected|on queue)|tx_timeout: VSI|tx_timeout recovery level|Detected (?:Tx|Hardware) Unit Hang|"
+    r"transmit timed out, resetting|.*lost tx completions is above the threshold|Keep alive watchdog timeout|"
+    r"Found a Tx that wasn't completed on time)"
+)
+_STUCK_WORDS = "TX timeout|tx_timeout|Unit Hang|transmit timed out|tx completions|Keep alive|Found a Tx"
+_SICK = "synd 0x|Health issue observed"
+_SYNDROME = r"\b(?:synd 0x[0-9a-f]+: |Health issue observed, )"
 
 _STATUS = re.compile(rf"{_AT}.*error status/mask=(?P<status>[0-9a-f]{{8}})/(?P<mask>[0-9a-f]{{8}})")
 _ONLY_CORRECTED, _EITHER, _ADVISORY = 0x1C0, 0xF001, 0x2000
@@ -64,17 +75,26 @@ ROWS: tuple[Row, ...] = (
     ),
     row("pcie_corrected", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_CORRECTED}"),
     row("pcie_uncorrectable", "] ", rf"{_AT}(?:AER: )?\s*\[\s*\d+\] {_UNCORRECTED}"),
-    row("pcie_uncorrectable", "DPC: ", rf"(?:{_AT})?DPC: (?:containment event|ERR_|unmasked uncorrectable|RP PIO)"),
+    row(
+        "pcie_uncorrectable",
+        "DPC: ",
+        rf"(?:{_AT})?DPC: (?:containment event|ERR_|unmasked uncorrectable|RP PIO|Data Link Layer Link Active not set)",
+    ),
+    row("pcie_uncorrectable", "giving up", rf"{_AT}not ready \d+ms after [\w -]{{1,40}}; giving up"),
     row("pcie_uncorrectable", "Link Down", rf"(?:{_AT})?pciehp: Slot\([\w-]+\): Link Down"),
     row("pcie_uncorrectable", "SERR", r"^NMI: PCI system error \(SERR\)"),
     row("pcie_uncorrectable", "inaccessible", rf"^(?!nvme|nvidia|mlx){_AT}.*power state.*inaccessible"),
-    row("nic_hardware", "inaccessible", rf"^mlx5_core (?P<pci>{PCI}): .*power state.*inaccessible"),
-    # mlx5 health.c: the syndrome says what broke; the rest of the report only details it
-    row("nic_hardware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?:unrecoverable hardware|HW fatal|FFSER|ICM fetch PCI)"),
-    row("nic_overtemp", "synd 0x", r"\bsynd 0x[0-9a-f]+: High temp"),
-    row("nic_firmware", "synd 0x", r"\bsynd 0x[0-9a-f]+: (?!unrecognized|None|no error)\w"),
+    row("nic_hardware", "power state", rf"^mlx5_core (?P<pci>{PCI}): {GONE}"),
+    # mlx5 health.c: the syndrome says what broke, in newer kernels in a sentence; the rest of the report details it
+    row("nic_firmware", "Health issue observed", r"Health issue observed, .*severity\([4-7]\)", "observe"),
+    row("nic_hardware", _SICK, _SYNDROME + r"(?:unrecoverable hardware|HW fatal|FFSER|ICM fetch PCI)"),
+    row("nic_overtemp", _SICK, _SYNDROME + r"High temp"),
+    row("nic_firmware", _SICK, _SYNDROME + r"(?!unrecognized|None|no error)\w"),
     _mlx("nic_hardware", "PCI slot is unavailable|PCI reads still not working|unrecoverable hardware error"),
-    _mlx("nic_firmware", "Will cause a leak of a command|health compromised|handling bad device here"),
+    _mlx(
+        "nic_firmware", "Will cause a leak of a command|health compromised|handling bad device here|No done completion"
+    ),
+    _mlx("nic_firmware", "timed out (go bit not cleared)|device is going to be reset"),
     _mlx(
         "nic_firmware",
         "health recovery failed|health recovery flow aborted|NIC SW reset failed|device is in a bad state",
@@ -83,15 +103,17 @@ ROWS: tuple[Row, ...] = (
     _mlx("nic_firmware", "Fatal error ", r"Fatal error \d+ detected"),
     _mlx("nic_init", "init_one|load_one|probe_one|init_hca|init hca|enable_hca|enable hca|mlx5_load:", r"\b[Ff]ailed"),
     _mlx("nic_init", "initializing state", r"Firmware over \d+ MS in .*initializing state"),
-    _mlx("nic_init", "Failed initializing command|failed to allocate init pages|ailed to enable PCI|boot_fw failed"),
+    _mlx("nic_init", "ailed initializing command|failed to allocate init pages|ailed to enable PCI|boot_fw failed"),
     row("nic_init", "probe", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?: probe (?:of|with driver) .*failed with error"),
     _mlx("nic_power", "Detected insufficient power on the PCIe slot"),
-    _mlx("nic_power", "Power budget exceeded"),
+    _mlx("nic_power", "Power budget exceeded|unadvertised power on the PCIe slot"),
     _mlx("nic_overtemp", "High temperature|High Temperature"),
-    _mlx("nic_link_down", "Cable unplugged|Bad or shorted cable"),
+    _mlx("nic_link_down", "Cable unplugged|Bad or shorted cable|Port module event[error]"),
+    row("nic_firmware", "bnxt_en", rf"^bnxt_en (?P<pci>{PCI})(?: \S+)?: {_BNXT}"),
     row("nic_access_reg_noise", "ACCESS_REG", r"mlx.*ACCESS_REG\(0x[0-9a-f]+\).*(?:failed|status)"),
     row("nic_tx_timeout", "NETDEV WATCHDOG", r"NETDEV WATCHDOG: .*transmit queue \d+ timed out"),
-    row("nic_tx_timeout", "TX timeout", rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?.*TX timeout (?:detected|on queue)"),
+    row("nic_tx_timeout", _STUCK_WORDS, rf"^{_SERVER_NICS}(?: (?P<pci>{PCI}))?(?::| \S+:)? .{{0,40}}?{_STUCK}"),
+    row("nic_tx_timeout", "transmit timeout: latency", r"^(?P<subject>ib\w+): transmit timeout"),
     row(
         "nic_link_down",
         "ink",

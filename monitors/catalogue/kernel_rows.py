@@ -63,6 +63,9 @@ TEXT_CHARS = 300
 
 PCI = r"(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?"
 
+GONE = r"(?:.*power state.*inaccessible|Refused to change power state, currently in D3)"
+"""what the kernel says of a device whose registers read as all ones, since and before Linux 5.15"""
+
 FAULTS: dict[str, Fault] = {
     name: Fault(action=action, severity=severity, meaning=meaning)
     for name, action, severity, meaning in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitors.catalogue.kernel_rows import PCI, Row, row
+from monitors.catalogue.kernel_rows import GONE, PCI, Row, row
 
 _NVME = rf"\bnvme (?P<subject>nvme\d+\w*|{PCI}): "
 
@@ -34,7 +34,7 @@ ROWS: tuple[Row, ...] = (
         _NVME + r"(?:reset failure|Failed to reconnect|failed to reset|Removing (?:ctrl|controller))",
     ),
     row("nvme_lost", "nvme", _NVME + r"(?:I/O .*timeout, disable controller|Could not set queue count)"),
-    row("nvme_lost", "inaccessible", _NVME + r".*power state.*inaccessible"),
+    row("nvme_lost", "power state", _NVME + GONE),
     row("nvme_lost", "capacity change", r"(?P<subject>nvme\d+n\d+): detected capacity change from [1-9]\d* to 0\b"),
     row("nvme_lost", "nvme", r"^(?:nvme: probe of \S+ failed|nvme \S+: probe with driver nvme failed)"),
     row("nvme_lost", "path - ", r"block (?P<subject>nvme\S+): no (?:available|usable) path - "),
@@ -61,6 +61,12 @@ ROWS: tuple[Row, ...] = (
         "offline",
         r"^sd \S+ (?:\[(?P<subject>\w+)\] )?(?:rejecting I/O to offline device|Device offlined - )",
     ),
+    row(
+        "disk_io_error",
+        "Add. Sense",
+        r"^sd \S+ \[(?P<subject>\w+)\] .*Add\. Sense: (?:Unrecovered|Write error|Peripheral device write|Internal tar)",
+    ),
+    row("disk_io_error", "error: {", r"^ata[\d.]+: error: \{[^}]*\b(?:UNC|IDNF|AMNF)\b"),
     row("disk_io_error", "failed command", r"^ata[\d.]+: failed command: (?:READ|WRITE|FLUSH)"),
     # drivers/md
     row("raid_failure", "md", r"\bmd(?:/raid\w*)?:(?P<subject>\w+)?:? Disk failure on \w+"),
@@ -95,6 +101,7 @@ ROWS: tuple[Row, ...] = (
     row("fs_error", "XFS", rf"\bXFS \((?P<subject>[^)]+)\): .*(?:{_XFS}|log mount/recovery failed)"),
     row("fs_error", "BTRFS", r"\bBTRFS:? (?:critical|error) \(device (?P<subject>[^):]+)"),
     row("fs_error", "BTRFS", rf"\bBTRFS warning \(device (?P<subject>[^):]+).*{_BTRFS}"),
+    row("fs_error", "has encountered an uncorrectable I/O failure", r"\bPool '(?P<subject>[^']+)'"),
     # net/sunrpc/clnt.c, fs/lockd, fs/nfs; other file servers' clients that say the same
     row(None, " OK", r"^(?:nfs|lockd): server (?P<subject>\S+) OK$", clears="nfs_stall"),
     row(
@@ -104,6 +111,9 @@ ROWS: tuple[Row, ...] = (
     ),
     row("nfs_stall", "has not responded in", r"^CIFS: VFS: (?P<subject>\S+) has not responded in \d+ seconds"),
     row("nfs_stall", "was lost; in progress operations", r"^Lustre: .*Connection to (?P<subject>\S+) .*was lost"),
+    row("nfs_stall", "LustreError", r"^LustreError: .*operation \w+ to node \S+ failed: rc = -\d"),
+    row("nfs_stall", "Request sent has", r"^Lustre: .*Request sent has (?:timed out|failed)"),
+    row("nfs_lock_lost", "was evicted by", r"^LustreError: .*This client was evicted by (?P<subject>[^;\s]+)"),
     row(None, "Connection restored to", r"^Lustre: .*Connection restored to (?P<subject>\S+)", clears="nfs_stall"),
     row("nfs_stall", "ceph", r"^(?:lib)?ceph: .*(?:mds\d+ hung|socket closed|session lost|osd\d+ down)"),
     row("nfs_lock_lost", "reclaim", r"(?:Lock reclaim failed|failed to reclaim lock|reclaim_\w+: unhandled error)"),

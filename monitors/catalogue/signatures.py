@@ -17,8 +17,10 @@ from monitors.catalogue.signature import Fault, Next, Role, Signature, Verdict
 from monitors.catalogue.signatures_gpu import GPU, NUMBERS
 from monitors.catalogue.signatures_host import CODE, HOST
 from monitors.catalogue.signatures_network import INFO, NETWORK
+from monitors.catalogue.signatures_services import SERVICES
 from monitors.catalogue.signatures_storage import STORAGE
 from monitors.catalogue.tracebacks import LINE_CHARS, Line, lines_of, unprefixed
+from monitors.catalogue.wrapping import visible
 
 HEAD_CHARS, TAIL_CHARS = 32 << 10, 224 << 10
 """read of a text: causes stand where it begins or where it ends"""
@@ -70,7 +72,7 @@ def _ordered(*tables: Sequence[Signature]) -> tuple[tuple[str, Signature], ...]:
     return tuple((row.parts[0], row) for row in rows)
 
 
-TABLE = _ordered(NUMBERS, GPU, STORAGE, NETWORK, HOST, CODE)
+TABLE = _ordered(NUMBERS, GPU, STORAGE, SERVICES, NETWORK, HOST, CODE)
 """First part and row; the first row that matches a line decides it, so a narrow text stands before a wide one."""
 
 EXCEPTION = Verdict(fault="python_exception", role=Role.ROOT, next=Next.CODE)
@@ -106,7 +108,7 @@ _DEPTH = {Role.ROOT: 0, Role.SYMPTOM: 1, Role.CASCADE: 2, Role.NONE: 3}
 
 def judge(text: str) -> Judgement | None:
     """What the text says; None when it says nothing that is known to mean anything."""
-    lines = [unprefixed(line) for line in _cut(text)]
+    lines = [said for line in _cut(text) for said in unprefixed(line)]
     summary = summaries.find(lines)
     found: list[_Found] = []
     if summary is not None:
@@ -118,13 +120,15 @@ def judge(text: str) -> Judgement | None:
     if not found:
         return None
     best = min(found, key=lambda one: one.key)
+    if best.wraps and best.verdict.next is Next.CULPRIT:  # "NCCL error": what NCCL says was the last error is better
+        best = min((one for one in found if one.verdict.next is Next.CULPRIT), key=lambda one: (one.wraps, one.key))
     return Judgement(verdict=best.verdict, text=best.text, is_known=best.is_known)
 
 
 def judge_line(text: str) -> Judgement | None:
     """What one line says by itself: no exception is known by its name alone, and no frames are seen."""
-    lowered = text[:LINE_CHARS].lower()
-    found = _known(text, lowered)
+    text = visible(text[:LINE_CHARS])
+    found = _known(text, text.lower())
     if found is None or found.verdict.role is Role.NONE:
         return None
     return Judgement(verdict=found.verdict, text=text)
@@ -133,7 +137,7 @@ def judge_line(text: str) -> Judgement | None:
 def _cut(text: str) -> list[str]:
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
-    lines = text.split("\n")
+    lines = visible(text).split("\n")
     return lines if len(lines) <= 2 * LINES_SEEN else [*lines[:LINES_SEEN], *lines[-LINES_SEEN:]]
 
 

@@ -60,6 +60,9 @@ HOST = (
         "KeyboardInterrupt",
         "got signal: 2",
         "srun: … task … Terminated",
+        "Signal 15 (SIGTERM) received",
+        "terminated with signal SIGTERM",
+        "exited on signal 15",
     ),
     *cascade(
         "slurm_cancelled",
@@ -74,7 +77,12 @@ HOST = (
         "DUE TO TASK FAILURE",
     ),
     *root(
-        "killed_sigkill", Next.SAME, "Signal 9 (SIGKILL) received", "Killed by signal 9", "died with <Signals.SIGKILL"
+        "killed_sigkill",
+        Next.SAME,
+        "Signal 9 (SIGKILL) received",
+        "Killed by signal 9",
+        "died with <Signals.SIGKILL",
+        "terminated with signal SIGKILL",
     ),
     *symptom(
         "dataloader_worker_killed",
@@ -104,8 +112,16 @@ HOST = (
         "malloc(): ",
         "corrupted size vs. prev_size",
         "munmap_chunk()",
+        "stack smashing detected",
     ),
-    *symptom("killed_sigkill", Next.SAME, "srun: … task … Killed", "exit code 137", "exit status 137"),
+    *symptom(
+        "killed_sigkill",
+        Next.SAME,
+        "srun: … task … Killed",
+        "exit code 137",
+        "exit status 137",
+        "exited on signal 9",
+    ),
     *cascade(
         "torchelastic_cleanup",
         Next.IGNORE,
@@ -142,6 +158,8 @@ HOST = (
         "could not join current thread",
         "Python is shutting down",
         "after fork … at exit",
+        "asyncio … CancelledError",
+        "futures … CancelledError",
     ),
     *wrapper(
         "python_exception",
@@ -160,6 +178,8 @@ HOST = (
         "RayTaskError",
         "CheckpointException ranks:",
         "returned non-zero exit status",
+        "non-zero exit code",
+        "MPI_ABORT was invoked",
     ),
     *symptom("killed_sigkill", Next.SAME, "Killed by signal"),
 )
@@ -206,6 +226,7 @@ CODE = (
         "error: argument",
         "pydantic … ValidationError",
         "ConfigKeyError",
+        "MissingConfigException",
         "ConfigAttributeError",
         "MissingMandatoryValue",
         "Could not override",

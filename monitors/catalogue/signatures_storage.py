@@ -5,6 +5,7 @@ from __future__ import annotations
 from monitors.catalogue.signature import Next, root
 
 STORAGE = (
+    *root("fd_limit", Next.CONFIG, "Too many open files", "Errno 24", "received 0 items of ancdata"),
     *root(
         "shm_exhausted",
         Next.CONFIG,
@@ -70,7 +71,6 @@ STORAGE = (
         "Remote I/O error",
         "Errno 121",
     ),
-    *root("fd_limit", Next.CONFIG, "Too many open files", "Errno 24", "received 0 items of ancdata"),
     *root(
         "checkpoint_corrupt",
         Next.FALLBACK,
@@ -141,6 +141,7 @@ STORAGE = (
         "Global shape mismatch for loaded",
         "Cannot load … missing in the checkpoint",
         "checkpoint was saved with … world size",
+        "checkpoint being loaded used a … world size",
         "number of … in checkpoint … differs",
         "CheckpointingException … shape",
         "ShardedTensor … mismatch",

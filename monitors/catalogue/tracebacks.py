@@ -10,13 +10,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from monitors.catalogue.wrapping import HOST, PLACED, SHIPPED, unwrapped
+
 LINE_CHARS = 4096
 """looked at of each line"""
 _HEADER = "Traceback (most recent call last):"
+_ASIDE = ("Exception ignored in", "Exception ignored on", "Error in atexit", "Error in sys.excepthook")
 _LINKS = ("The above exception was the direct cause", "During handling of the above exception")
-_PREFIX = re.compile(r"(?:\d{1,6}: |\[[\w :.,/-]{1,40}\]: ?|\([\w =.,-]{1,60}\) )")
-"""what launchers, schedulers and torch (`[rank3]:`) put before each line"""
-_EXCEPTION = re.compile(r"((?:\w{1,60}\.){0,8}[A-Za-z]\w{0,60}(?:Error|Exception|Interrupt|Exit|Iteration))(?::|$)")
+_NAME = r"(?:\w{1,60}\.){0,8}[A-Za-z]\w{0,60}(?:Error|Exception|Interrupt|Exit|Iteration)"
+_LIBRARYS = (
+    r"(?:\w{1,60}\.){1,8}[A-Z]\w{0,60}(?:Timeout|Failure|Expired|Cancelled|OutOfResources)|"
+    r"(?:\w{1,60}\.){0,8}(?:exc|errors?|exceptions?)\.[A-Z]\w{0,60}"
+)
+"""names that end otherwise: behind their modules, where prose has none"""
+_EXCEPTION = re.compile(rf"({_NAME}|{_LIBRARYS})(?::|$)")
+_SYSLOG = r"[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d [\w.-]{1,100} [\w./-]{1,60}(?:\[\d{1,8}\])?: "
+_TELLING = (
+    r"(?:Traceback |Original |During |The above |Exception ignored|Error in |Failures:|Root Cause|[=-]{5}|[ \[]|"
+    rf"\d{{4}}-\d\d|\d{{1,6}}: |(?:{_NAME}|{_LIBRARYS})(?::|$))"
+)
+"""what is read by how it begins; any other line is found behind its host, too"""
+_PREFIX = re.compile(
+    rf"\d{{1,6}}: |{PLACED}|{SHIPPED}|{_SYSLOG}|\[[\w :.,/-]{{1,40}}\]: ?|\([\w =.,-]{{1,60}}\) |"
+    rf"{HOST.pattern}(?={_TELLING})"
+)
+"""what launchers, schedulers, shippers of logs and torch (`[rank3]:`) put before each line"""
+_PREFIXES_MOST = 5
 _ANY_NAME = re.compile(r"((?:\w{1,60}\.){0,8}[A-Za-z_]\w{0,60})(?::|$)")
 
 
@@ -34,15 +53,18 @@ class Line:
     """the frames above the exception, one a line, outermost first"""
 
 
-def unprefixed(line: str) -> str:
-    """A line as the program printed it, cut."""
-    text = line[:LINE_CHARS].rstrip()
-    for _ in range(4):
+def unprefixed(line: str) -> list[str]:
+    """A line as the program printed it, cut; several, when they were shipped as one JSON."""
+    text = line.rstrip(" \t\n\ufffd").lstrip("\ufffd")
+    for _ in range(_PREFIXES_MOST):
         match = _PREFIX.match(text)
         if match is None or match.end() == len(text):
             break
         text = text[match.end() :]
-    return text
+    said = unwrapped(text)
+    if said is text:
+        return [text[:LINE_CHARS].rstrip()]
+    return [one for part in said.split("\n") for one in unprefixed(part)]
 
 
 def lines_of(lines: list[str]) -> Iterator[Line]:
@@ -58,6 +80,8 @@ class _Reader:
         self._is_linked = False
         self._follows = False
         """the last thing said was an exception, whose message may go on"""
+        self._is_aside = False
+        """what comes next is a traceback that Python could raise nowhere: it ended nothing"""
 
     def read(self, lines: list[str]) -> Iterator[Line]:
         for text in lines:
@@ -66,8 +90,12 @@ class _Reader:
             elif self._frames is not None and (not text or text[0] in " \t|+"):
                 self._frames.append(text.strip())
             elif self._frames is not None:
-                yield self._ends(text)
+                ended = self._ends(text)
+                if not self._is_aside:
+                    yield ended
+                self._is_aside = False
             elif said := self._said(text):
+                self._is_aside = text.startswith(_ASIDE)
                 yield said
 
     def _begins(self, text: str) -> None:
@@ -78,7 +106,8 @@ class _Reader:
     def _ends(self, text: str) -> Line:
         frames = "\n".join(self._frames or ())
         self._frames, self._follows = None, True
-        match = _ANY_NAME.match(text)
+        host = HOST.match(text)
+        match = _ANY_NAME.match(text) or (host and _ANY_NAME.match(text, host.end()))
         return Line(text=text, exception=match[1] if match else "", chain=self._chain, frames=frames)
 
     def _said(self, text: str) -> Line | None:

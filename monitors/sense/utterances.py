@@ -50,7 +50,7 @@ class Output:
 
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether anything was written since, and its newest telling lines, cut."""
-        chunk = self._chunk()
+        chunk = self._chunk().replace(b"\r", b"\n")  # a progress bar never ends its line
         if not chunk:
             return False, []
         lowered = chunk.lower()

@@ -62,6 +62,13 @@ def test_both_files_are_read_and_half_lines_are_waited_for(rank: Rank) -> None:
     assert rank.faults() == ["gpu_ecc"]
 
 
+def test_a_progress_bar_hides_nothing(rank: Rank) -> None:
+    rank.prints("".join(f"Epoch 3: {n}%|###    | {n}/100 [00:01<01:00]\r" for n in range(100)) * 3)
+    assert rank.faults() == []
+    rank.prints(ECC)
+    assert rank.faults() == ["gpu_ecc"]
+
+
 def test_innocent_output_says_nothing(rank: Rank) -> None:
     rank.prints("W destroy_process_group() was not called, error\nNCCL INFO error -> 3\nvalidation error 0.2\n")
     assert rank.heard() == rank.heard() == rank.ear.end(200.0, 0) == []
