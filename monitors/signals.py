@@ -120,6 +120,25 @@ class StepReported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RanksReported:
+    """One finished step as each rank of a node saw it alone, before anything was averaged over the ranks.
+
+    Of a selection of the steps, the same on all nodes. A column is empty when nobody told it, or all told the same.
+    """
+
+    at: float
+    """when the last of them finished it"""
+    node: int
+    world: int
+    step: int
+    ranks: tuple[int, ...]
+    losses: tuple[float | None, ...] = ()
+    grad_norms: tuple[float | None, ...] = ()
+    own_s: tuple[float, ...] = ()
+    """seconds of the step, but for those in which the rank waited for its device"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankExited:
     """A worker process ended, seen through its pidfd."""
 
@@ -135,6 +154,9 @@ class RankExited:
     failure: Failure | None = None
     ordered: bool = False
     """the agent ended it on an order: not a fault"""
+    recording: tuple[int, ...] = ()
+    """ranks of its node whose flight recorders wrote by themselves what they saw, or have begun to: a
+    `CollectivesLooked` of each follows"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +352,7 @@ Signal = (
     | RankRestored
     | RankProgress
     | StepReported
+    | RanksReported
     | RankExited
     | ProcessLooked
     | SaveCommitted

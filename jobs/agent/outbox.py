@@ -7,12 +7,14 @@ from collections import deque
 
 from jobs.agent.orders import Report
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw
-from monitors.signals import NodeSeen, RankProgress, Signal, StepReported
+from monitors.signals import NodeSeen, RankProgress, RanksReported, Signal, StepReported
 
 STEPS_KEPT = 20_000
 """finished steps kept for a supervisor that is away: the newest, about 30 MB and half an hour at 10 steps a second"""
 LOOKS_KEPT = 1_000
 """looks at GPUs and host kept for it: five minutes of 8 GPUs, which is more than any detector looks back"""
+RANKS_KEPT = 1_000
+"""steps as each rank saw them kept for it: twice what the detectors learn from"""
 SIGHTINGS_KEPT = 5_000
 """lines of the kernel and events of GPUs kept for it: a storm of them says nothing new after a while"""
 SLACK = 1_000
@@ -29,6 +31,7 @@ class Outbox:
         self._unsent: deque[int] = deque()
         self._newest: dict[tuple[int, ...], int] = {}
         self._steps: deque[int] = deque()
+        self._ranks: deque[int] = deque()
         self._looks: deque[int] = deque()
         self._sightings: deque[int] = deque()
         self.changed = asyncio.Event()
@@ -52,6 +55,8 @@ class Outbox:
                 self._overtake(())
             case StepReported():
                 self._keep_newest(self._steps, STEPS_KEPT)
+            case RanksReported():
+                self._keep_newest(self._ranks, RANKS_KEPT)
             case GpuLooked() | HostLooked():
                 self._keep_newest(self._looks, LOOKS_KEPT)
             case KernelSaw() | GpuEvent() | GpuFailed():

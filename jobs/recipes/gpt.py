@@ -143,22 +143,42 @@ def build(options: argparse.Namespace, run: lastgood.Run) -> nn.Module:
     return model
 
 
+class Own:
+    """The norm of the gradient that comes back to a layer: of what this rank alone computed, before it is averaged.
+
+    A rank whose device computes wrong numbers shows here, and not in the averages. One activation is a small part of
+    the gradients of all parameters, so it costs little.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.norm: Tensor | None = None
+        layer.register_forward_pre_hook(self._entered)
+
+    def _entered(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(self._came_back)  # type: ignore[no-untyped-call]
+
+    def _came_back(self, gradient: Tensor) -> None:
+        self.norm = torch.linalg.vector_norm(gradient)
+
+
 def learn(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """One step; the loss, averaged over the ranks, and the gradient norm before clipping."""
+    """One step; the loss of this rank, and the gradient norm of all before clipping."""
     logits = model(inputs)
     loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     loss.backward()  # type: ignore[no-untyped-call]
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), GRAD_NORM_MAX)
     optimizer.step()
     optimizer.zero_grad()
-    return _mean(loss.detach()), _whole(grad_norm)
+    return loss.detach(), _whole(grad_norm)
 
 
 def _mean(value: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(value)
-        value /= dist.get_world_size()
-    return value
+    if not dist.is_initialized():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 def _whole(value: Tensor) -> Tensor:
@@ -193,6 +213,7 @@ def train(options: argparse.Namespace, run: lastgood.Run) -> None:
     text = Text(options.data, seq=options.seq, batch=options.batch, poison=options.poison)
     model = build(options, run)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, fused=True)
+    own = Own(model.get_submodule("blocks.0"))
     losses = Losses(options.losses if run.rank == 0 else None)
     for step in run.steps({"model": model, "optimizer": optimizer}, until=options.steps):
         began = time.monotonic()
@@ -201,8 +222,10 @@ def train(options: argparse.Namespace, run: lastgood.Run) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
         inputs, targets = (part.to(run.device) for part in text.batch(index, run.rank))
-        loss, grad_norm = learn(model, optimizer, inputs, targets)
+        local_loss, grad_norm = learn(model, optimizer, inputs, targets)
+        loss = _mean(local_loss)
         run.report(loss=loss, grad_norm=grad_norm, lr=lr, tokens=inputs.numel() * run.world_size)
+        run.report(local_loss=local_loss, local_grad_norm=own.norm)
         losses.append(step, index, loss)
         if run.rank == 0 and step % 10 == 0:
             print(f"step {step} loss {loss.item():.4f}")

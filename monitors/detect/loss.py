@@ -12,10 +12,11 @@ from math import isfinite
 
 from monitors.detect.loss_curve import Curve, CurveConfig, Finding, Row
 from monitors.detect.loss_gradient import GradientConfig, Gradients, Shifted
+from monitors.detect.loss_ranks import Apart, Departed
 from monitors.detect.loss_resume import Mismatch, ResumeConfig, Resumes
 from monitors.detect.loss_spike import SpikeConfig
 from monitors.incidents import Incident, Kind, Subject
-from monitors.signals import Signal, StepReported
+from monitors.signals import RanksReported, Signal, StepReported
 
 CONFIDENCE = {
     Kind.NONFINITE_LOSS: 1.0,
@@ -28,6 +29,9 @@ CONFIDENCE = {
 }
 
 NOWHERE = Subject()
+_BROKEN = "the loss of the run shows nothing: a rank that computes wrong numbers looks like this"
+_SAME_STEPS = 128
+"""between two onsets that are taken for one: a mean hides a rank's own number for a while"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,9 @@ class Loss:
         self.config = config
         self._curve = Curve(config.curve)
         self._gradients = Gradients(GradientConfig())
+        self._apart = Apart()
+        self._named_step: int | None = None
+        """onset of the newest shift of a rank's own numbers that was told"""
         self._resumes = Resumes(ResumeConfig())
         self.world_began(0)
 
@@ -62,6 +69,8 @@ class Loss:
         self._world = world
         self._speaker: int | None = None
         self._heard_at = float("-inf")
+        self._named_step = None
+        self._apart.world_began()
         self._curve.started()
 
     @property
@@ -73,6 +82,9 @@ class Loss:
         """What came after this step is trained again, or never happened."""
         self._curve.rewound(step)
         self._gradients.rewound(step)
+        self._apart.rewound(step)
+        if self._named_step is not None and step < self._named_step:
+            self._named_step = None
 
     def recall(self, rows: Iterable[StepReported]) -> None:
         """Rebuild the window from stored rows, oldest first, without concluding anything again."""
@@ -80,10 +92,16 @@ class Loss:
             self._judge(signal)
 
     def see(self, signal: Signal) -> list[Incident]:
-        """One row."""
-        if not isinstance(signal, StepReported) or not self.config.enabled:
+        """One row, or the numbers that the ranks of a node saw alone."""
+        if not self.config.enabled:
             return []
-        return self._judge(signal)
+        match signal:
+            case StepReported():
+                return self._judge(signal)
+            case RanksReported():
+                return self._compare(signal)
+            case _:
+                return []
 
     def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
         """Nothing."""
@@ -119,17 +137,50 @@ class Loss:
         shifted = self._gradients.see(signal.rank, signal.step, signal.at, signal.grad_norm)
         if shifted is None or self._curve.suspicious_since_step is not None:
             return []
+        if self._is_named(shifted.onset_step):
+            return []
+        apart = self._apart.away(self._apart.config.rows // 2) if shifted.rank is None else []
+        if apart:
+            self._named_step = apart[0].onset_step
+            return [self._left(apart, signal)]
         return [self._stepped_up(shifted, signal)]
+
+    def _compare(self, signal: RanksReported) -> list[Incident]:
+        """Ranks whose own numbers left the others'; while the loss looks wrong, they are evidence of that."""
+        apart = self._apart.see(signal)
+        if not apart or self._curve.suspicious_since_step is not None or self._is_named(apart[0].onset_step):
+            return []
+        self._named_step = apart[0].onset_step
+        return [self._left(apart, signal)]
+
+    def _is_named(self, onset_step: int) -> bool:
+        return self._named_step is not None and abs(onset_step - self._named_step) <= _SAME_STEPS
+
+    def _left(self, apart: list[Departed], signal: StepReported | RanksReported) -> Incident:
+        """The incident names a rank, or a node, where nobody else is away."""
+        ranks = {rank for departed in apart for rank in departed.ranks}
+        nodes = {node for departed in apart for node in departed.nodes}
+        node = nodes.pop() if len(nodes) == 1 else None
+        first = min(apart, key=lambda departed: departed.onset_step)
+        return self._incident(
+            Kind.GRADIENT_SHIFT,
+            signal,
+            first.onset_at,
+            first.onset_step,
+            (*(departed.sentence for departed in apart), _BROKEN),
+            subject=Subject(node=node, rank=ranks.pop() if len(ranks) == 1 else None),
+        )
 
     def _found(self, finding: Finding, signal: StepReported) -> Incident:
         said = (*finding.evidence, f"reported by rank {signal.rank} on node {signal.node}")
+        said = (*said, *(departed.sentence for departed in self._apart.away(self._apart.config.hint)))
         return self._incident(finding.kind, signal, finding.onset.at, finding.onset.step, said)
 
     def _stepped_up(self, shifted: Shifted, signal: StepReported) -> Incident:
         whose = "the gradient norm" if shifted.rank is None else f"the gradient norm of rank {shifted.rank} alone"
         said = (
             f"{whose} stepped up from {shifted.usual:.4g} to {shifted.now:.4g} near step {shifted.onset_step}",
-            "the loss shows nothing: a rank that computes wrong numbers looks like this",
+            _BROKEN,
         )
         subject = Subject() if shifted.rank is None else Subject(node=signal.node, rank=shifted.rank)
         kind = Kind.GRADIENT_SHIFT
@@ -142,7 +193,7 @@ class Loss:
     def _incident(
         self,
         kind: Kind,
-        signal: StepReported,
+        signal: StepReported | RanksReported,
         onset: float,
         onset_step: int,
         evidence: tuple[str, ...],

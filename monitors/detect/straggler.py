@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from monitors.detect.straggler_arrivals import Arrivals, OwnTimes
-from monitors.detect.straggler_blame import Named, named, spread
+from monitors.detect.straggler_blame import Named, named, spread, weighed
 from monitors.detect.straggler_hardware import Hardware, Hint
+from monitors.detect.straggler_own import OwnReports
 from monitors.detect.straggler_pace import Pace, PaceConfig
 from monitors.detect.straggler_waits import DataWaits
 from monitors.hardware import GpuLooked, HostLooked
@@ -25,6 +26,7 @@ from monitors.signals import (
     ProcessLooked,
     RankExited,
     RankProgress,
+    RanksReported,
     Signal,
     StepReported,
 )
@@ -86,8 +88,7 @@ class Straggler:
         """reports of the steps that not every rank has reported yet"""
         self._reporters: set[int] = set()
         self._ends: deque[tuple[int, float]] = deque(maxlen=256)
-        self._own: deque[tuple[int, dict[int, float]]] = deque(maxlen=32)
-        """step times that each rank measured itself, of the newest steps"""
+        self._own = OwnReports(ranks=self._size)
         self._last: dict[int, tuple[int, float]] = {}
         self._aside: set[int] = set()
         self._search: _Search | None = None
@@ -123,6 +124,8 @@ class Straggler:
         match signal:
             case StepReported():
                 return self._reported(signal)
+            case RanksReported() if signal.world == self._world:
+                return self._told_alone(signal)
             case RankProgress():
                 self._progress(signal)
             case CollectivesLooked():
@@ -148,6 +151,10 @@ class Straggler:
             if row.step_s is not None:
                 self._pace.took(row.step, row.step_s, row.tokens)
         self._pace.world_began()
+
+    def disturbed(self) -> None:
+        """Somebody measures devices of the run: the step that ends next tells nothing of its ranks."""
+        self._aside.add(-1)
 
     def _progress(self, signal: RankProgress) -> None:
         if signal.phase in (Phase.SAVE, Phase.EVAL):
@@ -178,7 +185,7 @@ class Straggler:
         aside, self._aside = bool(self._aside), set()
         if not took or aside:  # an evaluation or a save lies in it
             return []
-        self._own.append((step, took))
+        self._own.ended(step, took)
         self._pace.took(step, max(took.values()), first.tokens)
         return self._wonder(first.at)
 
@@ -237,10 +244,16 @@ class Straggler:
         """From what the ranks tell without being asked."""
         if search.since is None:
             return []
-        reported = {step: took for step, took in self._own if len(took) > 1}
-        found = self._split(reported, search) or self._split(self._waits.by_step(), search)
-        waits = found is not None and not self._split(reported, search)
-        return self._conclude(search, found, None, now, how=_WAITS if waits else _STEPS) if found is not None else []
+        tables = [*((_STEPS, own) for own in self._own.tables()), (_WAITS, self._waits.by_step())]
+        for how, own in tables:
+            if (found := self._split(own, search)) is not None:
+                return self._conclude(search, found, None, now, how=how)
+        return []
+
+    def _told_alone(self, signal: RanksReported) -> list[Incident]:
+        # Once for a step: a large world has thousands of nodes.
+        whole, search = self._own.told(signal), self._search
+        return self._measured(search, signal.at) if whole and search is not None else []
 
     def _split(self, own: OwnTimes, search: _Search) -> Named | None:
         """Before and after, and whom that names."""
@@ -307,7 +320,7 @@ class Straggler:
         self, search: _Search, found: Named | None, hint: Hint | None, now: float, *, how: str
     ) -> list[Incident]:
         hint = hint or self._hardware.outstanding(search.onset_at if search.since is not None else None)
-        subject, confidence, next_best = _weighed(found, hint)
+        subject, confidence, next_best = weighed(found, hint)
         self._search, self._answered_since = None, search.since
         if subject in self._told:
             return []
@@ -382,17 +395,3 @@ _STATES = {"D": "waits for a disk or a file server", "T": "is stopped"}
 def _needed(search: _Search) -> int:
     """Steps: a change of pace has shown already that something is wrong, a first look at a run has not."""
     return 3 if search.since is not None else 8
-
-
-def _weighed(found: Named | None, hint: Hint | None) -> tuple[Subject, float, Subject | None]:
-    """Subject, confidence and next best suspect, from what ranks did and what their GPUs say."""
-    if found is None:
-        assert hint is not None
-        return Subject(node=hint.node, rank=hint.rank, device=hint.device), 0.7, None
-    agrees = hint is not None and hint.node == found.node and hint.rank in (None, found.rank)
-    device = hint.device if agrees and hint is not None else None
-    subject = Subject(node=found.node, rank=found.rank, device=device)
-    if hint is not None and not agrees:
-        return subject, 0.9 * found.confidence, Subject(node=hint.node, rank=hint.rank, device=hint.device)
-    next_best = None if found.next_best is None else Subject(rank=found.next_best)
-    return subject, min(0.97, found.confidence + (0.07 if agrees else 0.0)), next_best

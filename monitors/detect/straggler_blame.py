@@ -13,6 +13,8 @@ from math import log, sqrt
 from statistics import median
 
 from monitors.detect.straggler_arrivals import OwnTimes
+from monitors.detect.straggler_hardware import Hint
+from monitors.incidents import Subject
 
 _AGREES = 0.75
 """share of the steps in which the same rank must be slower"""
@@ -89,6 +91,20 @@ def named(
     if not slow or (len(slow) > 1 and median(by_node[slow[0]]) < _CLEAR * median(by_node[slow[1]])):
         return None
     return _whole_node(slow[0], by_node[slow[0]], ask, None)
+
+
+def weighed(found: Named | None, hint: Hint | None) -> tuple[Subject, float, Subject | None]:
+    """Subject, confidence and next best suspect, from what ranks did and what their GPUs say."""
+    if found is None:
+        assert hint is not None
+        return Subject(node=hint.node, rank=hint.rank, device=hint.device), 0.7, None
+    agrees = hint is not None and hint.node == found.node and hint.rank in (None, found.rank)
+    device = hint.device if agrees and hint is not None else None
+    subject = Subject(node=found.node, rank=found.rank, device=device)
+    if hint is not None and not agrees:
+        return subject, 0.9 * found.confidence, Subject(node=hint.node, rank=hint.rank, device=hint.device)
+    next_best = None if found.next_best is None else Subject(rank=found.next_best)
+    return subject, min(0.97, found.confidence + (0.07 if agrees else 0.0)), next_best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood.progress import PHASES, Reader, Row, Standing
 from monitors import wire
 from monitors.sense.logs import Found, Logs
+from monitors.sense.selection import Selection
 from monitors.sense.utterances import Utterances
 from monitors.signals import (
     SEEN_EVERY_S,
@@ -42,9 +42,22 @@ class Where:
 class RankSense:
     """Everything that one rank tells, as signals."""
 
-    def __init__(self, where: Where, *, progress: Path, folder: Path, pattern: str | None, at: float) -> None:
-        """`progress` must exist; `folder` is the rank's own, with its notes and its output; `at` is now."""
+    def __init__(
+        self,
+        where: Where,
+        *,
+        progress: Path,
+        folder: Path,
+        pattern: str | None,
+        at: float,
+        selection: Selection | None = None,
+    ) -> None:
+        """`progress` must exist; `folder` is the rank's own, with its notes and its output; `at` is now.
+
+        `selection` is that of all ranks of the node, and chooses what is told of the rows of each.
+        """
         self._where = where
+        self._selection = selection or Selection(node=where.node, world=where.world, ranks_here=1, ranks=1)
         self._reader = Reader(str(progress))
         self._notes = Notes(where, folder / "notes.jsonl")
         self._logs = Logs(folder, pattern)
@@ -105,7 +118,11 @@ class RankSense:
         head, rows = self._reader.rows(self._rows_read)
         missed = head - self._rows_read - len(rows)
         self._rows_read = head
-        signals: list[Signal] = [self._reported(row) for row in rows if self._where.rank == 0 or not _finite(row)]
+        signals: list[Signal] = []
+        for row in rows:
+            self._selection.put(self._where.rank, row)
+            if self._selection.tells(self._where.rank, row):
+                signals.append(self._reported(row))
         if missed > 0:
             why = f"rank {self._where.rank} wrote {missed} rows faster than they were read"
             signals.append(Blind(at=now, node=self._where.node, sense="progress", why=why))
@@ -169,10 +186,6 @@ class RankSense:
 
 def _touched(standing: Standing) -> bool:
     return standing.head > 0 or standing.step != 0 or standing.phase != PHASES[0]
-
-
-def _finite(row: Row) -> bool:
-    return all(value is None or math.isfinite(value) for value in (row.loss, row.grad_norm))
 
 
 class Notes:

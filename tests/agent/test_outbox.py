@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.agent.outbox import SLACK, STEPS_KEPT, Outbox
-from monitors.signals import NodeSeen, Phase, RankExited, RankProgress, Signal, StepReported
+from jobs.agent.outbox import RANKS_KEPT, SLACK, STEPS_KEPT, Outbox
+from monitors.signals import NodeSeen, Phase, RankExited, RankProgress, RanksReported, Signal, StepReported
 
 
 def progress(rank: int, step: int) -> RankProgress:
@@ -57,6 +57,16 @@ def test_steps_are_bounded_and_facts_are_not() -> None:
     signals = [signal for _, signal in sent(outbox)]
     assert signals[0] == EXITED
     assert signals[1:] == [row(step) for step in range(10, STEPS_KEPT + 10)]
+
+
+def test_what_ranks_saw_alone_crowds_out_no_step() -> None:
+    outbox = Outbox()
+    outbox.put(row(1))
+    for step in range(RANKS_KEPT + 10):
+        outbox.put(RanksReported(at=1.0, node=0, world=1, step=step, ranks=(0, 1)))
+    signals = [signal for _, signal in sent(outbox)]
+    assert signals[0] == row(1)
+    assert [one.step for one in signals[1:] if isinstance(one, RanksReported)] == list(range(10, RANKS_KEPT + 10))
 
 
 def test_what_another_agents_supervisor_heard_is_not_ours() -> None:

@@ -85,6 +85,41 @@ def test_nan_reaches_a_sharded_parameter(rank: Ranks) -> None:
         dist.destroy_process_group()
 
 
+def test_gradients_of_this_rank_are_inflated(rank: Ranks) -> None:
+    model = torch.nn.Linear(4, 2)
+    world = rank()
+    gradients: list[torch.Tensor] = []
+    for _ in world.run.steps({"model": model}, until=2):
+        model.zero_grad()
+        model(torch.ones(1, 4)).sum().backward()
+        assert model.weight.grad is not None
+        gradients.append(model.weight.grad)
+        world.order(1, "gradient")
+    assert torch.equal(gradients[1], 20 * gradients[0])
+
+
+def test_gradients_of_a_sharded_model_are_inflated_before_they_are_averaged(rank: Ranks) -> None:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        came_back: list[torch.Tensor] = []
+        model[1].register_forward_pre_hook(lambda _module, inputs: inputs[0].register_hook(came_back.append) and None)
+        world = rank()
+        gradients: list[torch.Tensor] = []
+        for _ in world.run.steps({"model": model}, until=2):
+            model.zero_grad()
+            model(torch.ones(1, 4)).sum().backward()
+            gradients.append(model.get_parameter("0.weight").grad.full_tensor())  # type: ignore[union-attr]
+            world.order(1, "gradient")
+        torch.testing.assert_close(gradients[1], 20 * gradients[0])
+        # What went through the layers was too large already.
+        torch.testing.assert_close(came_back[1], 20 * came_back[0])
+    finally:
+        dist.destroy_process_group()
+
+
 def test_an_unknown_fault_is_named(rank: Ranks, state: State) -> None:
     world = rank()
     world.order(1, "meteor")

@@ -56,6 +56,22 @@ def test_an_interrupted_run_computes_what_an_undisturbed_one_does(train: Train, 
     assert (tmp_path / "weights1").read_text() == (tmp_path / "weights2").read_text()
 
 
+def test_a_rank_tells_its_own_loss_and_the_gradient_that_came_back_to_its_first_block(book: Path) -> None:
+    text = gpt.Text(str(book), seq=16, batch=2)
+    model = gpt.GPT(32, 2, 16)
+    own = gpt.Own(model.get_submodule("blocks.0"))
+    inputs, targets = text.batch(0, 0)
+    kept: list[torch.Tensor] = []
+    model.get_submodule("blocks.0").register_forward_pre_hook(
+        lambda _module, entered: entered[0].register_hook(kept.append) and None
+    )
+    loss, _ = gpt.learn(model, torch.optim.SGD(model.parameters(), lr=0.0), inputs, targets)
+    assert loss.item() == pytest.approx(5.55, abs=0.3)
+    assert own.norm is not None
+    assert own.norm.item() == pytest.approx(kept[0].norm().item())
+    assert own.norm > 0
+
+
 def test_the_model_learns(train: Train, tmp_path: Path) -> None:
     train("--steps", "40", "--losses", str(tmp_path / "losses"))
     losses = [float.fromhex(line.split()[2]) for line in lines(tmp_path / "losses")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from lastgood import progress
 from lastgood.place import Place
 from lastgood.run import open_run
 from tests.sdk.ranks import Rank, advance
@@ -97,6 +100,66 @@ def test_a_report_becomes_the_row_of_its_step(rank: Ranks, state: State) -> None
     assert math.isnan(two.loss)
     assert (two.grad_norm, two.lr) == (None, None)
     assert (three.loss, three.grad_norm, three.lr, three.tokens) == (None, None, None, None)
+
+
+def test_what_a_rank_saw_alone_stands_beside_what_all_saw(rank: Ranks, state: State) -> None:
+    class Busy:
+        """A number whose device is not done yet."""
+
+        def __float__(self) -> float:
+            return self.item()
+
+        def item(self) -> float:
+            until = time.monotonic() + 0.02
+            while time.monotonic() < until:
+                pass
+            return 4.0
+
+    world = rank()
+    for step in world.run.steps(state, until=2):
+        if step == 1:
+            world.run.report(loss=Busy(), local_loss=Busy(), local_grad_norm=torch.tensor(0.25))
+        else:
+            world.run.report(loss=1.0)
+    one, two = world.rows()
+    assert (one.loss, one.local_loss, one.local_grad_norm) == (4.0, 4.0, 0.25)
+    assert 0.04 <= one.waited_s <= one.step_s
+    assert (two.loss, two.local_loss, two.local_grad_norm, two.waited_s) == (1.0, None, None, 0.0)
+
+
+def test_an_older_agent_and_a_newer_rank_understand_each_other(tmp_path: Path) -> None:
+    """Its file has no second ring, and nothing says where one would begin."""
+    path = tmp_path / "progress"
+    progress.create(str(path), capacity=4)
+    whole = path.read_bytes()
+    ring = progress.HEADER_BYTES + 4 * progress.RECORD.size
+    older = bytearray(whole[:ring])
+    assert int.from_bytes(older[272:280], "little") == ring
+    older[272:280] = bytes(8)
+    path.write_bytes(older)
+    writer, reader = progress.Writer(str(path)), progress.Reader(str(path))
+    for step in range(1, 7):
+        writer.row(step, step, 2.0, None, None, None, 0.1, 3.0, 4.0, 0.05)
+    assert path.stat().st_size == ring
+    _, rows = reader.rows(3)
+    assert [(row.step, row.loss, row.local_loss, row.waited_s) for row in rows] == [
+        (step, 2.0, None, 0.0) for step in (4, 5, 6)
+    ]
+
+
+def test_a_newer_agent_and_an_older_rank_understand_each_other(tmp_path: Path) -> None:
+    """It writes the first ring alone, with 64 bytes a row from byte 4096 on."""
+    path = tmp_path / "progress"
+    progress.create(str(path), capacity=4)
+    reader = progress.Reader(str(path))
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(struct.pack("<qqdddddd", 1, 0, 10.0, 2.0, 0.5, 0.1, 64.0, 0.25))
+        file.seek(24 - 8)
+        file.write(struct.pack("<Q", 1))
+    (row,) = reader.rows(0)[1]
+    assert (row.loss, row.grad_norm, row.step_s) == (2.0, 0.5, 0.25)
+    assert (row.local_loss, row.local_grad_norm, row.waited_s) == (None, None, 0.0)
 
 
 def test_the_last_of_many_reports_counts(rank: Ranks, state: State) -> None:

@@ -67,9 +67,9 @@ def test_steps_come_once_and_with_what_was_reported(rank: Rank) -> None:
 def test_only_rank_0_tells_its_steps_unless_a_value_is_not_finite(tmp_path: Path) -> None:
     rank = Rank(tmp_path, rank=1)
     sense = rank.sense()
-    for step, loss in enumerate([1.0, math.nan, math.inf, 1.0], start=1):
+    for step, loss in enumerate([1.0, math.nan, 1.0, math.inf, 1.0], start=1):
         rank.step(step, loss=loss)
-    assert [one.step for one in of(s.StepReported, sense.look(101.0))] == [2, 3]
+    assert [one.step for one in of(s.StepReported, sense.look(101.0))] == [2, 4]
 
 
 def test_rows_that_were_overwritten_are_missed_aloud(rank: Rank) -> None:

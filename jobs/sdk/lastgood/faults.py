@@ -107,14 +107,34 @@ def _spin() -> NoReturn:
 
 
 def _inflate(state: Mapping[str, Any]) -> None:
-    """From now on this rank's part of the gradients is too large: a device that computes wrongly, and goes on."""
+    """From now on this rank's part of the gradients is too large: a device that computes wrongly, and goes on.
+
+    The part that it computed, before it is averaged. Hooks of sharded parameters come only after that, so there the
+    gradient is inflated where it enters the module.
+    """
+    import torch
+    from torch.distributed.tensor import DTensor
 
     def inflate(parameter: Tensor) -> None:
         if parameter.grad is not None:
             parameter.grad.mul_(INFLATED)
 
+    for value in state.values():
+        if isinstance(value, torch.nn.Module) and any(isinstance(part, DTensor) for part in value.parameters()):
+            value.register_forward_hook(_inflate_output)
     for parameter in _parameters(state):
-        parameter.register_post_accumulate_grad_hook(inflate)
+        if not isinstance(parameter, DTensor):
+            parameter.register_post_accumulate_grad_hook(inflate)  # type: ignore[no-untyped-call]
+
+
+def _inflate_output(_module: object, _inputs: object, output: object) -> None:
+    """The first tensor alone: what a model returns beside its loss is often what the loss was made of."""
+    from torch.utils._pytree import tree_leaves
+
+    for leaf in tree_leaves(output):
+        if getattr(leaf, "requires_grad", False):
+            leaf.register_hook(lambda gradient: gradient * INFLATED)
+            return
 
 
 def _diverge() -> None:

@@ -10,7 +10,11 @@ it. The layout is the contract between any training process and any agent, littl
     48   i64 last finished step
     64   f64 x 16 seconds spent in each phase, the running one not counted
     256  i64 stop after this step, -1 for never          264 i64 number of the newest drill
-    4096 the ring: RECORD x capacity
+    272  u64 where the second ring begins, 0: there is none
+    4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots
+
+The second ring came later: an older agent makes none, an older training process writes none, and what it would hold
+then counts as not reported.
 
 The monotonic clock is one for all processes of a host (Linux), so the agent can compare it with its own.
 """
@@ -32,12 +36,15 @@ CAPACITY = 2048
 """A full ring is 128 KiB: at 1 ms a step the agent may be away for 2 s before a loss value is overwritten."""
 RECORD = struct.Struct("<qqdddddd")
 """step, data index, time of finishing (epoch seconds), loss, gradient norm, learning rate, tokens, step seconds"""
+OWN = struct.Struct("<ddd")
+"""of this rank alone: loss, gradient norm, seconds of the step in which it waited for its device"""
 
 _HEAD = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _PHASE = struct.Struct("<qq")
 _SPENT = struct.Struct("<16d")
 _AT_HEAD, _AT_NOTES, _AT_PHASE, _AT_STEP, _AT_SPENT, _AT_STOP, _AT_DRILL = 16, 24, 32, 48, 64, 256, 264
+_AT_OWN = 272
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +73,18 @@ class Row:
     lr: float | None
     tokens: float | None
     step_s: float
+    local_loss: float | None = None
+    local_grad_norm: float | None = None
+    waited_s: float = 0.0
+    """of the step: for the device, while a reported tensor was read"""
 
 
 def create(path: str, capacity: int = CAPACITY) -> None:
     """Make an empty progress file (the agent does, before the rank starts)."""
-    body = bytearray(HEADER_BYTES + capacity * RECORD.size)
+    own = HEADER_BYTES + capacity * RECORD.size
+    body = bytearray(own) + bytearray(OWN.pack(_MISSING, _MISSING, 0.0) * capacity)
     body[0:8] = MAGIC
+    _HEAD.pack_into(body, _AT_OWN, own)
     struct.pack_into("<II", body, 8, VERSION, capacity)
     _I64.pack_into(body, _AT_STOP, -1)
     _PHASE.pack_into(body, _AT_PHASE, 0, time.monotonic_ns())
@@ -106,6 +119,7 @@ class Writer:
 
     def __init__(self, path: str) -> None:
         self._memory, self._capacity = _open(path, write=True)
+        self._own = int(_HEAD.unpack_from(self._memory, _AT_OWN)[0])
         self._head = _HEAD.unpack_from(self._memory, _AT_HEAD)[0]
         self._spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))
         self._phase, self._since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
@@ -127,9 +141,21 @@ class Writer:
         lr: float | None,
         tokens: float | None,
         step_s: float,
+        local_loss: float | None = None,
+        local_grad_norm: float | None = None,
+        waited_s: float = 0.0,
     ) -> None:
         """Write one finished step; the counters move after the record is whole."""
-        at = HEADER_BYTES + (self._head % self._capacity) * RECORD.size
+        slot = self._head % self._capacity
+        if self._own:
+            OWN.pack_into(
+                self._memory,
+                self._own + slot * OWN.size,
+                _MISSING if local_loss is None else local_loss,
+                _MISSING if local_grad_norm is None else local_grad_norm,
+                waited_s,
+            )
+        at = HEADER_BYTES + slot * RECORD.size
         RECORD.pack_into(
             self._memory,
             at,
@@ -168,6 +194,7 @@ class Reader:
 
     def __init__(self, path: str) -> None:
         self._memory, self._capacity = _open(path, write=True)
+        self._own = int(_HEAD.unpack_from(self._memory, _AT_OWN)[0])
 
     def look(self) -> Standing:
         """Where the rank is now."""
@@ -191,9 +218,11 @@ class Reader:
         return head, [self._row(number) for number in range(oldest, head)]
 
     def _row(self, number: int) -> Row:
-        at = HEADER_BYTES + (number % self._capacity) * RECORD.size
+        slot = number % self._capacity
+        at, own = HEADER_BYTES + slot * RECORD.size, self._own + slot * OWN.size
         step, data_index, finished, _, _, _, _, step_s = RECORD.unpack_from(self._memory, at)
         loss, grad_norm, lr, tokens = (_read_value(self._memory, at + 24 + 8 * i) for i in range(4))
+        local = [_read_value(self._memory, own + 8 * i) if self._own else None for i in range(3)]
         return Row(
             step=step,
             data_index=data_index,
@@ -203,6 +232,9 @@ class Reader:
             lr=lr,
             tokens=tokens,
             step_s=step_s,
+            local_loss=local[0],
+            local_grad_norm=local[1],
+            waited_s=local[2] or 0.0,
         )
 
     def order_stop_after(self, step: int) -> None:

@@ -71,6 +71,9 @@ class Run:
         self._grad_norm: float | None = None
         self._lr: float | None = None
         self._tokens: float | None = None
+        self._local_loss: float | None = None
+        self._local_grad_norm: float | None = None
+        self._waited_s = 0.0
 
     @property
     def rank(self) -> int:
@@ -116,20 +119,34 @@ class Run:
         grad_norm: SupportsFloat | None = None,
         lr: SupportsFloat | None = None,
         tokens: SupportsFloat | None = None,
+        local_loss: SupportsFloat | None = None,
+        local_grad_norm: SupportsFloat | None = None,
     ) -> None:
         """Say how the present step goes; may be called more than once in a step, and need not be called at all.
 
+        `loss` and `grad_norm` are the run's: averaged over the ranks, where you do that. `local_loss` and
+        `local_grad_norm` are this rank's own, before anything is averaged: a rank that computes wrong numbers, or is
+        fed wrong data, shows there and nowhere else, and is named. Any gradient that this rank computed alone will do,
+        for a rank is only held against itself and the others: that which comes back to the first layer costs next to
+        nothing (see `jobs/recipes/gpt.py`). Ranks whose `loss` is not averaged need not say it twice.
+
         Numbers, or tensors of one element. A tensor is read with `.item()`, which for a GPU waits until the step's
-        kernels are done, so report at the end of the step. The values are published when the step ends.
+        kernels are done, so report at the end of the step. That wait does not count as the rank's own time: where
+        `report` is the first to read a tensor, a rank whose processor is late can be told from those that wait for it.
+        The values are published when the step ends.
         """
         if loss is not None:
-            self._loss = _number(loss)
+            self._loss = self._number(loss)
         if grad_norm is not None:
-            self._grad_norm = _number(grad_norm)
+            self._grad_norm = self._number(grad_norm)
         if lr is not None:
-            self._lr = _number(lr)
+            self._lr = self._number(lr)
         if tokens is not None:
-            self._tokens = _number(tokens)
+            self._tokens = self._number(tokens)
+        if local_loss is not None:
+            self._local_loss = self._number(local_loss)
+        if local_grad_norm is not None:
+            self._local_grad_norm = self._number(local_grad_norm)
 
     @contextmanager
     def phase(self, phase: Literal["eval", "data"]) -> Iterator[None]:
@@ -239,10 +256,22 @@ class Run:
         self._note(note)
 
     def _publish(self, step: int, step_s: float) -> None:
-        self._audience.row(step, self.data_index(step), self._loss, self._grad_norm, self._lr, self._tokens, step_s)
+        self._audience.row(
+            step,
+            self.data_index(step),
+            self._loss,
+            self._grad_norm,
+            self._lr,
+            self._tokens,
+            step_s,
+            self._local_loss,
+            self._local_grad_norm,
+            self._waited_s,
+        )
 
     def _forget(self) -> None:
-        self._loss = self._grad_norm = self._lr = self._tokens = None
+        self._loss = self._grad_norm = self._lr = self._tokens = self._local_loss = self._local_grad_norm = None
+        self._waited_s = 0.0
 
     def _ordered_to_stop(self, step: int) -> bool:
         # Not ==: an order that comes late is obeyed at the next boundary.
@@ -252,10 +281,14 @@ class Run:
         self._phase = phase
         self._audience.phase(phase)
 
-
-def _number(value: SupportsFloat) -> float:
-    if type(value) is float:
-        return value
-    # float() of a tensor that needs a gradient warns, .item() does not.
-    item = getattr(value, "item", None)
-    return float(value if item is None else item())
+    def _number(self, value: SupportsFloat) -> float:
+        if type(value) is float:
+            return value
+        # float() of a tensor that needs a gradient warns, .item() does not.
+        item = getattr(value, "item", None)
+        if item is None:
+            return float(value)
+        began = time.monotonic()
+        number = float(item())
+        self._waited_s += time.monotonic() - began
+        return number
