@@ -27,6 +27,7 @@ from monitors.clock import Clock
 from monitors.sense import flight_recorder, processes, ras
 from monitors.sense.flight_recorder_dump import Dump
 from monitors.sense.progress import RankSense, Where
+from monitors.sense.selection import Selection
 from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldStarted, WorldStopped
 
 LEFTOVER_GRACE_S = 5.0
@@ -74,6 +75,9 @@ class World:
         self._over = over
         self._nursery = nursery
         self._workers: dict[int, _Worker] = {}
+        self._selection = Selection(
+            node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node
+        )
         self._cpu = processes.CpuUse()
         self._starting = True
         self._hurry = False
@@ -112,6 +116,8 @@ class World:
         for worker in self._living():
             for seen in worker.sense.look(now, busy=worker.child.pid in busy):
                 self._outbox.put(seen)
+        for told in self._selection.take():
+            self._outbox.put(told)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """End it on an order; a later call may shorten the grace, not lengthen it."""
@@ -222,7 +228,8 @@ class World:
             return False
         now = self._clock.now()
         where = Where(node=self._place.node, world=self.number, rank=rank)
-        sense = RankSense(where, progress=memory, folder=folder, pattern=self._spec.progress.pattern, at=now)
+        pattern = self._spec.progress.pattern
+        sense = RankSense(where, progress=memory, folder=folder, pattern=pattern, at=now, selection=self._selection)
         self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder)
         log.info("world %d: rank %d is process %d", self.number, rank, child.pid)
         self._outbox.put(self._started(local, now, child.pid))
