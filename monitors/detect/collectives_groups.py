@@ -120,7 +120,7 @@ def astray(found: Mismatch, looks: Mapping[int, CollectivesLooked]) -> tuple[tup
 
 
 def is_strange(look: CollectivesLooked, seq: int, among: Sequence[str]) -> bool:
-    """Whether this rank's call `seq` of the first group of `among` follows on other calls than ever before on this rank.
+    """Whether this rank's call `seq` of the first group of `among` follows on other calls than ever before.
 
     Only calls of the groups `among` count: those of a save in the background fall between the others as they come.
     """
