@@ -98,7 +98,7 @@ class Selection:
             ranks=tuple(ranks),
             losses=losses,
             grad_norms=norms,
-            own_s=tuple(max(0.0, row.step_s - row.waited_s) for row in of),
+            own_s=tuple(_short(max(0.0, row.step_s - row.waited_s)) for row in of),
         )
 
 
@@ -106,7 +106,14 @@ def _column(values: list[float | None]) -> tuple[float | None, ...]:
     """Nothing, where nobody told a number, or all told one that was averaged."""
     if len(values) > 1 and all(value == values[0] for value in values):
         return ()
-    return tuple(values) if any(value is not None for value in values) else ()
+    if all(value is None for value in values):
+        return ()
+    return tuple(None if value is None else _short(value) for value in values)
+
+
+def _short(value: float) -> float:
+    """Six digits: more would tell nothing, and make up half of the line."""
+    return float(f"{value:.6g}")
 
 
 def _finite(row: Row) -> bool:
