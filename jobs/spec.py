@@ -107,7 +107,7 @@ class Senses(Part):
     kernel: Annotated[str, AfterValidator(_is_switch_or_path)] = "auto"
     """The kernel's log: `auto` takes what may be read of /dev/kmsg and the journal, a path is a file of its lines."""
     overrides: Annotated[str, AfterValidator(_is_absolute)] | None = None
-    """File of JSON in which a site says what lines of its kernels mean, where that differs from the catalogue:
+    """File of JSON in which a site says what lines of its kernels, and Xids, mean, where the catalogue says otherwise:
     `{"xids": {"63": {"action": "none"}}, "faults": {"nvme_timeout": {"action": "isolate_node"}}}`."""
     nvml: Literal["auto", "off"] = "auto"
     """GPUs, through NVIDIA's management library."""

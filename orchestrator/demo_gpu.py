@@ -80,6 +80,7 @@ def play(folder: Path, name: str) -> int:
     fault = FAULTS[name]
     gpus = FakeNvml(folder / "gpus", gpus=2)
     os.environ.update(gpus.environment)  # the supervisor, the agent and its senses inherit it
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # each rank has one that is made up, whatever it may see of others
     kernel = folder / "kernel.log"
     kernel.touch()
     home = folder / "home"

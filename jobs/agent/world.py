@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobs.agent import drills, environment, gpus, rehearsals, sweep
 from jobs.agent.child import Child, Exit
+from jobs.agent.dumps import Dumps
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.orders import Inject, StartWorld
 from jobs.agent.outbox import Outbox
@@ -77,6 +78,11 @@ class World:
         self._workers: dict[int, _Worker] = {}
         self._selection = Selection(
             node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node
+        )
+        self._dumps = Dumps(
+            recorders=lambda: [self._recorder(worker) for worker in self._workers.values()],
+            living=lambda: {worker.rank for worker in self._living()},
+            clock=clock,
         )
         self._cpu = processes.CpuUse()
         self._starting = True
@@ -235,13 +241,6 @@ class World:
         self._outbox.put(self._started(local, now, child.pid))
         return True
 
-    def _create_progress(self, rank: int, folder: Path) -> Path:
-        memory = self._place.progress_file(self.number, rank)
-        try:
-            progress.create(str(memory))
-        except OSError:  # containers give /dev/shm 64 MiB, which data loaders fill
-            memory.unlink(missing_ok=True)
-            memory = folder / "progress"
     def _started(self, local: int, at: float, pid: int) -> RankStarted:
         mine = gpus.given(os.environ | self._spec.env, local)
         return RankStarted(
@@ -255,6 +254,13 @@ class World:
             gpu_order=mine.gpu_order,
         )
 
+    def _create_progress(self, rank: int, folder: Path) -> Path:
+        memory = self._place.progress_file(self.number, rank)
+        try:
+            progress.create(str(memory))
+        except OSError:  # containers give /dev/shm 64 MiB, which data loaders fill
+            memory.unlink(missing_ok=True)
+            memory = folder / "progress"
             progress.create(str(memory))
         return memory
 
@@ -302,6 +308,7 @@ class World:
         for seen in worker.sense.look(now, final=True):
             self._outbox.put(seen)
         log.info("world %d: rank %d ended: status %s, signal %s", self.number, rank, end.code, end.signal)
+        left = () if worker.ordered or end.code == 0 else self._dumps.untold
         self._outbox.put(
             RankExited(
                 at=now,
@@ -313,8 +320,11 @@ class World:
                 step=worker.sense.step,
                 failure=worker.failure or _read_failure(worker.folder),
                 ordered=worker.ordered,
+                recording=left,
             )
         )
+        if left:
+            self._dumps.tell(self._outbox)
         self._clear_when_empty()
 
     def _kill_when_told(self, until: float) -> None:
@@ -360,6 +370,7 @@ class World:
                     log.warning("world %d: swept %d processes", self.number, sweep.kill(marks))
                 wait_s = min(2 * wait_s, 0.2)
             await asyncio.sleep(wait_s)
+        await self._dumps.told()
         for worker in self._workers.values():
             worker.sense.close()
         for local in range(self._spec.ranks_per_node):

@@ -51,14 +51,21 @@ class _Wait:
 Waits = Mapping[int, list[_Wait]]
 
 
-def blocked(looks: Mapping[int, CollectivesLooked], ranks: Collection[int]) -> Blocked | None:
-    """The verdict; None when nobody waits in a collective. `ranks`: all of the world, those without a look too."""
+def blocked(
+    looks: Mapping[int, CollectivesLooked], ranks: Collection[int], *, timed_out: bool = False
+) -> Blocked | None:
+    """The verdict; None when nobody waits in a collective. `ranks`: all of the world, those without a look too.
+
+    `timed_out`: what some of them waited in was given up, so that it looks finished by now.
+    """
     said = {rank: look.said for rank, look in looks.items() if look.said}
     looks = {rank: look for rank, look in looks.items() if rank in ranks and rank not in said}
     found = groups(looks, ranks)
     waits = _waits(_peers(looks, ranks), found)
     if not waits:
         return _after_the_fact(_erased(found), looks)
+    if timed_out:
+        _restore(waits, _erased(found))
     split = mismatch(group for group in found.values() if any(w.group is group for of in waits.values() for w in of))
     if split is not None:
         return _diverged(split, looks)
@@ -127,6 +134,15 @@ def _erased(found: Mapping[str, Group]) -> dict[int, list[_Wait]]:
         for rank in group.statuses.keys() - on:
             waits.setdefault(rank, []).append(_Wait(rank=rank, group=group, seq=least + 1, on=on))
     return waits
+
+
+def _restore(waits: dict[int, list[_Wait]], erased: Waits) -> None:
+    """Whose time is up waits for nobody any more, while others still wait for it: without this, it would be named."""
+    for rank, of in erased.items():
+        known = {wait.group.key for wait in waits.get(rank, ()) if wait.group is not None}
+        again = [wait for wait in of if wait.group is not None and wait.group.key not in known]
+        if again:
+            waits.setdefault(rank, []).extend(again)
 
 
 def _edges(waits: Waits, rank: int) -> frozenset[int]:

@@ -1,7 +1,8 @@
 """Which rank died first, and of what?
 
 One rank's death makes every other rank fail: its peers say "connection closed by peer" and die too. So last words
-that point elsewhere wait a moment for the rank they point at, and one world yields one incident.
+that point elsewhere wait a moment for the rank they point at, and one world yields one incident. Where they died of a
+collective that timed out, nobody else need have died: then the flight recorders name the rank that never came.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitors.catalogue.faults import FAULTS
+from monitors.detect.collectives import Blocked
 from monitors.detect.failures import SIGABRT, SIGTERM, WORDS_MAX, Death, fingerprint, read, suspect
+from monitors.detect.timeouts import TIMEOUTS, Records
 from monitors.incidents import Blame, Incident, Kind, Subject
-from monitors.signals import RankExited, RankSaid, Signal
+from monitors.signals import CollectivesLooked, RankExited, RankSaid, Signal, WorldStopped
 
 SAID_MAX = 4096
 """words of ranks kept for one world: eight classes from each of 512 ranks"""
@@ -23,6 +26,10 @@ class ExitsConfig:
 
     cascade_wait_s: float = 0.5
     """a gloo peer notices a death within 60 ms and the agents' links add little; measured, facts/recovery section 4"""
+    answers_wait_s: float = 2.5
+    """after a collective's time-out, for the recorders of the ranks that live: an agent waits 2 s for an answer"""
+    dumps_wait_s: float = 62.0
+    """for dumps that were begun: an agent waits 60 s for the end of one"""
 
 
 _UNORDERED = "nobody of ours ordered it"
@@ -42,8 +49,10 @@ SIGNALS: dict[int, tuple[str, str, Blame | None]] = {
 class Exits:
     """Concludes once for each world."""
 
-    def __init__(self, config: ExitsConfig | None = None) -> None:
+    def __init__(self, config: ExitsConfig | None = None, *, ranks: int = 0, ranks_per_node: int = 1) -> None:
+        """`ranks`: how many a world has; 0: not known, and then none is asked after a time-out."""
         self.config = config or ExitsConfig()
+        self._ranks, self._per_node = ranks, ranks_per_node
         self.world_began(0)
 
     def world_began(self, world: int) -> None:
@@ -52,6 +61,7 @@ class Exits:
         self._concluded = False
         self._said: list[RankSaid] = []
         self._victims: list[Death] = []
+        self._records = Records(ranks=self._ranks, ranks_per_node=self._per_node)
         self._waits_until: float | None = None
 
     @property
@@ -59,33 +69,87 @@ class Exits:
         """When the wait for the culprit ends."""
         return self._waits_until
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Ranks that should say where they stand: a collective timed out, and one of them may be why."""
+        return self._records.unasked if self._is_timeout else ()
+
     def see(self, signal: Signal) -> list[Incident]:
         """A root is concluded at once; a victim waits for its root."""
         if isinstance(signal, RankSaid) and signal.world == self._world and len(self._said) < SAID_MAX:
             self._said.append(signal)
-        if not isinstance(signal, RankExited) or self._concluded or signal.world != self._world:
+        if self._concluded or not isinstance(signal, RankExited | CollectivesLooked | WorldStopped):
             return []
-        if signal.ordered or signal.code == 0:
+        if signal.world != self._world or not (self._victims or isinstance(signal, RankExited)):
             return []
-        death = read(signal, self._said)
-        if death.is_sure:
-            return self._conclude(death, at=signal.at)
-        self._victims.append(death)
-        if self._waits_until is None:
-            self._waits_until = signal.at + self.config.cascade_wait_s
-        return []
+        self._records.see(signal)
+        if isinstance(signal, RankExited) and not signal.ordered and signal.code != 0:
+            death = read(signal, self._said)
+            if death.is_sure:
+                return self._conclude(death, at=signal.at)
+            self._victims.append(death)
+        return self._wait(signal.at) if self._victims else []
 
     def silent(self, now: float) -> list[Incident]:
-        """No root came: who said why it fails and only has not ended yet, else the first to die, stands for it."""
-        if self._waits_until is None or now < self._waits_until:
-            return []
+        """No root came, and nobody tells more."""
+        return [] if self._waits_until is None or now < self._waits_until else self._decide(now)
+
+    @property
+    def _is_timeout(self) -> bool:
+        return any(death.fault in TIMEOUTS for death in self._victims) or bool(self._victims and self._records.left)
+
+    def _wait(self, at: float) -> list[Incident]:
+        """For as long as somebody may tell more; after a time-out, not a moment longer."""
+        wait_s = self.config.cascade_wait_s
+        if self._is_timeout and self._ranks:
+            if not self._records.coming and not self._records.unasked:
+                return self._decide(at)
+            wait_s = self.config.dumps_wait_s if self._records.coming else self.config.answers_wait_s
+        self._waits_until = self._victims[0].exited.at + wait_s
+        return []
+
+    def _decide(self, now: float) -> list[Incident]:
+        """Who said why it fails and only has not ended yet, else whom all waited for by their records, else the first
+        to die."""
         earliest = min(self._victims, key=lambda death: (death.cascade is not None, death.at))
+        now = max(now, *(death.exited.at for death in self._victims))
         speaker = suspect(self._said, self._victims, now, earliest.exited.step)
         if speaker is not None and earliest.cascade is not None:
             return self._accuse(speaker, earliest, at=now)
-        return self._conclude(earliest, at=now)
+        found = self._records.verdict() if self._is_timeout and earliest.cascade is not None else None
+        if found is None:
+            return self._conclude(earliest, at=now)
+        if found.rank is None:
+            return self._conclude(earliest, at=now, found=found)
+        return self._waited(found, found.rank, earliest, at=now)
 
-    def _conclude(self, culprit: Death, at: float) -> list[Incident]:
+    def _waited(self, found: Blocked, rank: int, victim: Death, at: float) -> list[Incident]:
+        """The rank for which the victims waited until their time was up."""
+        own = next((death for death in self._victims if death.exited.rank == rank), None)
+        kind = Kind.CODE_DIVERGENCE if found.call else Kind.HANG
+        other = victim.exited.rank if found.next_best in (None, rank) else found.next_best
+        incident = Incident(
+            kind=kind,
+            at=at,
+            onset=victim.at,
+            world=victim.exited.world,
+            subject=self._records.subject(rank),
+            step=victim.exited.step,
+            confidence=found.confidence,
+            blame=found.blame,
+            fingerprint=f"{kind}:{rank}:{found.call or 'timeout'}",
+            evidence=(
+                *self._records.evidence(found),
+                *([] if own is None else [_ended(own.exited)]),
+                *self._folded(own),
+            ),
+            senses=("exit", "collectives"),
+            next_best=None if other in (None, rank) else self._records.subject(other),
+        )
+        self._is_over()
+        return [incident]
+
+    def _conclude(self, culprit: Death, at: float, found: Blocked | None = None) -> list[Incident]:
         exited = culprit.exited
         sure = culprit.is_sure
         incident = Incident(
@@ -96,10 +160,10 @@ class Exits:
             subject=Subject(node=exited.node, rank=exited.rank),
             step=exited.step,
             confidence=1.0 if sure else 0.6 if culprit.cascade is None else 0.4,
-            blame=_blame(culprit),
+            blame=_blame(culprit) if found is None else found.blame,
             fingerprint=culprit.fingerprint,
             retryable=culprit.retryable or culprit.cascade is not None,
-            evidence=(*_evidence(culprit), *self._folded(culprit)),
+            evidence=(*_evidence(culprit), *(() if found is None else found.evidence), *self._folded(culprit)),
             senses=("exit", "logs") if culprit.words else ("exit",),
         )
         self._is_over()

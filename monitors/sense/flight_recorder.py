@@ -1,7 +1,8 @@
 """How does an agent hear from a rank's flight recorder? By asking, never by waiting for a crash.
 
 A worker answers a question in the pipe `look` with `collectives.json` (`lastgood/recorder.py`). Where it does not, NCCL
-may: it watches a pipe of its own, without the interpreter, and writes a pickle, as it does after a time-out.
+may: it watches a pipe of its own, without the interpreter, and writes a pickle, as it does after a time-out. A worker
+that fails of a time-out leaves `last.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from monitors.sense.flight_recorder_dump import BYTES_MAX, Dump, parse
 from monitors.sense.flight_recorder_pickle import Refused
 from monitors.signals import CollectivesLooked
 
-PIPE, ANSWER = "look", "collectives.json"
+PIPE, ANSWER, LAST = "look", "collectives.json", "last.json"
 NCCL_STEM = "fr_"
 """with the rank it names NCCL's dump in the rank's folder, and its pipe"""
 ANSWER_S = 2.0
@@ -47,6 +48,11 @@ class Where:
         return self.folder / f"{NCCL_STEM}{self.rank}"
 
     @property
+    def last(self) -> Path:
+        """What a worker leaves that fails of a time-out."""
+        return self.folder / LAST
+
+    @property
     def nccl_pipe(self) -> Path:
         """A byte in it makes NCCL write."""
         return self.folder / f"{NCCL_STEM}{self.rank}.pipe"
@@ -66,10 +72,17 @@ async def look(at: float, where: Where) -> Dump | None:
 
 
 def left(where: Where) -> Dump | None:
-    """What NCCL wrote by itself after a time-out; None when there is nothing, or it is not whole."""
-    mark = _mark(where.nccl_dump)
-    dump = None if mark is None else _read(where.nccl_dump)
-    return None if mark is None or dump is None else replace(dump, written_at=mark[2] / 1e9)
+    """What NCCL, or the worker, wrote by itself after a time-out; None when there is nothing, or it is not whole."""
+    for file in (where.nccl_dump, where.last):
+        mark = _mark(file)
+        if mark is not None and (dump := _read(file)) is not None:
+            return replace(dump, written_at=mark[2] / 1e9)
+    return None
+
+
+def is_left(where: Where) -> bool:
+    """Something was written by itself, or begun."""
+    return _mark(where.nccl_dump) is not None or _mark(where.last) is not None
 
 
 def is_coming(ranks: Iterable[Where]) -> bool:

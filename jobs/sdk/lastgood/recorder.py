@@ -2,7 +2,8 @@
 
 The agent writes a line into the pipe `look` in the rank's folder; a thread that sleeps in the read of that pipe answers
 in `collectives.json`. It costs nothing before, lives in the rank's own process only (threads do not survive a fork),
-and cannot answer while the process is stopped or C code holds the interpreter: that silence says something too.
+and cannot answer while the process is stopped or C code holds the interpreter: that silence says something too. A rank
+that fails of a collective's time-out leaves the same in `last.json`: it waited for somebody, and nobody can ask it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +22,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-PIPE, ANSWER = "look", "collectives.json"
+PIPE, ANSWER, LAST = "look", "collectives.json", "last.json"
 QUESTION_BYTES = 4096
 """more than all questions that can pile up while the process is stopped and somebody still asks"""
 FRAMES = 64
@@ -30,6 +32,7 @@ _PICKLE_DUMPS = ("_dump_fr_trace", "_dump_nccl_trace")
 _STRANGE = (AttributeError, KeyError, LookupError, RuntimeError, TypeError, ValueError)
 """what torch's private parts raise when they are not what they were"""
 
+_TIMED_OUT = re.compile(r"time(d?[ -])?out", re.IGNORECASE)
 _watched: set[tuple[int, str]] = set()
 
 
@@ -58,11 +61,20 @@ def _answer(fd: int, folder: Path) -> None:
                 write(folder, asked="".join(newest))
 
 
-def write(folder: Path, *, asked: str) -> None:
+def write(folder: Path, *, asked: str, name: str = ANSWER) -> None:
     """Write `collectives.json` in one step: what the recorders hold, what the groups are, and where each thread is."""
-    draft = folder / f"{ANSWER}.writing"
+    draft = folder / f"{name}.writing"
     draft.write_bytes(answer(asked))
-    draft.replace(folder / ANSWER)
+    draft.replace(folder / name)
+
+
+def leave(folder: Path, error: BaseException) -> None:
+    """Write `last.json` when this rank fails because a collective timed out; any other failure is told without.
+
+    Raises OSError.
+    """
+    if isinstance(error, RuntimeError) and _c10d() is not None and _TIMED_OUT.search(f"{type(error).__name__} {error}"):
+        write(folder, asked="", name=LAST)
 
 
 def answer(asked: str) -> bytes:

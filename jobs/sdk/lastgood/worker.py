@@ -120,6 +120,7 @@ class _Ending:
             if self._folder is not None and os.getpid() == self._pid:  # a forked child is not the rank
                 with suppress(OSError):  # a full disk: the exit is told all the same
                     failure.write(failure.of(error), self._folder)
+                    recorder.leave(Path(self._folder), error)
             # The hook that is installed now: Python's own prints, a user's may do more.
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
