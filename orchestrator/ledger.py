@@ -9,6 +9,8 @@ journal lays spans end to end; later knowledge moves parts of them to another bu
   time once, not again when it is trained anew.
 
 A supervisor that is away loses nothing: what went on when it was last heard went on, until an event says otherwise.
+
+Energy is that of the GPUs alone, as their own counters say it. What was not read is unknown, and not zero.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from enum import StrEnum
 
 from monitors.incidents import Kind
 from monitors.signals import Phase as RankPhase
-from orchestrator import phases, timeline
+from orchestrator import joules, phases, timeline
 from orchestrator.core import events as e
 from orchestrator.core.actions import EndAttempt, StartWorld, StopWorld
 from orchestrator.core.policy import Rung
@@ -114,6 +116,16 @@ class Ledger:
     """ranks x hours in which the run had its devices"""
     incidents: int
     """that needed a recovery"""
+    energy_j: float | None
+    """of the GPUs, as far as they were read; None: none was, here and below"""
+    energy_known_share: float | None
+    """share of `gpu_hours` that the readings cover; below 1, the true energy is higher"""
+    energy_per_step_j: float | None
+    """mean over steps that were read as a whole"""
+    energy_per_token_j: float | None
+    """likewise, of tokens as the reporting rank counts them"""
+    energy_lost_j: float | None
+    """spent on steps that were rolled back"""
 
 
 def balance(entries: Sequence[Entry], now: float) -> Ledger:
@@ -128,6 +140,9 @@ def balance(entries: Sequence[Entry], now: float) -> Ledger:
     totals = [total for case in answered if (total := phases.of(case, course).total) is not None]
     owned = wall - sum(millis[bucket] for bucket in WITHOUT_DEVICES)
     productive = millis[Bucket.PRODUCTIVE]
+    gpu_hours = _ranks(entries) * owned / 3_600_000
+    lost = [(span.start_ms / 1000, span.end_ms / 1000) for span in spans if span.bucket is Bucket.RECOMPUTED]
+    energy = joules.spent(entries, gpu_s=gpu_hours * 3600, lost=lost)
     training_s = sum(millis[bucket] for bucket in TRAINING) / 1000
     return Ledger(
         wall_s=wall / 1000,
@@ -137,8 +152,13 @@ def balance(entries: Sequence[Entry], now: float) -> Ledger:
         mttf_s=_ratio(training_s, len(answered)),
         mttr_s=_ratio(sum(totals), len(totals)),
         steps_lost=course.steps_lost,
-        gpu_hours=_ranks(entries) * owned / 3_600_000,
+        gpu_hours=gpu_hours,
         incidents=len(answered),
+        energy_j=energy.joules,
+        energy_known_share=energy.known_share,
+        energy_per_step_j=energy.per_step_j,
+        energy_per_token_j=energy.per_token_j,
+        energy_lost_j=energy.lost_j,
     )
 
 

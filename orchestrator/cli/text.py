@@ -28,6 +28,7 @@ COLOURS = {
 
 
 LINE_MAX = 400
+JOULES_OF_KWH = 3.6e6
 
 
 def print_json(value: Any) -> None:
@@ -171,6 +172,23 @@ def print_ledger(ledger: dict[str, Any]) -> None:
         f"{ledger['gpu_hours']:.3f} GPU h",
     ]
     click.echo(", ".join(parts))
+    if ledger["energy_j"] is not None:
+        click.echo(_energy(ledger))
+
+
+def _energy(ledger: dict[str, Any]) -> str:
+    parts = [f"GPU energy {_amount(ledger['energy_j'] / JOULES_OF_KWH)} kWh"]
+    share = ledger["energy_known_share"]
+    parts[0] += f" (read for {share:.1%} of the GPU time)" if share is not None else ""
+    means = (("step", ledger["energy_per_step_j"]), ("token", ledger["energy_per_token_j"]))
+    parts += [f"{_amount(joules)} J/{what}" for what, joules in means if joules is not None]
+    if ledger["energy_lost_j"]:
+        parts.append(f"{_amount(ledger['energy_lost_j'] / JOULES_OF_KWH)} kWh on steps rolled back")
+    return ", ".join(parts)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _share(part: float, whole: float) -> str:

@@ -220,11 +220,17 @@ class Journal:
         read = ((entry, _event(body)) for entry, body in self._file.select(sql, *values))
         return [(entry, event) for entry, event in read if event is not None]
 
+    def newest(self, run: str, kind: type[Event]) -> Event | None:
+        """The newest event of one kind; None before the first."""
+        sql = "SELECT event FROM entries WHERE run = ? AND kind = ? ORDER BY id DESC LIMIT 1"
+        found = self._file.select(sql, run, kind.__name__)
+        return _event(found[0][0]) if found else None
+
     def entries(self, run: str, since: int = 0, *, thin: bool = False) -> list[Entry]:
         """Events with their decisions after entry `since`. Kinds unknown to this code are left out.
 
         `thin` leaves out progress in the middle of uneventful minutes: a month of training has millions of it, and
-        what comes later repeats it, as steps and times spent are running totals.
+        what comes later repeats it, as steps, times spent and energy are running totals.
         """
         acts = self._actions(run, since)
         found = self._file.select(_THINNED if thin else _ENTRIES, run, since)

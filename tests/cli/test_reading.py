@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from monitors.incidents import Kind
 from orchestrator import contract, runbooks
+from orchestrator.core import events as e
 from orchestrator.journal import Journal
 from tests.cli.conftest import DONE, HELD, RUN, Say
-from tests.story.scripted import Script
+from tests.story.scripted import T0, Script
 
 READERS = {
     ("status", RUN): lambda home: contract.status(home, RUN),
@@ -38,6 +40,20 @@ def test_the_ledger_adds_up_in_both_forms(say: Say) -> None:
     books = json.loads(ok(say("ledger", DONE, "--json")))
     assert sum(books["buckets"].values()) == pytest.approx(books["wall_s"], abs=0.0005)
     assert f"wall clock  {books['wall_s']:.3f} s  100.0%" in ok(say("ledger", DONE))
+
+
+def test_energy_is_one_line_and_only_where_a_gpu_was_read(say: Say, home: Path) -> None:
+    assert "kWh" not in ok(say("ledger", DONE))
+    read = e.EnergyRead(since=T0, until=T0 + 9, joules=9e6, gpu_s=9, step_j=5e5, steps=200, token_j=5e5, tokens=4e6)
+    with Journal(home / "journal.db") as journal:
+        script = Script(journal, run="gpt-eeeee").join(2.0).begin(0).train(10).save().train(10, energy=read)
+        script.fail(Kind.WORKER_KILLED).stop().begin(10)
+    line = ok(say("ledger", "gpt-eeeee")).splitlines()[-1]
+    assert re.fullmatch(
+        r"GPU energy 2\.5 kWh \(read for \d+\.\d% of the GPU time\), 2,500 J/step, 0\.125 J/token,"
+        r" 0\.278 kWh on steps rolled back",
+        line,
+    ), line
 
 
 def test_ls_shows_what_goes_on_or_needs_a_person(say: Say) -> None:

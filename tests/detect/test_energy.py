@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitors.detect.energy import KEPT_CELLS, Energy
 from monitors.hardware import GpuLooked
@@ -147,3 +149,82 @@ def test_without_readings_nothing_is_known() -> None:
     energy.see(look(0, None))
     assert energy.between(0, 10).known_share == 0.0
     assert (energy.joules_per_step, energy.joules_per_token) == (None, None)
+
+
+def test_a_reading_that_comes_again_or_late_is_not_counted_again() -> None:
+    energy = Energy()
+    for at in (0, 5, 10, 5, 0, 10, 15):
+        energy.see(look(at, 100.0 * at))
+    assert (energy.joules, energy.gpu_s) == (pytest.approx(1500), pytest.approx(15))
+
+
+READINGS = [look(at, (100.0 + 50 * gpu) * at, device=f"GPU-{gpu}", index=gpu) for at in range(20) for gpu in range(2)]
+
+
+@given(st.lists(st.integers(0, len(READINGS) - 1), max_size=60))
+def test_in_any_order_it_is_what_the_counters_moved_by(order: list[int]) -> None:
+    energy = Energy()
+    true_j, first, newest = 0.0, dict[str, GpuLooked](), dict[str, GpuLooked]()
+    for n in order:
+        energy.see(READINGS[n])
+        first.setdefault(READINGS[n].device, READINGS[n])
+        newest[READINGS[n].device] = max(newest.get(READINGS[n].device, READINGS[n]), READINGS[n], key=lambda r: r.at)
+    for device, reading in first.items():
+        true_j += (newest[device].energy_j or 0.0) - (reading.energy_j or 0.0)
+    assert energy.joules == pytest.approx(true_j)
+
+
+def test_what_somebody_counted_before_is_only_held_against() -> None:
+    energy = Energy(counted_until=10.0)
+    for at in (4, 8, 10, 12):
+        energy.see(look(at, 100.0 * at))
+    assert (energy.joules, energy.since, energy.until) == (pytest.approx(200), 10.0, 12)
+
+
+def test_what_gpus_did_between_two_attempts_was_not_for_this_run() -> None:
+    energy = Energy()
+    for at in (0, 10):
+        energy.see(look(at, 100.0 * at))
+    energy.launched()
+    for at in (3600, 3610):
+        energy.see(look(at, 100.0 * at))
+    assert (energy.joules, energy.gpu_s) == (pytest.approx(2000), pytest.approx(20))
+
+
+def test_steps_are_not_kept_where_no_gpu_is_read_nor_for_ever_when_none_is_read_any_more() -> None:
+    energy = Energy()
+    for number in range(10):
+        energy.see(step(number, number))
+    assert not energy._ends
+    energy.see(look(10, 0))
+    for number in range(10, 10_000):
+        energy.see(step(number, number))
+    assert len(energy._ends) < 5000
+
+
+def test_a_step_that_was_read_in_part_is_in_no_mean() -> None:
+    energy = Energy()
+    for at in range(0, 100, 5):
+        energy.see(look(at, 400.0 * at))
+        energy.see(look(at, 400.0 * at if at < 50 else None, device="GPU-1", index=1))
+        energy.see(step(at // 5, at))
+    assert energy.joules_per_step == pytest.approx(4000)
+    assert energy.joules_per_token == pytest.approx(40)
+
+
+def test_a_time_or_a_counter_that_is_no_number_is_not_seen() -> None:
+    energy = Energy()
+    for at, joules in ((0.0, 0.0), (float("inf"), 10.0), (5.0, float("nan")), (10.0, 1000.0)):
+        energy.see(look(at, joules))
+    assert (energy.joules, energy.until) == (pytest.approx(1000), 10.0)
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.3, 0.98])
+def test_a_step_shorter_than_a_poll_has_its_energy_wherever_the_polls_fall(phase_s: float) -> None:
+    energy = Energy()
+    read = [look(second + phase_s, 500 * (second + phase_s)) for second in range(30)]
+    said = [step(n, 0.05 * n) for n in range(1, 590)]
+    for signal in sorted([*read, *said], key=lambda signal: signal.at):
+        energy.see(signal)
+    assert energy.joules_per_step == pytest.approx(25.0, rel=1e-3)
+    assert energy.steps > 500

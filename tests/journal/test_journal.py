@@ -103,6 +103,15 @@ def test_events_since_and_of_one_kind(journal: Journal) -> None:
     assert [entry.id for entry in journal.entries(RUN, ids[2])] == [last]
 
 
+def test_the_newest_of_a_kind(journal: Journal) -> None:
+    assert journal.newest(RUN, e.TimePassed) is None
+    for n in range(3):
+        journal.record(RUN, e.TimePassed(at=T0 + n), Decision(state=blank()))
+    journal.record(RUN, EVENT, DECISION)
+    assert journal.newest(RUN, e.TimePassed) == e.TimePassed(at=T0 + 2)
+    assert journal.newest("other-abcde", e.TimePassed) is None
+
+
 def test_runs_are_apart(journal: Journal) -> None:
     journal.submit("other-abcde", "other", {}, "", T0 - 1)
     journal.record("other-abcde", EVENT, DECISION)

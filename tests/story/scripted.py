@@ -104,11 +104,11 @@ class Script:
         self.take(e.WorldRestored(at=self.wait(restore_s).now, world=world, checkpoint=name, step=step))
         return self
 
-    def train(self, steps: int, step_s: float = 0.1, **spent_s: float) -> Script:
+    def train(self, steps: int, step_s: float = 0.1, *, energy: e.EnergyRead | None = None, **spent_s: float) -> Script:
         """Finish steps in one go; `spent_s` is the phase account of the world so far."""
         step = self.state.step + steps
         event = e.Progressed(at=self.wait(steps * step_s).now, world=self.state.world, step=step, step_s=step_s)
-        self.take(replace(event, spent_s=spent_s or None))
+        self.take(replace(event, spent_s=spent_s or None, energy=energy))
         return self
 
     def save(self) -> Script:

@@ -43,7 +43,9 @@ def home(tmp_path: Path) -> Path:
         script = Script(journal, plan=replace(PLAN, skips=((90, 95),))).join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
         script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=1))
-        script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10).train(20).save().train(1)
+        script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10)
+        read = e.EnergyRead(since=T0, until=T0 + 10, joules=7e3, gpu_s=20, step_j=900, steps=3, token_j=900, tokens=300)
+        script.train(20, energy=read).save().train(1)
         row = StepReported(at=T0, node=0, world=2, rank=0, step=30, loss=math.nan, tokens=100.0, step_s=0.1)
         journal.add_rows(RUN, [row, replace(row, step=31, step_s=0.3)])
         held = Script(journal, run="gpt-xxxxx").join().begin(0).train(3).fail(Kind.CRASH_LOOP)
@@ -144,6 +146,20 @@ def test_status_of_a_held_run_says_why(home: Path) -> None:
     assert (status["state"], status["cause"], status["exit_code"]) == ("HELD", "crash_loop", 100)
     assert "crash_loop" in status["reason"]
     assert status["ended_at"] == status["since"]
+
+
+def test_energy_is_told_where_it_was_read(home: Path) -> None:
+    books = contract.ledger(home, RUN, now=T0 + 61)
+    told = {name: value for name, value in books.items() if name.startswith("energy_")}
+    assert told == {
+        "energy_j": 7000.0,
+        "energy_known_share": pytest.approx(20 / (books["gpu_hours"] * 3600)),
+        "energy_per_step_j": 300.0,
+        "energy_per_token_j": 3.0,
+        "energy_lost_j": pytest.approx(700.0),
+    }, "of ten seconds, one was for steps that were rolled back"
+    unread = contract.ledger(home, "gpt-xxxxx")
+    assert {unread[name] for name in told} == {None}
 
 
 def test_an_incident_tells_its_whole_course(home: Path) -> None:
