@@ -33,7 +33,7 @@ lastgood.main(train)
 def test_a_rank_that_dawdles_is_named(lab: Lab) -> None:
     path = lab.folder / "together.py"
     path.write_text(TOGETHER)
-    run = lab.submit([str(path)], checkpoint={"every_steps": 100, "keep": 1})
+    run = lab.submit([str(path)], checkpoint={"every_steps": 50, "keep": 1})
     lab.reach(run, 60)
     lab.drill(run, "slow", 1)
     lab.wait(run, lambda _: bool(lab.incidents(run)))
