@@ -65,7 +65,9 @@ class Watch:
         self._gpus = Gpus(placement=self.placement)
         self._host = Host()
         self._power = Power(ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
-        self._straggler = Straggler(ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node)
+        self._straggler = Straggler(
+            ranks=nodes * ranks_per_node, ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank
+        )
         self._attribution = Attribution()
         self._probes = Probes(nodes=nodes, ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
         self._see = self._table()

@@ -58,7 +58,7 @@ class Inbox:
         self._watch = watch
         self._folder = folder
         self._world = _World()
-        self._energy = Energy(counted_until=energy_until)
+        self._energy = Energy(rank_of=watch.placement.rank_of_index, counted_until=energy_until)
         self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""

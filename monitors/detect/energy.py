@@ -153,7 +153,10 @@ class Energy:
         return Spent(joules=joules + old_j, known_share=min(1.0, covered))
 
     def _looked(self, signal: GpuLooked) -> None:
-        if signal.energy_j is None or not isfinite(signal.energy_j) or self._rank_of(signal.node, signal.index) is None:
+        if self._rank_of(signal.node, signal.index) is None:
+            self._gpus.pop(signal.device, None)  # counted until its ranks said that they were given others
+            return
+        if signal.energy_j is None or not isfinite(signal.energy_j):
             return
         before = self._gpus.get(signal.device)
         if before is not None and signal.at <= before.at:

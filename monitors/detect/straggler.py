@@ -14,7 +14,7 @@ from statistics import median
 
 from monitors.detect.straggler_arrivals import Arrivals, OwnTimes
 from monitors.detect.straggler_blame import Named, named, spread, weighed
-from monitors.detect.straggler_hardware import Hardware, Hint
+from monitors.detect.straggler_hardware import Hardware, Hint, RankOf
 from monitors.detect.straggler_own import OwnReports
 from monitors.detect.straggler_pace import Pace, PaceConfig
 from monitors.detect.straggler_waits import DataWaits
@@ -71,12 +71,14 @@ class _Search:
 class Straggler:
     """One for a run."""
 
-    def __init__(self, config: StragglerConfig | None = None, *, ranks: int, ranks_per_node: int) -> None:
+    def __init__(
+        self, config: StragglerConfig | None = None, *, ranks: int, ranks_per_node: int, rank_of: RankOf | None = None
+    ) -> None:
         self.config = config or StragglerConfig()
         self._size = ranks
         self._per_node = max(1, ranks_per_node)
         self._pace = Pace(self.config.pace)
-        self._hardware = Hardware(ranks_per_node=self._per_node)
+        self._hardware = Hardware(ranks_per_node=self._per_node, rank_of=rank_of)
         self.world_began(0)
 
     def world_began(self, world: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from monitors.detect.power_brakes import grown
 from monitors.hardware import GpuLooked, HostLooked
+
+RankOf = Callable[[int, int], int | None]
+"""node and index of a GPU to the rank that works on it; None: it belongs to none"""
 
 _ANCHOR_S = 60.0
 """how often the look that later ones are compared with is renewed"""
@@ -42,8 +45,10 @@ class _Gpu:
 class Hardware:
     """The newest looks at GPUs and hosts."""
 
-    def __init__(self, *, ranks_per_node: int) -> None:
-        self._per_node = ranks_per_node
+    def __init__(self, *, ranks_per_node: int, rank_of: RankOf | None = None) -> None:
+        """GPU i of a node belongs to the node's rank i unless `rank_of` knows better."""
+        each = ranks_per_node
+        self._rank_of = rank_of or (lambda node, index: node * each + index if index < each else None)
         self._gpus: dict[str, _Gpu] = {}
         self._hosts: dict[int, HostLooked] = {}
 
@@ -52,8 +57,9 @@ class Hardware:
         if isinstance(signal, HostLooked):
             self._hosts[signal.node] = signal
             return
-        if signal.index >= self._per_node:
-            return  # no rank's
+        if self._rank_of(signal.node, signal.index) is None:
+            self._gpus.pop(signal.device, None)
+            return
         gpu = self._gpus.get(signal.device)
         if gpu is None:
             self._gpus[signal.device] = _Gpu(now=signal, anchors=[signal])
@@ -79,7 +85,7 @@ class Hardware:
         nodes = {look.node for look in held}
         if len(held) == 1:
             look = held[0]
-            rank = look.node * self._per_node + look.index
+            rank = self._rank_of(look.node, look.index)
             return Hint(node=look.node, rank=rank, device=look.device, sentences=tuple(reasons[look.device]))
         there = sum(gpu.now.node in nodes for gpu in self._gpus.values())
         if len(nodes) == 1 and there < len(self._gpus) and len(held) * 2 >= there:

@@ -161,3 +161,12 @@ def test_a_supervisor_reads_in_the_journal_up_to_where_energy_was_counted(tmp_pa
         for event in told(second, [moved(23.0, 1, world=2), moved(25.0, 2, world=2)]):
             journal.record(RUN, event, Decision(state=blank()))
         assert liverun.energy_until(journal, RUN) == 20.0
+
+
+def test_gpus_that_the_rank_was_not_given_are_not_the_runs_to_pay_for() -> None:
+    box, given = inbox(), s.RankStarted(at=0.0, node=0, world=1, rank=0, pid=7, gpu="GPU-1", gpus=("GPU-1",))
+    box.began(1, 0.0)
+    first, *later = heard()
+    end = s.WorldStopped(at=float(SECONDS), node=0, world=1)
+    event = told(box, [first, look(0.0), look(0.0, 1), given, *later, end])[-1]
+    assert energy(event).joules == pytest.approx(WATTS[1] * (SECONDS - 1))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.agent.gpus import given
+from monitors.detect.straggler_hardware import Hardware
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, KernelSaw
 from monitors.incidents import Incident, Kind, Subject
 from monitors.placement import UNKNOWN, Placement
@@ -178,7 +179,7 @@ def test_a_broken_gpu_of_no_rank_is_no_incident_and_one_of_a_rank_names_it() -> 
 
 
 def test_what_broke_before_the_ranks_were_started_waits_for_them() -> None:
-    """A GPU that another run broke must not be told of in each new world, before its ranks say that it is not theirs."""
+    """A GPU that another run broke must not be told of in each new world before its ranks say what is theirs."""
     xid = GpuEvent(at=1.5, node=0, device=uuid(3), event="xid", data=79)
     assert told(*FOUR, xid, lost(3, at=1.6), *TWO, lost(3)) == []
     own = GpuEvent(at=1.5, node=0, device=uuid(1), event="xid", data=95)
@@ -206,3 +207,15 @@ def test_without_a_run_every_gpu_counts() -> None:
     for look in FOUR:
         watch.see(look)
     assert [one.kind for one in watch.see(lost(3))] == [Kind.GPU_LOST]
+
+
+def test_a_gpu_that_is_slow_is_laid_to_the_rank_that_it_was_given_to() -> None:
+    placement = placed({"CUDA_VISIBLE_DEVICES": "2,3"})
+    hardware = Hardware(ranks_per_node=2, rank_of=placement.likely_rank)
+    for at in (1.0, 2.0):
+        for index in range(4):
+            hot = ("hw_thermal", at if index in (0, 3) else 0.0)
+            hardware.looked(looked(index, at=at, throttled_s=(hot,)))
+    hint = hardware.outstanding(None)
+    assert hint is not None, "number 0 is as hot, and nobody's"
+    assert (hint.rank, hint.device) == (1, uuid(3))
