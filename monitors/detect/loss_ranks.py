@@ -30,9 +30,9 @@ class RanksConfig:
     """times its usual distance from the others, as for the norm that all share"""
     loss_factor: float = 1.5
     """a rank that was fed random tokens had 2.7 times the loss of the others"""
-    noise_factor: float = 5.0
+    noise_factor: float = 3.5
     """and this many deviations of its own"""
-    spread_factor: float = 6.0
+    spread_factor: float = 3.0
     """and of the ranks from each other, where there are enough of them to tell"""
     rows: int = 24
     needed: int = 20
