@@ -26,6 +26,8 @@ SURE = 0.9
 CONFINED = frozenset({Kind.GPU_FAULT, Kind.GPU_MEMORY})
 """they strike the program on that GPU, and others only in that these wait for it; a lost GPU or a broken link takes
 the collectives of the whole node along"""
+FELT_AFAR = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY, Kind.LINK_FAULT, Kind.NIC_FAULT})
+"""ranks of other nodes fail of these too: they wait for that GPU, or their connections end at that port"""
 ALONE = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY})
 """one sense is enough for these: they ended the world that they were seen in"""
 
@@ -112,7 +114,7 @@ def _reaches(cause: Incident, failed: Incident) -> bool:
         # Another rank's GPU: a rank that surely failed of its own did not fail of that.
         return cause.kind not in CONFINED or not _is_anothers(cause, failed) or failed.confidence < SURE
     # On another node: only for a rank that waited for it, or whose last words point elsewhere.
-    return failed.confidence < SURE and cause.kind in DEPTH[:4]
+    return failed.confidence < SURE and cause.kind in FELT_AFAR
 
 
 def _is_anothers(cause: Incident, failed: Incident) -> bool:

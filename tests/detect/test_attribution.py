@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from monitors.attribution import Attribution, Suspicion
 from monitors.incidents import Incident, Kind, Subject
 
@@ -60,6 +62,14 @@ def test_another_node_is_the_cause_only_of_those_who_waited() -> None:
     assert told(elsewhere, fault(Kind.WORKER_KILLED, 100, rank=0))[1].kind is Kind.WORKER_KILLED
     disk = fault(Kind.STORAGE_FAULT, 99, node=1)
     assert told(disk, fault(Kind.HANG, 100, rank=0, sure=0.4))[1].kind is Kind.HANG
+
+
+def test_a_port_is_the_cause_of_whoever_gives_up_at_the_other_end() -> None:
+    port, gave_up = fault(Kind.NIC_FAULT, 99, node=1), fault(Kind.WORKER_EXCEPTION, 100, rank=0, sure=0.6)
+    for said in (told(port, gave_up)[1], told(gave_up, replace(port, at=101.0, onset=101.0))[1]):
+        assert (said.kind, said.subject, said.witnesses) == (Kind.NIC_FAULT, Subject(node=1), 2)
+        assert said.next_best == Subject(node=0, rank=0)
+    assert told(port, fault(Kind.WORKER_KILLED, 100, rank=0))[1].kind is Kind.WORKER_KILLED
 
 
 def test_the_out_of_memory_killer_explains_its_own_victim_only() -> None:
