@@ -18,7 +18,7 @@ from tests.simulation.office import decided
 from tests.simulation.simulation import Result, Simulation, Stuck
 from tests.simulation.truth import Violation
 
-PLANTED = {bug.__name__: bug for bug in (planted.trusts_late_verification, planted.starts_early)}
+PLANTED = {bug.__name__: bug for bug in planted.ALL}
 CRASH, LIVENESS, CORRECTNESS = 127, 128, 129
 
 

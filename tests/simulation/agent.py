@@ -8,7 +8,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from monitors import signals as s
+from monitors.detect.probes import ProbeWanted
+from monitors.hardware import ProbeDone
 from orchestrator.core import actions as a
+from orchestrator.offset import Offset, shifted
+from tests.simulation.machines import LIMIT_W
+from tests.simulation.senses import Senses
 from tests.simulation.training import Training
 from tests.simulation.truth import Violation
 
@@ -20,6 +25,8 @@ Report = tuple[int, s.Signal]
 HEARD_KEPT = 12
 """reports that were heard but whose acknowledgement may be lost with a connection"""
 SWEEP_S = 0.5
+PROBE_S = 5.0
+"""which a probe takes, nearly all of it for importing torch"""
 
 
 class Agent:
@@ -43,6 +50,12 @@ class Agent:
         self._link = 0
         """connections so far: what travels on an older one is lost"""
         self._busy_until = 0.0
+        self._probed: dict[ProbeWanted, ProbeDone | None] = {}
+        self._off_s = cluster.clocks_off_s.get(node, 0.0)
+        """how far its clock is ahead of the supervisor's"""
+        self._clock = Offset()
+        """what the supervisor makes of that"""
+        self.senses = Senses(self, cluster, cluster.machines[node])
 
     # The link
 
@@ -53,6 +66,10 @@ class Agent:
             return
         self._link += 1
         self.connected = True
+        if self._off_s:
+            now = self._cluster.time.now()
+            self._clock = Offset()
+            self._clock.heard(now + self._off_s, now)
         if office.hello(self):
             self._resend()
         elif self.connected:
@@ -73,6 +90,8 @@ class Agent:
         """Report, now or when there is somebody to report to."""
         if not self.alive:
             return
+        if self._off_s:
+            signals = [shifted(signal, self._off_s) for signal in signals]
         reports = [(next(self._numbers), signal) for signal in signals]
         if self.connected:
             self._send(reports)
@@ -98,10 +117,13 @@ class Agent:
 
     def _arrive(self, reports: list[Report], link: int) -> None:
         for number, report in enumerate(reports):
-            if not self.connected or link != self._link or not self._cluster.office.hear(report[1]):
+            if not self.connected or link != self._link or not self._cluster.office.hear(self._by_ours(report[1])):
                 self._unheard += reports[number:]
                 return
             self._heard.append(report)
+
+    def _by_ours(self, signal: s.Signal) -> s.Signal:
+        return self._clock.ours(signal, self._cluster.time.now()) if self._off_s else signal
 
     # Orders
 
@@ -148,6 +170,40 @@ class Agent:
         if self.alive and self.training is not None and self.training.world == world:
             self.put(self.training.looked(self.node, ranks))
 
+    def probe(self, wanted: ProbeWanted) -> None:
+        """Measure a device: the answer comes seconds later, and again when it is asked for again."""
+        if not self.alive or self.training is None or self.training.world != wanted.world:
+            return
+        answer = self._probed.get(wanted)
+        if answer is not None:
+            self.put([answer])
+        elif wanted not in self._probed:
+            self._probed[wanted] = None
+            self._cluster.time.after(PROBE_S, lambda: self._measure(wanted))
+
+    def _measure(self, wanted: ProbeWanted) -> None:
+        speed = self._speed(wanted.device)
+        answer = self._probed[wanted] = ProbeDone(
+            at=self._cluster.time.now(),
+            node=self.node,
+            device=wanted.device,
+            tflops=600.0 * speed,
+            bandwidth_bytes_s=4e12 * speed,
+            why="" if speed else "no answer in 30 s",
+            world=wanted.world,
+            about=wanted.about,
+        )
+        self.put([answer])
+
+    def _speed(self, device: str | None) -> float:
+        """As a share of what a device that is well does; 0 when it does not answer."""
+        if device is None:
+            return 1.0
+        gpu = next((gpu for gpu in self._cluster.machines[self.node].gpus if gpu.device == device), None)
+        if gpu is None or gpu.lost or gpu.silent_since is not None:
+            return 0.0
+        return 1.0 if gpu.hot_since is None and gpu.cap_w == LIMIT_W else 0.6
+
     def end(self) -> None:
         """The agent is no more, and its workers with it."""
         self.alive = self.connected = False
@@ -160,6 +216,7 @@ class Agent:
         if self.alive:
             now = self._cluster.time.now()
             self.put([s.NodeSeen(at=now, node=self.node, world=self._newest)])
+            self.senses.beat()
             self._cluster.time.after(self._cluster.knobs.seen_every_s, self.beat)
 
     # Worlds
@@ -172,6 +229,7 @@ class Agent:
             raise Violation(f"world {order.world} starts on node {self.node} while {living} live")
         self.training = self._cluster.training_of(order)
         self.training.join(self, order)
+        self.senses.attend()
 
     def world_empty(self, training: Training) -> None:
         """The last worker here ended by itself."""

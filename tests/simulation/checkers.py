@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from monitors.incidents import Incident, Kind
+from monitors.incidents import DEPTH, Incident, Kind
 from orchestrator.core import events as e
 from orchestrator.core.policy import Policy, Rung
 from orchestrator.core.state import Decision, Opened, State
@@ -22,7 +22,7 @@ class Checkers:
         self._knobs = knobs
         self._truth = truth
         self._policy = policy
-        self._strikes: dict[Kind, list[float]] = {}
+        self._strikes: dict[Kind, dict[str, float]] = {}
         self.incidents: Counter[Kind] = Counter()
         self.recoveries = 0
 
@@ -33,6 +33,7 @@ class Checkers:
             self._strikes.clear()  # a person looked
         for opened in decision.opened:
             self._opened(opened, before)
+            self._counted_once(decision.state, opened)
 
     def _opened(self, opened: Opened, before: State | None) -> None:
         incident = opened.incident
@@ -42,20 +43,23 @@ class Checkers:
         if opened.rung is Rung.OBSERVE:
             return
         self.recoveries += 1
+        self._truth.answered[incident.world].append(opened)
         if self._knobs.profile is Profile.BENIGN:
             raise Violation(f"nothing that a run cannot live with, and yet: {incident}")
         if not self._justified(incident, before):
             raise Violation(f"a false alarm: {incident}; real faults: {self._truth.faults[incident.world]}")
         self._named(incident)
+        self._hardware(incident)
         if incident.kind in LOSS and incident.world in self._truth.poison_of:
             self._truth.known_poisons.add(self._truth.poison_of[incident.world].number)
-        if opened.rung is not Rung.HOLD:
-            self._struck(incident)
+        self._struck(opened)
 
     def _justified(self, incident: Incident, before: State | None) -> bool:
         truth = self._truth
         if incident.kind in LOSS:
             return incident.world in truth.poison_of
+        if incident.kind in DEPTH and self._knobs.hardware:
+            return True  # judged by what broke, which may have been in the world before
         attempt = before.attempt if before else 0
         excuses = truth.attempt_faults[attempt]
         if incident.kind is Kind.LAUNCH_FAILED:  # an agent that cannot dial may as well not be there
@@ -71,11 +75,33 @@ class Checkers:
         if sure and named not in culprits:
             raise Violation(f"rank {named} is named and innocent, the culprits being {culprits}: {incident}")
 
-    def _struck(self, incident: Incident) -> None:
-        """3: counted anew, without the core's memory."""
+    def _hardware(self, incident: Incident) -> None:
+        """What is told of hardware is so."""
+        if incident.kind not in DEPTH:
+            return
+        if self._knobs.profile is Profile.HARDWARE:
+            self._truth.may_blame(incident)
+        elif incident.subject.node not in self._truth.odd_nodes:
+            raise Violation(f"nothing of node {incident.subject.node} is odd: {incident}")
+
+    def _struck(self, opened: Opened) -> None:
+        """3: counted anew, without the core's memory; what is told again under its old name takes its own place."""
+        incident = opened.incident
         response = self._policy.responses[incident.kind]
-        times = self._strikes.setdefault(incident.kind, [])
-        times.append(incident.at)
-        recent = sum(1 for at in times if at > incident.at - response.window_s)
-        if recent > response.strikes_max:
+        for known in self._strikes.values():
+            known.pop(opened.id, None)
+        times = self._strikes.setdefault(incident.kind, {})
+        times[opened.id] = incident.at
+        recent = sum(1 for at in times.values() if at > incident.at - response.window_s)
+        if recent > response.strikes_max and opened.rung is not Rung.HOLD:
             raise Violation(f"{incident.kind} was answered {recent} times in {response.window_s} s")
+
+    def _counted_once(self, state: State, opened: Opened) -> None:
+        """Each incident that was answered is one strike, of the kind that it was told as last."""
+        if self._knobs.profile is not Profile.HARDWARE or opened.rung is Rung.OBSERVE:
+            return
+        newest = opened.incident.at - 1000.0
+        counted = Counter(strike.kind for strike in state.strikes if strike.at > newest)
+        answered = {kind: sum(at > newest for at in times.values()) for kind, times in self._strikes.items()}
+        if +counted != +Counter(answered):
+            raise Violation(f"strikes {counted}, and what was answered is {answered}: {opened}")

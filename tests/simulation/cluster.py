@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from monitors.detect.probes import ProbeWanted
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.ports import Answer
 from tests.simulation.agent import Agent
+from tests.simulation.data import Data
 from tests.simulation.knobs import Knobs
+from tests.simulation.machines import Machine
 from tests.simulation.timeline import Timeline
-from tests.simulation.training import Data, Plight, Training
+from tests.simulation.training import Plight, Training
 from tests.simulation.truth import Truth
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ class Cluster:
     """The machines."""
 
     office: Office
+    began: Callable[[Training], None]
+    """told of every new world"""
 
     def __init__(self, knobs: Knobs, timeline: Timeline, truth: Truth) -> None:
         self.knobs = knobs
@@ -49,6 +54,11 @@ class Cluster:
         self.saves_fail = False
         self.failing = True
         """the safety phase: chances of failure count"""
+        self.hardware_dice = Random(f"senses {knobs.seed}")
+        gpus = knobs.ranks_per_node + knobs.idle_gpus
+        self.machines = {node: Machine.built(node, gpus) for node in range(knobs.nodes)}
+        off_s, node = knobs.clock_off_s, self.hardware_dice.randrange(knobs.nodes)
+        self.clocks_off_s = {node: self.hardware_dice.uniform(-off_s, off_s)} if off_s else {}
         self.attempts: dict[int, Attempt] = {}
         self.trainings: dict[int, Training] = {}
 
@@ -81,6 +91,7 @@ class Cluster:
                 training.stalls = True
                 self.truth.faults[order.world].append("start stalls")
             self.trainings[order.world] = training
+            self.began(training)
         return self.trainings[order.world]
 
     # Scheduler
@@ -130,6 +141,7 @@ class Cluster:
     def _first_dial(self, agent: Agent) -> Callable[[], None]:
         def dial() -> None:
             agent.dial()
+            agent.senses.begin()
             agent.beat()
 
         return dial
@@ -145,27 +157,38 @@ class Cluster:
         attempt.over = True
         for agent in attempt.agents:
             agent.end()
+        for machine in self.machines.values():
+            self._mended(machine)
         answer(e.AttemptEnded(at=self.time.now(), attempt=number))
+
+    def _mended(self, machine: Machine) -> None:
+        """A new attempt gets another node, or one that was reset; or the same again."""
+        if machine.well or self._stays(machine):
+            return
+        (machine.reset if self.hardware_dice.random() < 0.5 else machine.replace)()
+
+    def _stays(self, machine: Machine) -> bool:
+        return self.failing and not machine.dead_mounts and self.hardware_dice.random() < self.knobs.stays_broken
 
     def leave(self, agent: Agent) -> None:
         """An agent that nobody wants ends its workers and itself."""
         self.truth.attempt_faults[agent.attempt].append("refused")
         self.time.after(1.0, agent.end)
 
-    def agent_died(self, agent: Agent) -> None:
+    def agent_died(self, agent: Agent, *, found_s: float = DEATH_SEEN_S) -> None:
         """Nobody is told until a second witness is found."""
         self.truth.attempt_faults[agent.attempt].append("agent died")
         if agent.training is not None:
             self.truth.faults[agent.training.world].append("agent died")
         agent.end()
-        self._look_for(agent)
+        self._look_for(agent, found_s)
 
-    def _look_for(self, agent: Agent) -> None:
+    def _look_for(self, agent: Agent, found_s: float) -> None:
         def look() -> None:
             if not self.office.find_dead(agent):
-                self._look_for(agent)
+                self._look_for(agent, DEATH_SEEN_S)
 
-        self.time.after(DEATH_SEEN_S, look)
+        self.time.after(found_s, look)
 
     # Agents
 
@@ -198,6 +221,12 @@ class Cluster:
         for agent in self.agents():
             if agent.connected:
                 self.time.after(WIRE_S, _late(agent, lambda agent: agent.look(world, ranks)))
+
+    def probe(self, wanted: ProbeWanted) -> None:
+        """To the node of the device."""
+        for agent in self.agents():
+            if agent.connected and agent.node == wanted.node:
+                self.time.after(WIRE_S, _late(agent, lambda agent: agent.probe(wanted)))
 
     def _tell(self, attempt: int, world: int, tell: Callable[[Agent], None]) -> None:
         for agent in self.agents():

@@ -22,6 +22,8 @@ class Profile(StrEnum):
     BENIGN = "benign"
     """nothing that a run cannot live with: no world may be ended"""
     ROUGH = "rough"
+    HARDWARE = "hardware"
+    """GPUs, links and hosts fail, and little else: what is told of them must be right"""
 
 
 BENIGN_RATES = {
@@ -41,6 +43,29 @@ ROUGH_RATES = {
     "end_attempt": (0.05, 1.0),
     "stop_run": (0.05, 0.5),
 }
+
+HARDWARE_RATES = {
+    "off_the_bus": (0.3, 3.0),
+    "memory": (0.3, 3.0),
+    "firmware": (0.3, 3.0),
+    "verdict": (0.3, 2.0),
+    "link": (0.3, 3.0),
+    "port": (0.3, 3.0),
+    "out_of_memory": (0.3, 3.0),
+    "machine_check": (0.2, 2.0),
+    "read_only": (0.2, 2.0),
+    "mount": (0.2, 2.0),
+    "user_fault": (0.3, 3.0),
+    "power_loss": (0.1, 1.0),
+}
+INNOCENT_RATES = {
+    "slow_gpu": (0.2, 2.0),
+    "corrected": (0.5, 4.0),
+    "other_job": (0.5, 4.0),
+    "idle_gpu": (0.2, 2.0),
+    "blink": (0.5, 4.0),
+}
+"""what no world may be ended for"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +109,19 @@ class Knobs:
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
+    hardware: dict[str, float] = field(default_factory=dict)
+    """breakage of `tests/simulation/breakage.py`, as rates"""
+    idle_gpus: int = 0
+    """on each node, that no rank uses"""
+    stays_broken: float = 0.0
+    """chance that a new attempt meets the same broken GPU"""
+    sense_blind: float = 0.0
+    """chance, for each sense of an agent, that it cannot see"""
+    sense_lag_s: float = 0.0
+    sense_repeats: float = 0.0
+    """chance that something is told twice"""
+    clock_off_s: float = 0.0
+    """most that the clock of a node is off"""
 
     @property
     def ranks(self) -> int:
@@ -99,7 +137,7 @@ class Knobs:
 def drawn(seed: int, days: float | None = None, profile: Profile | None = None) -> Knobs:
     """The knobs of a seed; `days` and `profile` may be fixed."""
     dice = Random(f"knobs {seed}")
-    chosen = dice.choices(list(Profile), weights=(3, 3, 14))[0]
+    chosen = dice.choices(list(Profile), weights=(3, 3, 10, 4))[0]
     profile = profile or chosen
     days = days or dice.choice((2.0, 4.0, 8.0, 16.0))
     step_s = dice.choice((200.0, 400.0, 600.0, 900.0)) * dice.uniform(0.7, 1.3)
@@ -126,6 +164,7 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         lag_s=dice.choice((0.0, 0.0, 0.5, 20.0)),
         resend=dice.choice((0.0, 0.5)),
         **_faults(dice, profile),
+        **_hardware(Random(f"hardware {seed}"), profile),
     )
 
 
@@ -150,3 +189,33 @@ def _faults(dice: Random, profile: Profile) -> dict[str, Any]:
             return {"rates": some}
         case Profile.ROUGH:
             return {"rates": some | rough, **chances}
+        case Profile.HARDWARE:
+            return {"rates": {}}
+
+
+def _hardware(dice: Random, profile: Profile) -> dict[str, Any]:
+    """Drawn apart, so that what else a seed does stays the same."""
+    innocent = {name: dice.uniform(*bounds) for name, bounds in INNOCENT_RATES.items() if dice.random() < 0.5}
+    broken = {name: dice.uniform(*bounds) for name, bounds in HARDWARE_RATES.items() if dice.random() < 0.5}
+    senses = {
+        "idle_gpus": dice.choice((0, 0, 1)),
+        "stays_broken": dice.choice((0.0, 0.2)),
+        "sense_blind": dice.choice((0.0, 0.0, 0.3)),
+        "sense_lag_s": dice.choice((0.0, 0.0, 0.3, 5.0)),
+        "sense_repeats": dice.choice((0.0, 0.3)),
+        "clock_off_s": dice.choice((0.0, 0.0, 40.0)),
+    }
+    match profile:
+        case Profile.HARDWARE:
+            return {"hardware": innocent | broken, **senses}
+        case Profile.BENIGN:
+            return {"hardware": _rarer(innocent), **senses}
+        case Profile.ROUGH if dice.random() < 0.2:
+            return {"hardware": _rarer(innocent | broken), **senses}
+        case _:
+            return {}
+
+
+def _rarer(rates: dict[str, float]) -> dict[str, float]:
+    """Beside all else: every world that ends costs the simulation as much as hours of training do."""
+    return {name: rate / 3 for name, rate in rates.items()}

@@ -140,6 +140,7 @@ class Office:
             ports=cast(Ports, ports),
             clock=cast(Clock, self._time),
             look=cluster.look,
+            probe=cluster.probe,
         )
         loop.decider, loop.checkers = self._decider, self._checkers
         return loop

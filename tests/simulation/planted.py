@@ -1,6 +1,6 @@
 """Would the simulation find a bug? Cores with a known one planted, for the tests of the simulation itself.
 
-Both are bugs that supervisors in the field have. They run without the core's own invariants, so that what finds them
+They are bugs that supervisors in the field have. They run without the core's own invariants, so that what finds them
 is the truth of the simulated world alone.
 """
 
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from monitors.incidents import DEPTH, Subject
 from orchestrator.core import decide, worlds
 from orchestrator.core import events as e
 from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
+from tests.simulation.journal import Decide
 
 
 def honest(state: State | None, event: e.Event) -> Decision:
@@ -46,3 +48,27 @@ def starts_early(state: State | None, event: e.Event) -> Decision:
     if ending is not None and isinstance(event, e.NodeStopped) and event.world == ending.world:
         state = replace(ending, stopped=worlds.all_nodes(ending))
     return honest(state, event)
+
+
+def counts_twice(state: State | None, event: e.Event) -> Decision:
+    """A failure that is told again as what it was of stays a strike of its own."""
+    decision = honest(state, event)
+    if state is None or not decision.opened or decision.opened[0].id not in {known.id for known in state.open}:
+        return decision
+    new = decision.state.strikes[-1:]
+    return replace(decision, state=replace(decision.state, strikes=(*state.strikes, *new)))
+
+
+def blames_the_victim(state: State | None, event: e.Event) -> Decision:
+    """Whoever failed first is taken for the culprit, wherever the hardware is broken."""
+    if isinstance(event, e.IncidentDetected) and event.incident.kind in DEPTH and event.incident.next_best is not None:
+        victim = event.incident.next_best
+        incident = replace(event.incident, subject=Subject(node=victim.node, rank=victim.rank))
+        event = replace(event, incident=incident)
+    return honest(state, event)
+
+
+IN_ROUGH: tuple[Decide, ...] = (trusts_late_verification, starts_early)
+IN_HARDWARE: tuple[Decide, ...] = (counts_twice, blames_the_victim)
+"""by the profile that has to find them"""
+ALL = (*IN_ROUGH, *IN_HARDWARE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator import runbooks
 from orchestrator.core.state import ENDED, Phase, State
+from tests.simulation.breakage import Breakage
 from tests.simulation.checkers import Checkers
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
@@ -61,14 +62,17 @@ class Simulation:
         self.office = Office(self.cluster, timeline=self.time, policy=POLICY, checkers=self.checkers, decider=decider)
         self.cluster.office = self.office
         self.faults = Faults(knobs, self.time, self.cluster, self.office)
+        self.breakage = Breakage(knobs, self.time, self.cluster, self.office)
 
     def run(self) -> Result:
         """Raises Violation, Stuck, or whatever the code under test raised."""
         self.faults.begin()
+        self.breakage.begin()
         self.office.submit()
         self._until(EPOCH_S + self.knobs.days * DAY_S)
         if not self._over():
             self.faults.stop()
+            self.breakage.stop()
             bound_s = LIVENESS_S + 2.5 * self.knobs.steps * self.knobs.step_s
             self._until(self.time.now() + bound_s)
         return self._judged()
@@ -129,7 +133,7 @@ class Simulation:
         weights = [save.weights for save in self.truth.saves.values() if save.weights.step == self.knobs.steps]
         if not weights and not self.knobs.rates.get("fail_saves"):
             raise Violation(f"succeeded at step {state.best_step} without a save of step {self.knobs.steps}")
-        if self.knobs.profile is not Profile.ROUGH and state.world != 1:
+        if self.knobs.profile in (Profile.HEALTHY, Profile.BENIGN) and state.world != 1:
             raise Violation(f"nothing ended a world, and yet there were {state.world}")
         if weights and weights[-1].poison is not None:
             raise Violation(f"succeeded with {weights[-1].poison}")

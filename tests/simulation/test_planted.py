@@ -17,21 +17,28 @@ SEEDS = range(40)
 DAYS = 4.0
 
 
-def first_violation(decider: Decide, seeds: range) -> int | None:
+def first_violation(decider: Decide, seeds: range, profile: Profile = Profile.ROUGH, days: float = DAYS) -> int | None:
     """The first seed at which the truth has something against a core."""
     for seed in seeds:
         try:
-            Simulation(drawn(seed, DAYS, Profile.ROUGH), decider).run()
+            Simulation(drawn(seed, days, profile), decider).run()
         except Violation:
             return seed
     return None
 
 
-@pytest.mark.parametrize("bug", [planted.trusts_late_verification, planted.starts_early])
+@pytest.mark.parametrize("bug", planted.IN_ROUGH)
 def test_a_planted_bug_is_found_and_the_real_core_has_it_not(bug: Decide) -> None:
     found = first_violation(bug, SEEDS)
     assert found is not None
     assert first_violation(planted.honest, range(found + 1)) is None
+
+
+@pytest.mark.parametrize("bug", planted.IN_HARDWARE)
+def test_a_fault_that_is_counted_twice_or_blamed_on_a_victim_is_found(bug: Decide) -> None:
+    found = first_violation(bug, range(13, 30), Profile.HARDWARE, 1.0)
+    assert found is not None
+    assert first_violation(planted.honest, range(found, found + 1), Profile.HARDWARE, 1.0) is None
 
 
 def test_a_find_is_reported_so_that_it_can_be_reproduced(

@@ -23,7 +23,7 @@ ELSEWHERE = frozenset(DEPTH) | {
     Kind.GRADIENT_SHIFT,
     Kind.LOSS_DIVERGENCE,
 }
-"""what senses tell that the simulated cluster has not, and losses that drift: they have tests of their own"""
+"""what few of these seeds have: hardware (`test_hardware.py`), ranks that differ, and losses that drift"""
 KINDS = frozenset(Kind) - ELSEWHERE
 """what must come up somewhere"""
 

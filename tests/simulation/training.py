@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from math import exp, nan
 from random import Random
 from typing import TYPE_CHECKING
 
 from monitors import signals as s
+from monitors.catalogue.signatures import judge
 from orchestrator.core.actions import StartWorld
+from tests.simulation.data import Data
 from tests.simulation.knobs import Knobs
 from tests.simulation.timeline import Timeline
 from tests.simulation.truth import Poison, Save, Truth, Violation, Weights, fed, jumped_before, merged, trained_on
@@ -30,27 +32,9 @@ class Plight(StrEnum):
     WELL = "well"
     STOPPED = "stopped"
     SPINNING = "spinning"
+    BLOCKED = "blocked"
+    """in a call of the kernel that does not return"""
     DEAD = "dead"
-
-
-@dataclass(slots=True)
-class Data:
-    """What the batches do to the loss: the same at every pass over them."""
-
-    seed: int
-    poisoned: tuple[tuple[int, int], ...] = ()
-    glitches: dict[int, float] | None = None
-
-    def noise(self, index: int) -> float:
-        """About normal, spread 1, a function of the batch alone."""
-        bits = ((index + 1) * 0x9E3779B97F4A7C15 ^ self.seed * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF
-        bits = (bits ^ bits >> 31) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        parts = (bits & 0xFFFF, bits >> 16 & 0xFFFF, bits >> 32 & 0xFFFF, bits >> 48)
-        return (sum(parts) / 65536 - 2.0) * 1.73
-
-    def spoils(self, index: int) -> bool:
-        """This batch ruins the weights."""
-        return any(first <= index < end for first, end in self.poisoned)
 
 
 class Training:
@@ -74,6 +58,10 @@ class Training:
         self.saves_fail = False
         self.stalls = False
         """it will never come to its first step"""
+        self.slowness = 1.0
+        """times as long as usual that steps take"""
+        self.last_words = "Connection closed by peer [10.0.0.1]"
+        """of those that another rank pulls down"""
         self.phase = s.Phase.STARTING
         self.weights = Weights()
         self.stop_at: int | None = None
@@ -101,6 +89,10 @@ class Training:
         ranks = range(node * each, node * each + each)
         return [rank for rank in ranks if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
 
+    def pid_of(self, rank: int) -> int:
+        """Of its process."""
+        return 1000 + 100 * self.world + rank
+
     # Starting
 
     def join(self, agent: Agent, order: StartWorld) -> None:
@@ -114,7 +106,11 @@ class Training:
         signals: list[s.Signal] = []
         for rank in range(node * each, node * each + each):
             self.plights[rank] = Plight.WELL
-            signals.append(s.RankStarted(at=now, node=node, world=self.world, rank=rank, pid=1000 + rank))
+            started = s.RankStarted(
+                at=now, node=node, world=self.world, rank=rank, pid=self.pid_of(rank), gpu=str(rank % each),
+                gpus=tuple(map(str, range(each))),
+            )  # fmt: skip
+            signals.append(started)
         signals.append(s.WorldStarted(at=now, node=node, world=self.world))
         agent.put(signals)
         if len(self._agents) == self._knobs.nodes and not self.stalls:
@@ -185,7 +181,7 @@ class Training:
         took_s = knobs.step_s * max(0.3, dice.gauss(1.0, knobs.jitter)) if knobs.jitter else knobs.step_s
         cold = self._rows == 0  # kernels are compiled, caches filled
         slow = cold or (knobs.slow_step and dice.random() < knobs.slow_step)
-        return took_s * (3.0 if slow else 1.0)
+        return took_s * (3.0 if slow else 1.0) * self.slowness
 
     def _stepped(self) -> None:
         step = self.weights.step + 1
@@ -216,7 +212,7 @@ class Training:
         if self.of_node(node):
             row = s.StepReported(
                 at=self._time.now(), node=node, world=self.world, rank=0, step=step, loss=loss, data_index=index,
-                step_s=self._knobs.step_s,
+                step_s=self._knobs.step_s * self.slowness,
             )  # fmt: skip
             self._agents[node].put([row])
 
@@ -281,11 +277,23 @@ class Training:
     def fail(self, rank: int, kind: str, message: str, *, cascade: bool = False) -> None:
         """A rank raises."""
         at = self._time.now()
-        failure = s.Failure(kind=kind, message=message, traceback=f"{kind}: {message}", raised_at=at, fingerprint=kind)
+        said = f"{kind}: {message}"
+        failure = s.Failure(kind=kind, message=message, traceback=said, raised_at=at, fingerprint=said)
         self._end(rank, code=1, failure=failure)
         if cascade:
             self._cascade()
         self._clear_nodes()
+
+    def says(self, rank: int, text: str) -> None:
+        """A rank writes a line that the catalogue knows."""
+        found, node = judge(text), rank // self._knobs.ranks_per_node
+        if found is None or self.plights.get(rank, Plight.DEAD) is Plight.DEAD:
+            return
+        said = s.RankSaid(
+            at=self._time.now(), node=node, world=self.world, rank=rank, fault=found.fault, role=found.role,
+            retryable=bool(found.retryable), text=text, step=self.weights.step,
+        )  # fmt: skip
+        self._agents[node].put([said])
 
     def hang(self, rank: int, plight: Plight) -> None:
         """A rank stands still, and soon everybody with it."""
@@ -315,7 +323,7 @@ class Training:
     def _victims(self) -> None:
         for rank, plight in sorted(self.plights.items()):
             if plight is Plight.WELL:
-                self.fail(rank, "RuntimeError", "Connection closed by peer [10.0.0.1]")
+                self.fail(rank, "RuntimeError", self.last_words)
 
     def _end(
         self, rank: int, *, code: int | None = None, signal: int | None = None, failure: s.Failure | None = None,
@@ -357,7 +365,7 @@ class Training:
 
     def looked(self, node: int, ranks: Iterable[int]) -> list[s.Signal]:
         """What the kernel says of ranks of a node."""
-        letters = {Plight.WELL: "S", Plight.STOPPED: "T", Plight.SPINNING: "R"}
+        letters = {Plight.WELL: "S", Plight.STOPPED: "T", Plight.SPINNING: "R", Plight.BLOCKED: "D"}
         at = self._time.now()
         return [
             s.ProcessLooked(at=at, node=node, world=self.world, rank=r, state=letters[self.plights[r]], cpu_s=at % 1e5)

@@ -9,9 +9,12 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-from orchestrator.core.state import CheckpointState, State
+from monitors.incidents import Incident, Kind
+from orchestrator.core.state import CheckpointState, Opened, State
 
 Windows = tuple[tuple[int, int], ...]
+LATE_S = 60.0
+"""senses may tell of a fault when the next world has begun"""
 
 
 class Violation(Exception):
@@ -46,6 +49,33 @@ class Save:
     weights: Weights
     corrupt: bool = False
     verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something of a node broke, in or before a world."""
+
+    what: str
+    world: int
+    at: float
+    node: int
+    rank: int | None
+    """whose GPU or process it is; None: all ranks of the node alike"""
+    kinds: frozenset[Kind]
+    """what it may be told as when a world is ended for it"""
+    clear: bool
+    """the senses of its node see it, and in time"""
+
+    def denies(self, incident: Incident) -> str:
+        """Why it cannot be what the incident tells; empty: it may be."""
+        subject = incident.subject
+        if incident.kind not in self.kinds:
+            return f"{incident.kind} instead of {', '.join(sorted(self.kinds))}"
+        if subject.node != self.node:
+            return f"node {subject.node} is named"
+        if None not in (subject.rank, self.rank) and subject.rank != self.rank:
+            return f"rank {subject.rank} is named"
+        return ""
 
 
 def merged(windows: Windows) -> Windows:
@@ -95,6 +125,12 @@ class Truth:
     poisons: int = 0
     lost_links: set[int] = field(default_factory=set)
     """attempts of which a node was not heard for a while"""
+    troubles: dict[int, Trouble] = field(default_factory=dict)
+    """by world: what broke in it, or was broken when it began"""
+    odd_nodes: set[int] = field(default_factory=set)
+    """whose senses had something to tell, innocent or not"""
+    answered: dict[int, list[Opened]] = field(default_factory=lambda: defaultdict(list))
+    """by world: incidents that ended it"""
     _judged: tuple[object, ...] = ()
 
     def poisoned(self, kind: str, world: int, step: int) -> Poison:
@@ -106,6 +142,15 @@ class Truth:
     def link_lost(self, attempt: int) -> None:
         """A node of an attempt is not heard: what is started or ended meanwhile may fail for it."""
         self.lost_links.add(attempt)
+
+    def may_blame(self, incident: Incident) -> None:
+        """A world is ended because of hardware."""
+        near = [t for t in self.troubles.values() if t.world <= incident.world and incident.onset <= t.at + LATE_S]
+        trouble = self.troubles.get(incident.world) or max(near, key=lambda t: t.at, default=None)
+        if trouble is None:
+            raise Violation(f"no hardware failed, and a world is ended for it: {incident}")
+        if why := trouble.denies(incident):
+            raise Violation(f"{why}: {trouble}; {incident}")
 
     def may_restore(self, save: Save, skips: Windows) -> None:
         """A world is about to continue from this save."""
