@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitors.incidents import SURFACE
+from monitors.incidents import SURFACE, Kind
 from orchestrator.core.state import Phase
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.office import Office
@@ -11,6 +11,9 @@ from tests.simulation.truth import Trouble, Truth, Violation
 
 SETTLED_S = 15.0
 """for an incident to be told as something deeper: `AFTER_S` of the attribution is 10"""
+AT_ONCE_S = 3.0
+"""for what the driver itself says, which needs no second witness: a poll, a read of the kernel's log, and the way"""
+DRIVERS_WORD = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY})
 ANSWERED_S = 75.0
 """from the first sign until a world is ended: connections are retried for most of it"""
 STEPS_MOST = 40
@@ -30,6 +33,12 @@ class Verdicts:
         """Look at it later."""
         if self._knobs.profile is Profile.HARDWARE:
             self._time.after(ANSWERED_S, lambda: self._judge(trouble))
+            if trouble.clear and trouble.kinds <= DRIVERS_WORD:
+                self._time.after(AT_ONCE_S, lambda: self._hurries(trouble))
+
+    def _hurries(self, trouble: Trouble) -> None:
+        if not self._truth.answered[trouble.world] and not self._is_excused(trouble):
+            raise Violation(f"nobody has answered {trouble} {AT_ONCE_S} s later")
 
     def _judge(self, trouble: Trouble) -> None:
         answers, now = self._truth.answered[trouble.world], self._time.now()
