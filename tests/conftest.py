@@ -1,4 +1,4 @@
-"""What holds for every test: one seed replays everything, and the ways of the shell that started them do not reach them."""
+"""What holds for every test: one seed replays everything, and the ways of the shell that started them end here."""
 
 from __future__ import annotations
 
