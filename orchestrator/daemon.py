@@ -169,6 +169,8 @@ class Daemon:
         )
         with self._bulkhead(hello.run):
             live.loop.take(joined)
+            for started in hello.ranks:
+                live.loop.see(started)
             live.loop.repeat_orders()
         self.changed.set()
         return None

@@ -147,6 +147,7 @@ class Agent:
             task.result()  # raises into the loop's handler: a task that failed is a failure of ours
 
     def _hello(self, token: str) -> orders.Hello:
+        world = self._current(self._newest)
         return orders.Hello(
             token=token,
             run=self._place.run,
@@ -156,9 +157,10 @@ class Agent:
             pid=os.getpid(),
             started_at=self._started_at,
             world=self._newest,
-            alive=self._world is not None and self._world.number == self._newest and self._world.alive,
+            alive=world is not None and world.alive,
             store=self._stores.offer if self._stores is not None else None,
             at=self._clock.now(),
+            ranks=() if world is None else world.ranks,
         )
 
     def _obey(self, order: orders.Order) -> None:

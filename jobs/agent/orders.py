@@ -58,6 +58,8 @@ class Hello:
     """only node 0: the store for the *next* world; listens already"""
     at: float | None = None
     """by the agent's clock, which all its signals are dated with"""
+    ranks: tuple[signals.RankStarted, ...] = ()
+    """those that live: a supervisor that was started anew has to know whose process and whose GPU is whose"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ class _Worker:
     child: Child
     sense: RankSense
     folder: Path
+    started: RankStarted
     ordered: bool = False
     """its end was ordered"""
     failure: Failure | None = None
@@ -94,6 +95,11 @@ class World:
     def alive(self) -> bool:
         """A worker of it runs."""
         return any(self._living())
+
+    @property
+    def ranks(self) -> tuple[RankStarted, ...]:
+        """Its living ranks, as they were told when they started."""
+        return tuple(worker.started for worker in self._living())
 
     def start(self) -> None:
         """Start every rank of this node. One that cannot start has exited, and says why."""
@@ -236,9 +242,10 @@ class World:
         where = Where(node=self._place.node, world=self.number, rank=rank)
         pattern = self._spec.progress.pattern
         sense = RankSense(where, progress=memory, folder=folder, pattern=pattern, at=now, selection=self._selection)
-        self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder)
+        started = self._started(local, now, child.pid)
+        self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder, started=started)
         log.info("world %d: rank %d is process %d", self.number, rank, child.pid)
-        self._outbox.put(self._started(local, now, child.pid))
+        self._outbox.put(started)
         return True
 
     def _started(self, local: int, at: float, pid: int) -> RankStarted:

@@ -161,6 +161,9 @@ def _together(behind: Sequence[Standing], step: int) -> Verdict:
     asleep = [rank for rank in behind if rank.state in ("S", "D")]
     if len(behind) > 1 and len(awake) == 1 and len(asleep) == len(behind) - 1:
         return _spinning(awake[0], len(asleep), step)
+    blocked_in_kernel = [rank for rank in behind if rank.state == "D"]
+    if len(behind) > 1 and len(blocked_in_kernel) == 1 and len(asleep) == len(behind):
+        return _held(blocked_in_kernel[0], len(behind) - 1, step)
     ordered = sorted(behind, key=_oldest)
     culprit = ordered[0]
     alone = len(ordered) == 1
@@ -188,6 +191,21 @@ def _spinning(culprit: Standing, sleeping: int, step: int) -> Verdict:
             _stands(culprit),
         ),
         blame=Blame.USER_CODE,
+    )
+
+
+def _held(culprit: Standing, sleeping: int, step: int) -> Verdict:
+    """Who waits for a peer sleeps so that it can be woken; state D is a disk, a file server or a driver."""
+    return Verdict(
+        culprit=culprit,
+        step=step,
+        confidence=0.85,
+        evidence=(
+            f"rank {culprit.rank} is held in the kernel{culprit.where}, while the other {sleeping} sleep",
+            _stands(culprit),
+            *_kernel(culprit),
+        ),
+        blame=Blame.STORAGE,
     )
 
 

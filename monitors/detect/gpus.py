@@ -51,6 +51,8 @@ class _Gpu:
     """the newest look at which it answered"""
     told: dict[Kind, tuple[float, int]] = field(default_factory=dict)
     """kinds that stand: when the newest word of each came, and in which world"""
+    heard: dict[Kind, float] = field(default_factory=dict)
+    """when the newest event of each kind was; a log that is read again tells none anew"""
     ill_since: float | None = None
     """looks, not only events, say that it is; since the last one that did not"""
     well: int = 0
@@ -247,6 +249,10 @@ class Gpus:
             if not stays and len(self._kept) < _KEPT_MAX:
                 self._kept.append(_Word(device=device, told=told, at=at, onset=onset, sense=sense))
             return []
+        if not stays:
+            if at <= gpu.heard.get(told.kind, float("-inf")):
+                return []
+            gpu.heard[told.kind] = at
         before, gpu.told[told.kind] = gpu.told.get(told.kind), (at, self._world)
         if before is not None and (before[1] == self._world or (not stays and at - before[0] < self.config.settle_s)):
             return []

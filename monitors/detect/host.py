@@ -202,7 +202,8 @@ class Host:
                 subject=Subject(node=looked.node, rank=ranks[0] if ranks else None),
                 confidence=finding.confidence,
                 words=words,
-                senses=("host", "kernel") if witness else ("host",),
+                # The kernel and the counters tell one fact: that the run suffers from it, a rank must show.
+                senses=("host",),
             )
         ]
 

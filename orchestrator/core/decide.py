@@ -19,7 +19,7 @@ from orchestrator.core.actions import (
     VerifyCheckpoint,
 )
 from orchestrator.core.policy import Rung
-from orchestrator.core.recover import moved, on_incident
+from orchestrator.core.recover import is_reading, moved, on_incident
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Checkpoint, CheckpointState, Decision, Phase, Recovery, State, Taint
 
@@ -286,8 +286,12 @@ def _checkpoint(
 
 
 def _read_back(state: State, at: float, reason: str = "") -> Decision:
-    """What is known of a checkpoint now; agents that are all here waited for nothing else."""
-    return _first_world(state, at) if _all_here(state) else Decision(state=state, reason=reason)
+    """What is known of a checkpoint now: agents that are all here, or the next world, may have waited for it."""
+    if _all_here(state):
+        return _first_world(state, at)
+    if is_reading(state):
+        return moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
+    return Decision(state=state, reason=reason)
 
 
 def _saved(event: e.CheckpointCommitted) -> Checkpoint:

@@ -270,9 +270,18 @@ def _patience_s(state: State) -> float:
 
 
 def _reading(state: State, at: float) -> Decision:
+    """What becomes known of the save ends the wait, and so does patience."""
     waiting = state
     if state.phase not in (Phase.LAUNCHING, Phase.BACKING_OFF):
         waiting = worlds.enter(state, Phase.BACKING_OFF, at, state.reason)
-    first = waiting is not state or state.phase is Phase.LAUNCHING
+    if waiting.recovery is not None:
+        waiting = replace(waiting, recovery=replace(waiting.recovery, backoff_s=0.0))  # that wait is over
+    first = waiting.phase is not state.phase or state.phase is Phase.LAUNCHING
     reason = "the newest checkpoint is being read back: the next world waits for it" if first else ""
-    return Decision(state=replace(waiting, deadline=at + READ_AGAIN_S), reason=reason)
+    deadline = max(waiting.since + _patience_s(state), at + READ_AGAIN_S)
+    return Decision(state=replace(waiting, deadline=deadline), reason=reason)
+
+
+def is_reading(state: State) -> bool:
+    """The next world waits for a save to be read back, and for nothing else."""
+    return state.phase is Phase.BACKING_OFF and state.recovery is not None and state.recovery.backoff_s == 0

@@ -102,9 +102,9 @@ class Script:
             self.verify(name)
         return name
 
-    def verify(self, name: str) -> None:
+    def verify(self, name: str) -> Decision:
         """A save is read back whole."""
-        self.see(e.CheckpointVerified(at=self.tick(), checkpoint=name))
+        return self.see(e.CheckpointVerified(at=self.tick(), checkpoint=name))
 
     def incident(self, kind: Kind, **facts: Any) -> Decision:
         """A detector concludes."""

@@ -23,9 +23,32 @@ def test_a_crash_just_after_the_only_save_waits_for_it_instead_of_a_person() -> 
     run.incident(Kind.WORKER_KILLED)
     assert run.stopped().actions == ()
     assert run.state.phase is Phase.BACKING_OFF
-    assert run.wait().actions == ()
-    run.verify(name)
-    assert started(run.wait()).candidates == (name,)
+    assert started(run.verify(name)).candidates == (name,)
+
+
+def test_what_is_learned_of_another_save_meanwhile_ends_no_wait() -> None:
+    run = Script().train(PLAN.fresh_steps_max + 100)
+    older, newest = run.save(500, verify=False), run.save(600, verify=False)
+    run.incident(Kind.WORKER_KILLED)
+    run.stopped()
+    run.see(e.CheckpointRefused(at=run.tick(), checkpoint=older, why="digest"))
+    assert run.state.phase is Phase.BACKING_OFF
+    assert started(run.verify(newest)).candidates == (newest,)
+
+
+def test_a_wait_before_the_next_try_is_not_cut_short_by_a_save_that_is_read_back() -> None:
+    run = Script().train(40)
+    run.save(20)
+    for _ in range(9):
+        run.incident(Kind.WORKER_KILLED)
+        run.stopped()
+        if run.state.phase is Phase.BACKING_OFF:
+            break
+        run.enter()
+    newest = run.save(20, verify=False)
+    assert run.state.phase is Phase.BACKING_OFF
+    assert run.verify(newest).actions == ()
+    assert run.state.phase is Phase.BACKING_OFF
 
 
 def test_what_is_never_read_back_holds_the_run_in_the_end() -> None:
@@ -46,7 +69,6 @@ def test_what_turns_out_to_be_damaged_is_waited_for_no_longer() -> None:
     run.incident(Kind.WORKER_KILLED)
     run.stopped()
     run.see(e.CheckpointRefused(at=run.tick(), checkpoint=name, why="digest"))
-    run.wait()
     assert run.state.phase is Phase.HOLDING
 
 

@@ -197,6 +197,18 @@ def test_after_the_driver_said_that_it_is_well_the_same_fault_is_news() -> None:
     assert kinds(*ill, *well[:1], failed(6.0, "lost")) == [Kind.GPU_LOST], "one good answer is not yet well"
 
 
+def test_a_log_that_is_read_again_tells_nothing_anew() -> None:
+    lost = event(10.0, "xid", 79)
+    mended = [failed(10.5, "lost"), *(look(at) for at in (11.0, 12.0, 13.0))]
+    assert kinds(look(9.0), lost, *mended, lost) == [Kind.GPU_LOST]
+    world = Gpus()
+    told = [incident for signal in (look(9.0), lost, *mended) for incident in world.see(signal)]
+    world.world_began(2)
+    assert len(told) == 1
+    assert world.see(lost) == [], "nor to the next world"
+    assert [incident.kind for incident in world.see(replace(lost, at=25.0))] == [Kind.GPU_LOST]
+
+
 def test_a_fault_that_only_events_told_of_is_over_after_a_quiet_minute() -> None:
     seconds = [look(float(at)) for at in range(3, 70)]
     assert kinds(event(2.0, "xid", 95), *seconds[:50], event(53.0, "xid", 95)) == [Kind.GPU_MEMORY]

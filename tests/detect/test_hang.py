@@ -63,6 +63,17 @@ def test_a_spinning_rank_is_named_by_its_cpu() -> None:
     assert any("train.py:30 spin" in said for said in hang.evidence)
 
 
+def test_a_rank_that_is_held_in_the_kernel_is_named_among_sleepers() -> None:
+    world = trained(ranks_per_node=4)
+    world.passes(0.8)
+    for rank in (0, 1, 3):
+        world.kernel(rank, "S")
+    world.kernel(2, "D", ("train.py:9 main", "loader.py:30 read"))
+    world.until_incident(5)
+    (hang,) = world.incidents
+    assert (hang.subject.rank, hang.blame, hang.confidence) == (2, Blame.STORAGE, 0.85)
+
+
 def test_the_rank_that_is_behind_is_named_without_any_look_at_processes() -> None:
     world = trained()
     world.ranks[1].still = True

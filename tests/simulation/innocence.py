@@ -66,8 +66,7 @@ class Innocence:
         """A GPU breaks that no rank uses; hours later somebody mends it."""
         knobs = self._cluster.knobs
         # By its address alone nobody knows whose it is: a node that cannot ask its driver has to take it for its own.
-        # So does a supervisor that was started anew, for ranks say once what they were given.
-        if not knobs.idle_gpus or "nvml" in site.agent.senses.blind or "crash_supervisor" in knobs.rates:
+        if not knobs.idle_gpus or "nvml" in site.agent.senses.blind:
             return
         gpu = site.machine.gpus[-1]
         gpu.lost = True

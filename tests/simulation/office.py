@@ -206,6 +206,8 @@ class Office:
 
         def welcome() -> None:
             loop.take(joined)
+            for started in training.ranks_of(agent.node) if training is not None else ():
+                loop.see(started)
             loop.repeat_orders()
 
         self._into(welcome)
