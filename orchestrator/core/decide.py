@@ -279,8 +279,9 @@ def _checkpoint(
         case e.CheckpointVerified():
             return _read_back(checkpoints.verified(state, event.checkpoint), event.at)
         case e.CheckpointRefused():
-            refused = checkpoints.corrupt(state, event.checkpoint)
-            return _read_back(refused, event.at, f"{event.checkpoint}: {event.why}")
+            return _read_back(
+                checkpoints.corrupt(state, event.checkpoint), event.at, f"{event.checkpoint}: {event.why}"
+            )
         case e.CheckpointDeleted():
             return Decision(state=checkpoints.deleted(state, event.checkpoint))
 
