@@ -139,7 +139,8 @@ class Loss:
             return []
         if self._is_named(shifted.onset_step):
             return []
-        apart = self._apart.away(self._apart.config.rows // 2) if shifted.rank is None else []
+        # That something shifted is sure by now; whose it is, a few compared steps tell: often only every fourth is.
+        apart = self._apart.away(self._apart.config.rows // 4) if shifted.rank is None else []
         if apart:
             self._named_step = apart[0].onset_step
             return [self._left(apart, signal)]

@@ -8,20 +8,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monitors.incidents import Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, origin, worlds
+from orchestrator.core import budget, checkpoints, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
-    DeleteCheckpoint,
     EndAttempt,
     InjectFault,
     StopAfterStep,
     VerifyCheckpoint,
 )
 from orchestrator.core.policy import Rung
-from orchestrator.core.recover import is_reading, moved, on_incident
+from orchestrator.core.recover import moved, on_incident
+from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
-from orchestrator.core.state import ENDED, Checkpoint, CheckpointState, Decision, Phase, Recovery, State, Taint
+from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint
 
 ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 
@@ -41,7 +41,7 @@ def begin(event: e.RunSubmitted) -> Decision:
     )
     state, actions = worlds.launch(blank, event.at, "submitted")
     if event.origin is not None:
-        state = checkpoints.add(state, _saved(event.origin))
+        state = checkpoints.add(state, saved(event.origin))
         actions = (VerifyCheckpoint(checkpoint=event.origin.checkpoint), *actions)
     return Decision(state=state, actions=actions, reason="submitted: launching attempt 1")
 
@@ -63,7 +63,7 @@ def decide(state: State, event: e.Event) -> Decision:
         case e.WorldEntered() | e.WorldRestored() | e.RankFinished() | e.NodeStopped():
             return _world(state, event)
         case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
-            return _checkpoint(state, event)
+            return on_checkpoint(state, event)
         case e.StopRequested() | e.ResumeRequested() | e.DrillRequested() | e.DrillDone():
             return _person(state, event)
         case e.PolicyChanged():
@@ -153,21 +153,10 @@ def _joined(state: State, event: e.AgentJoined) -> Decision:
         o.id for o in state.open if o.incident.kind is Kind.NODE_UNSEEN and o.incident.subject.node == event.node
     )
     state = replace(state, open=tuple(o for o in state.open if o.id not in unseen))
-    if _all_here(state):
-        return replace(_first_world(state, event.at), closed=unseen)
+    if all_here(state):
+        return replace(first_world(state, event.at), closed=unseen)
     reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
     return Decision(state=state, reason=reason, closed=unseen)
-
-
-def _all_here(state: State) -> bool:
-    return state.phase is Phase.LAUNCHING and state.joined == worlds.all_nodes(state)
-
-
-def _first_world(state: State, at: float) -> Decision:
-    """The attempt has its agents: its first world begins, unless what it begins from is still being read back."""
-    if origin.is_unread(state):
-        return Decision(state=state, reason="all agents are here; the checkpoint to begin from is being read back")
-    return moved(state, worlds.start_world(state, at, "all agents are here"), at, "all agents are here")
 
 
 def _agent_gone(state: State, event: e.AgentGone) -> Decision:
@@ -267,58 +256,6 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
         case _:
             return Decision(state=state)
     return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
-
-
-def _checkpoint(
-    state: State,
-    event: e.CheckpointCommitted | e.CheckpointVerified | e.CheckpointRefused | e.CheckpointDeleted,
-) -> Decision:
-    match event:
-        case e.CheckpointCommitted():
-            return _committed(state, event)
-        case e.CheckpointVerified():
-            return _read_back(checkpoints.verified(state, event.checkpoint), event.at)
-        case e.CheckpointRefused():
-            return _read_back(
-                checkpoints.corrupt(state, event.checkpoint), event.at, f"{event.checkpoint}: {event.why}"
-            )
-        case e.CheckpointDeleted():
-            return Decision(state=checkpoints.deleted(state, event.checkpoint))
-
-
-def _read_back(state: State, at: float, reason: str = "") -> Decision:
-    """What is known of a checkpoint now: agents that are all here, or the next world, may have waited for it."""
-    if _all_here(state):
-        return _first_world(state, at)
-    if is_reading(state):
-        return moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
-    return Decision(state=state, reason=reason)
-
-
-def _saved(event: e.CheckpointCommitted) -> Checkpoint:
-    return Checkpoint(
-        name=event.checkpoint,
-        step=event.step,
-        world=event.world,
-        saved_at=event.saved_at,
-        bytes=event.bytes,
-        path=event.path,
-    )
-
-
-def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
-    save = _saved(event)
-    if checkpoints.comes_too_late(state, save):
-        order = DeleteCheckpoint(checkpoint=save.name)
-        return Decision(state=state, actions=(order,), reason=f"{save.name} comes too late to be kept")
-    state = replace(checkpoints.add(state, save), entered=True)
-    healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
-    state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
-    # One heard of twice and read back already is not read again.
-    unread = (CheckpointState.COMMITTED, CheckpointState.TAINTED)
-    asked = any(c.name == save.name and c.state in unread for c in state.checkpoints)
-    orders = (VerifyCheckpoint(checkpoint=save.name),) if asked else ()
-    return Decision(state=state, actions=orders, closed=healed)
 
 
 def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested | e.DrillDone) -> Decision:

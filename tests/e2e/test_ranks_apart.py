@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from lab import Lab, gpt
 from test_drills import kinds, script
@@ -60,12 +62,17 @@ def test_a_rank_that_calls_another_collective_holds_the_run(lab: Lab) -> None:
 
 
 def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
-    run = lab.submit(gpt(lab.folder, steps=600))
-    lab.reach(run, 200)
+    run = lab.submit(gpt(lab.folder, steps=900))
+    lab.reach(run, 250)
     lab.drill(run, "gradient", 1)
-    lab.wait(run, lambda _: "gradient_shift" in kinds(lab, run))
-    (shift,) = (one for one in lab.incidents(run) if one["kind"] == "gradient_shift")
-    # What all ranks share has risen as well; the recipe tells each rank's own norm, and only one of them did.
+
+    def shifts() -> list[dict[str, Any]]:
+        return [one for one in lab.incidents(run) if one["kind"] == "gradient_shift"]
+
+    # What all ranks share has risen as well; the recipe tells each rank's own norm, and only one of them did. On a
+    # loaded machine few steps are compared, and who it is may be known a little later than that something is.
+    lab.wait(run, lambda _: any(one["subject"]["rank"] is not None for one in shifts()))
+    shift = shifts()[-1]
     assert (shift["subject"]["node"], shift["subject"]["rank"]) == (0, 1), shift
     assert "the gradient norm of rank 1 alone stepped up" in shift["evidence"][0]
     assert lab.status(run)["restarts"] == 0, lab.told(run)
