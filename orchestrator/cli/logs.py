@@ -53,7 +53,7 @@ class Source:
     metavar="R|culprit|all",
     help="Whose: a rank (default 0), the rank that caused the last incident, all.",
 )
-@click.option("--attempt", metavar="N|all", help="Which attempt; default: the newest.")
+@click.option("--attempt", metavar="N|all", help="Which attempt; default: the newest, or that of the world.")
 @click.option("--world", metavar="N|all", help="Which world; default: the newest (with culprit: the one it failed in).")
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last N lines of each file.")
 @click.option("--grep", "pattern", metavar="RE", help="Only lines in which this regular expression is found.")
@@ -115,7 +115,9 @@ class Wanted:
     def among(self, folder: Path) -> list[Source]:
         """The logs of a run's folder that are meant, oldest world first."""
         found = _sources(folder)
-        found = [s for s in found if _meant(self.attempt, s.attempt, max(one.attempt for one in found))]
+        # Numbers of worlds never repeat within a run: one that is named says which attempt is meant.
+        attempt = "all" if self.attempt is None and self.world not in (None, "all") else self.attempt
+        found = [s for s in found if _meant(attempt, s.attempt, max(one.attempt for one in found))]
         found = [s for s in found if _meant(self.world, s.world, max(one.world for one in found))]
         return [
             source

@@ -41,6 +41,25 @@ def test_the_lines_that_are_asked_for(words: list[str], shown: list[str], say: S
     assert (result.exit_code, result.stdout.splitlines()) == (0, shown), result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--rank", "culprit"], ["w1 r1 warned"]),
+        (["--world", "1"], ["w1 r0 warned"]),
+        ([], ["w3 r0 warned"]),
+        (["--world", "all"], ["w3 r0 warned"]),
+        (["--attempt", "1"], ["w2 r0 warned"]),
+    ],
+    ids=" ".join,
+)
+def test_a_world_of_an_older_attempt_is_found_there(words: list[str], shown: list[str], say: Say, home: Path) -> None:
+    folder = home / "runs" / RUN / "attempts" / "002" / "node0" / "w3" / "rank0"
+    folder.mkdir(parents=True)
+    (folder / "stderr.log").write_text("w3 r0 warned\n")
+    result = say("logs", RUN, "--stderr", *words)
+    assert (result.exit_code, result.stdout.splitlines()) == (0, shown), result.output
+
+
 def test_json_says_whose_each_line_is(say: Say) -> None:
     (line,) = say("logs", RUN, "--stderr", "--json").stdout.splitlines()
     assert json.loads(line) == {"attempt": 1, "world": 2, "rank": 0, "stream": "stderr", "text": "w2 r0 warned"}
