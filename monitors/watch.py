@@ -8,7 +8,7 @@ its worlds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from monitors import signals as s
@@ -148,7 +148,7 @@ class Watch:
     def world_began(self, world: int, at: float) -> None:
         """A new set of ranks was ordered to start."""
         assert world > self._world, f"world {world} after {self._world}"
-        self._world = world
+        self._world, self._step = world, 0
         self._hang.world_began(world)
         self._start.world_began(world, at)
         self._exits.world_began(world)
@@ -195,10 +195,15 @@ class Watch:
             for witness in self._power.witnesses
             if witness.subject != Subject()
         )
-        told = self._attribution.judge(incidents)
+        told = [self._placed(incident) for incident in self._attribution.judge(incidents)]
         for incident in told:
             self._probes.suspect(incident)
         return told
+
+    def _placed(self, incident: Incident) -> Incident:
+        """How far the world was: a driver knows nothing of steps, nor does a rank that prints none."""
+        unknown = incident.step == 0 and incident.world == self._world
+        return replace(incident, step=self._step) if unknown and self._step else incident
 
     def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
         if self._probes.running:

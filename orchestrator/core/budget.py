@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from monitors.detect.crash_loop import TIMES, TIMES_CERTAIN, repeats
-from monitors.incidents import Incident, Kind
+from monitors.incidents import SURFACE, Incident, Kind
 from orchestrator.core.policy import Response, Rung
-from orchestrator.core.state import State, Strike
+from orchestrator.core.state import Phase, State, Strike
+
+LIVED_S = 300.0
+"""A program that cannot start fails within seconds, and four tries of it take less than a minute."""
 
 
 def settled_step(state: State, response: Response) -> int:
@@ -55,7 +58,18 @@ def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
     """
     responses = state.policy.responses
     alike = {k for k in responses if responses[k].taints} if responses[kind].taints else {kind}
-    return tuple(s for s in state.strikes if s.kind in alike and s.best_step > state.best_step)
+    return tuple(s for s in state.strikes if s.kind in alike and not _is_proved(state, s))
+
+
+def _is_proved(state: State, strike: Strike) -> bool:
+    """The run got past it; one that tells of no steps can only show that by living on."""
+    if strike.kind in SURFACE and not _tells_steps(state, strike.step):
+        return state.now - strike.at >= LIVED_S
+    return strike.best_step <= state.best_step
+
+
+def _tells_steps(state: State, step: int) -> bool:
+    return state.entered or max(state.best_step, step) > 0
 
 
 def rewound(state: State, best_step: int) -> State:
@@ -82,8 +96,17 @@ def rung(state: State, kind: Kind) -> tuple[Rung, float]:
 
 
 def loops(state: State, incident: Incident) -> bool:
-    """The same failure at the same step, again and again: a restart cannot help."""
+    """The same failure at the same step, again and again: a restart cannot help.
+
+    Where nobody tells the step, it may be another one each time: then only what fails for certain, and before the world
+    was seen to train, is the same.
+    """
     if incident.kind is not Kind.WORKER_EXCEPTION:
         return False
+    times = TIMES if incident.retryable else TIMES_CERTAIN
+    if not _tells_steps(state, incident.step):
+        if incident.retryable or state.phase is not Phase.STARTING:
+            return False
+        times = TIMES
     history = [(s.fingerprint, s.step) for s in state.strikes if s.kind is Kind.WORKER_EXCEPTION]
-    return repeats(history, incident.fingerprint, incident.step, TIMES if incident.retryable else TIMES_CERTAIN)
+    return repeats(history, incident.fingerprint, incident.step, times)

@@ -18,7 +18,7 @@ from orchestrator.core.actions import (
     VerifyCheckpoint,
 )
 from orchestrator.core.policy import Rung
-from orchestrator.core.recover import moved, on_incident
+from orchestrator.core.recover import RECOVERING, moved, on_incident
 from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint
@@ -93,17 +93,19 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     if first:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
+    # A world that is being ended may be heard of once more: that proves nothing about the one that comes after it.
+    ending = state.phase in (*RECOVERING, Phase.HOLDING)
     state = replace(
         state,
         now=event.at,
         step=max(state.step, event.step),
-        best_step=max(state.best_step, event.step),
+        best_step=state.best_step if ending else max(state.best_step, event.step),
         heard=max(state.heard, event.at),
         deadline=_heard_deadline(state, event.at),
         nagged=0 if state.phase is Phase.TRAINING else state.nagged,
     )
     state = checkpoints.promote(state, event.suspect_since)
-    over = tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
+    over = () if ending else tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
     if over:
         state = replace(state, open=tuple(o for o in state.open if o.id not in over))
     reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""

@@ -131,7 +131,8 @@ def _answered(before: State, state: State, opened: Opened, backoff_s: float, at:
     response = state.policy.responses[incident.kind]
     reason = _sentence(before, opened)
     if rung is Rung.HOLD:
-        spent = budget.spent(before, incident.kind, at)
+        # A ladder that ends here holds for the cause itself, whatever its budget is.
+        spent = budget.spent(before, incident.kind, at) and budget.rung(before, incident.kind)[0] is not Rung.HOLD
         return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
     whole = rung is Rung.RELAUNCH or incident.kind in WHOLE_ATTEMPT
     if not whole:
