@@ -43,13 +43,22 @@ def main(argv: list[str]) -> None:
     request = json.loads(Path(argv[0]).read_text())
     home, run, attempt = Path(request["home"]), str(request["run"]), int(request["attempt"])
     _wear_the_mark(registry.mark(run, attempt), argv)
+    status = 1
     try:
-        answer: dict[str, Any] = {"ok": True, **registry.as_json(submit(home, run, attempt, SystemClock()))}
+        answer = _answer(home, run, attempt)
+        status = 0 if answer["ok"] else 1
+        print(json.dumps(answer), flush=True)
+    finally:
+        # Also when nobody reads the answer any more: TorchX's clean-up would end what was started.
+        os._exit(status)
+
+
+def _answer(home: Path, run: str, attempt: int) -> dict[str, Any]:
+    try:
+        return {"ok": True, **registry.as_json(submit(home, run, attempt, SystemClock()))}
     except Exception as error:
         # The boundary of the port: whatever TorchX or the file system raised is a reason why the launch failed.
-        answer = {"ok": False, "why": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), flush=True)
-    os._exit(0 if answer["ok"] else 1)
+        return {"ok": False, "why": f"{type(error).__name__}: {error}"}
 
 
 def _wear_the_mark(mark: str, argv: list[str]) -> None:

@@ -66,6 +66,8 @@ class TorchXScheduler:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                # Ctrl-C on a supervisor is not meant for what it launches: TorchX would end the agents.
+                start_new_session=True,
             )
         except OSError as error:  # a full disk, a folder that is none, no process to be had
             return False, f"the submission could not be prepared: {error}"

@@ -12,7 +12,9 @@ import pytest
 from lab import STEPS, Lab, gpt, read, undisturbed
 
 from jobs import registry
+from orchestrator import client
 from orchestrator.client import ask
+from orchestrator.home import Home
 
 pytestmark = [pytest.mark.e2e]
 
@@ -49,6 +51,21 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     times = [row.at for row in lab.rows(run)]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert max(gaps) < 2.0, f"training paused for {max(gaps):.2f} s"
+
+
+def test_a_run_whose_supervisor_is_interrupted_while_it_is_launched_begins_all_the_same(lab: Lab) -> None:
+    run = lab.submit(gpt(lab.folder))
+    deadline = time.monotonic() + 10
+    while not registry.marked(run, 1):
+        assert time.monotonic() < deadline, "nothing is launched"
+    (lab.home / "supervisor.off").touch()
+    pid = lab.supervisor_pid()
+    os.killpg(pid, signal.SIGINT)  # Ctrl-C in the terminal of `lastgood serve` reaches every process there
+    while client.running(Home(lab.home)) is not None:
+        assert time.monotonic() < deadline, "the supervisor does not end"
+    ask(lab.home, {"ask": "ping"}, start=True)
+    lab.finish(run)
+    assert (lab.status(run)["attempt"], lab.incidents(run)) == (1, [])
 
 
 def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab) -> None:

@@ -83,6 +83,18 @@ def test_agents_outlive_their_submission_in_sessions_of_their_own(home: Path) ->
         assert os.readlink(f"/proc/{agent.pid}/fd/1") == str(log)
 
 
+def test_agents_outlive_a_supervisor_that_ended_while_they_were_launched(home: Path) -> None:
+    command = registry.request(home, RUN, 1)
+    heard, unheard = os.pipe()
+    launcher = subprocess.Popen(command, env=environment(home, "sleep"), stdout=unheard, stderr=unheard)
+    os.close(unheard)
+    os.close(heard)
+    launcher.wait(timeout=60)
+    record = registry.read(home, RUN, 1)
+    assert record is not None
+    assert [registry.why_dead(agent.pid, agent.started_at) for agent in record.agents] == [None, None]
+
+
 def test_a_second_submission_starts_nothing_and_returns_the_first(home: Path) -> None:
     first = submit(home, 1)
     assert submit(home, 1) == first
