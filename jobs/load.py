@@ -246,6 +246,8 @@ def _sentence(document: Document, key: Key, detail: ErrorDetails) -> str:
             return f"must be at least {ctx['ge']}, not {got.removeprefix('the number ')}"
         case "greater_than":
             return f"must be more than {ctx['gt']}, not {got.removeprefix('the number ')}"
+        case "less_than_equal":
+            return f"must be at most {ctx['le']}, not {got.removeprefix('the number ')}"
         case "literal_error":
             return f"must be {ctx['expected']}, not {got}"
         case "too_short":

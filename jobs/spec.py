@@ -8,7 +8,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+NODES_MAX = 32768
+RANKS_PER_NODE_MAX = 1024
+RANKS_MAX = 262_144
+"""More than the largest machines have. The supervisor keeps some objects for each rank: a slip of a digit must not cost
+it its memory, and all other runs their supervisor."""
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -165,8 +171,8 @@ class Spec(Part):
     workdir: str = "."
     """Where the command runs, relative to the spec's file."""
     env: dict[str, str] = {}
-    nodes: int = Field(default=1, ge=1)
-    ranks_per_node: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1, le=NODES_MAX)
+    ranks_per_node: int = Field(default=1, ge=1, le=RANKS_PER_NODE_MAX)
     scheduler: Literal["local_cwd"] = "local_cwd"
     """TorchX scheduler."""
     checkpoint: Checkpoints = Checkpoints()
@@ -175,6 +181,14 @@ class Spec(Part):
     senses: Senses = Senses()
     recovery: Recovery = Recovery()
     data: Data = Data()
+
+    @field_validator("ranks_per_node")
+    @classmethod
+    def _countable(cls, value: int, info: ValidationInfo) -> int:
+        ranks = value * info.data.get("nodes", 1)
+        if ranks > RANKS_MAX:
+            raise ValueError(f"must be at most {RANKS_MAX} ranks in all, not {ranks} (nodes times ranks_per_node)")
+        return value
 
     @model_validator(mode="after")
     def _resumable(self) -> Spec:

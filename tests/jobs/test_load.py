@@ -48,6 +48,11 @@ WRONG = {
     f"{GOOD}nodes: 1.5": "run.yaml:3: nodes: must be a whole number, not the number 1.5",
     f"{GOOD}nodes: '2'": "run.yaml:3: nodes: must be a whole number, not the text '2'",
     f"{GOOD}nodes: 0": "run.yaml:3: nodes: must be at least 1, not 0",
+    f"{GOOD}nodes: 99999999999999999999": "run.yaml:3: nodes: must be at most 32768, not 99999999999999999999",
+    f"{GOOD}ranks_per_node: 100000000": "run.yaml:3: ranks_per_node: must be at most 1024, not 100000000",
+    f"{GOOD}nodes: 32768\nranks_per_node: 9": (
+        "run.yaml:4: ranks_per_node: must be at most 262144 ranks in all, not 294912 (nodes times ranks_per_node)"
+    ),
     f"{GOOD}python: 1": "run.yaml:3: python: must be true or false, not the number 1",
     f"{GOOD}env: {{A: null}}": "run.yaml:3: env.A: must be text, not empty",
     f"{GOOD}env: [A]": "run.yaml:3: env: must be a mapping, not a list",
