@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from pathlib import Path
 from typing import Any
 
+from monitors.clock import SystemClock
 from orchestrator.client import ask
 from orchestrator.contract import checkpoints
 from orchestrator.drills import DRILLS
+
+READ_S = 10.0
+"""for the newest save to be read back: of one that is larger than can be read by then, the save before is damaged"""
+LOOK_EVERY_S = 0.02
 
 
 def inject(home: Path, run: str, name: str, rank: int = 0, *, by: str = "a person") -> str:
@@ -26,7 +32,7 @@ def inject(home: Path, run: str, name: str, rank: int = 0, *, by: str = "a perso
         raise LookupError(str(answer["error"]))
     match name:
         case "flip":
-            return _flip(home, run)
+            return flip(home, run)
         case "supervisor":
             return _kill(int(json.loads((home / "supervisor.json").read_text())["pid"]), "the supervisor")
         case "agent":
@@ -45,12 +51,26 @@ def _agent_pid(home: Path, run: str) -> int:
     return int(json.loads(newest.read_text())["pid"])
 
 
-def _flip(home: Path, run: str) -> str:
+def flip(home: Path, run: str) -> str:
+    """Damage what the next world will restore: the newest save, once it is read back, for it passes all older ones.
+
+    Raises LookupError when there is none.
+    """
     from jobs.checkpoint import damage
 
-    restorable = [c for c in checkpoints(home, run)["checkpoints"] if c["state"] in ("verified", "good")]
-    if not restorable:
+    clock = SystemClock()
+    deadline = clock.now() + READ_S
+    while (newest := _newest(home, run, "committed", "verified", "good")) is not None:
+        if newest["state"] != "committed" or clock.now() > deadline:
+            break
+        select.select([], [], [], LOOK_EVERY_S)
+    restored = _newest(home, run, "verified", "good")
+    if restored is None:
         raise LookupError(f"{run} has no verified checkpoint yet: see `lastgood ckpt ls {run}`")
-    newest = max(restorable, key=lambda c: (c["step"], c["world"]))
-    done = damage.damage(newest["path"], seed=newest["step"], kind="flip")
-    return f"{newest['name']}: {done}"
+    done = damage.damage(restored["path"], seed=restored["step"], kind="flip")
+    return f"{restored['name']}: {done}"
+
+
+def _newest(home: Path, run: str, *states: str) -> dict[str, Any] | None:
+    saves = (c for c in checkpoints(home, run)["checkpoints"] if c["state"] in states)
+    return max(saves, key=lambda c: (c["step"], c["world"]), default=None)
