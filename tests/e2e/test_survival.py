@@ -53,16 +53,17 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     assert max(gaps) < 2.0, f"training paused for {max(gaps):.2f} s"
 
 
-def test_a_run_whose_supervisor_is_interrupted_while_it_is_launched_begins_all_the_same(lab: Lab) -> None:
+def test_a_run_whose_supervisor_ends_while_it_is_launched_begins_all_the_same(lab: Lab) -> None:
     run = lab.submit(gpt(lab.folder))
+    supervisor = lab.supervisor_pid()
     deadline = time.monotonic() + 10
-    while not registry.marked(run, 1):
+    while not (launched := registry.marked(run, 1)):
         assert time.monotonic() < deadline, "nothing is launched"
+    assert all(os.getsid(pid) != os.getsid(supervisor) for pid in launched), "Ctrl-C on the supervisor reaches them"
     (lab.home / "supervisor.off").touch()
-    pid = lab.supervisor_pid()
-    os.killpg(pid, signal.SIGINT)  # Ctrl-C in the terminal of `lastgood serve` reaches every process there
-    while client.running(Home(lab.home)) is not None:
-        assert time.monotonic() < deadline, "the supervisor does not end"
+    os.kill(supervisor, signal.SIGTERM)
+    while client.running(Home(lab.home)) is not None or registry.read(lab.home, run, 1) is None:
+        assert time.monotonic() < deadline, "the supervisor does not end, or nothing is launched without it"
     ask(lab.home, {"ask": "ping"}, start=True)
     lab.finish(run)
     assert (lab.status(run)["attempt"], lab.incidents(run)) == (1, [])
