@@ -86,7 +86,7 @@ class Attribution:
     def _explained(self, failed: Incident) -> Incident:
         causes = [c for c in self._causes if c.onset >= failed.onset - BEFORE_S and _reaches(c, failed)]
         if causes:
-            cause = min(causes, key=lambda c: (*_distance(c, failed), DEPTH.index(c.kind), -c.at))
+            cause = min(causes, key=lambda c: (*_distance(c, failed), _is_elsewhere(c), DEPTH.index(c.kind), -c.at))
             self._causes.remove(cause)  # one cause, one incident
             return merged(cause, failed)
         self._failed = failed
@@ -120,6 +120,11 @@ def _reaches(cause: Incident, failed: Incident) -> bool:
 def _is_anothers(cause: Incident, failed: Incident) -> bool:
     """The fault sits at a rank, and another one failed."""
     return None not in (cause.subject.rank, failed.subject.rank) and cause.subject.rank != failed.subject.rank
+
+
+def _is_elsewhere(cause: Incident) -> bool:
+    """The kernel ended a stranger for want of memory: that may be felt, and other things are felt more surely."""
+    return cause.kind is Kind.HOST_OOM and cause.subject.rank is None
 
 
 def _distance(cause: Incident, failed: Incident) -> tuple[bool, bool]:

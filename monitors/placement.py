@@ -40,6 +40,8 @@ class _Node:
     """the newest look at each GPU, by index"""
     at_work: set[int] = field(default_factory=set)
     """indices of GPUs on which somebody computed since the world began"""
+    answers: dict[tuple[int | None, str | None], int | None] = field(default_factory=dict)
+    """by index and UUID; asked at every look, and the same until something new is known"""
 
 
 class Placement:
@@ -56,12 +58,15 @@ class Placement:
         for node in self._nodes.values():
             node.given, node.before = {}, node.given or node.before
             node.has_ranks, node.at_work = False, set()
+            node.answers.clear()
 
     def see(self, signal: Signal) -> None:
         """A rank was started or is there, or a GPU was looked at."""
         match signal:
             case RankStarted():
-                self._node(signal.node).given[signal.rank] = signal
+                node = self._node(signal.node)
+                node.given[signal.rank] = signal
+                node.answers.clear()
             case RankProgress():
                 self._node(signal.node).has_ranks = True
             case GpuLooked():
@@ -98,7 +103,10 @@ class Placement:
         return self._world > 0 and not known.has_ranks and len(known.given) < self._per_node
 
     def _rank_of(self, node: int, spot: _Spot) -> int | None:
-        return self._among(node, self._node(node).given, spot)
+        known, key = self._node(node), (spot.index, spot.device)
+        if key not in known.answers:
+            known.answers[key] = self._among(node, known.given, spot)
+        return known.answers[key]
 
     def _among(self, node: int, given: dict[int, RankStarted], spot: _Spot) -> int | None:
         matches = {rank: self._is_given(node, given[rank], spot) for rank in sorted(given)}
@@ -143,8 +151,14 @@ class Placement:
             node.looked.clear()  # another host, or other boards in this one: nothing is left of the old numbers
             node.at_work.clear()
         node.looked[signal.index] = signal
-        if (signal.utilisation or 0.0) >= AT_WORK:
+        works = (signal.utilisation or 0.0) >= AT_WORK and signal.index not in node.at_work
+        if works:
             node.at_work.add(signal.index)
+        if works or before is None or (before.device, before.name) != (signal.device, signal.name):
+            node.answers.clear()
 
     def _node(self, node: int) -> _Node:
-        return self._nodes.setdefault(node, _Node())
+        known = self._nodes.get(node)
+        if known is None:
+            known = self._nodes[node] = _Node()
+        return known

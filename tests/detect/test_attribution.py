@@ -84,6 +84,12 @@ def test_of_two_causes_the_nearer_and_then_the_deeper_wins() -> None:
     assert told(fault(Kind.GPU_LOST, 98, node=1), fault(Kind.NIC_FAULT, 99), hang)[2].kind is Kind.NIC_FAULT
 
 
+def test_a_stranger_that_the_kernel_ended_is_the_last_to_be_blamed() -> None:
+    stranger, check = fault(Kind.HOST_OOM, 60, sure=0.6), fault(Kind.HOST_FAULT, 99)
+    assert told(stranger, check, fault(Kind.WORKER_KILLED, 100, rank=0))[-1].kind is Kind.HOST_FAULT
+    assert told(stranger, fault(Kind.WORKER_KILLED, 100, rank=0))[-1].kind is Kind.HOST_OOM
+
+
 def test_what_only_slows_explains_no_death() -> None:
     assert told(fault(Kind.GPU_DEGRADED, 99), fault(Kind.HANG, 100, rank=0))[1].kind is Kind.HANG
 
