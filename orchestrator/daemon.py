@@ -26,7 +26,7 @@ from orchestrator.core.decide import begin, decide
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, State
 from orchestrator.home import Home
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, Submission
 from orchestrator.liverun import LiveRun
 from orchestrator.requests import AskError
 from orchestrator.supervisor import RunLoop
@@ -283,10 +283,13 @@ class Daemon:
             raise AskError("usage", str(error)) from None
         except OSError as error:
             raise AskError("failed", f"the run cannot be taken in: {error}") from None
-        self._journal.submit(run, spec.name, resolved, yaml, now)
+        given = Submission(run=run, name=spec.name, submitted_at=now, spec=resolved, spec_yaml=yaml)
         submitted = events.RunSubmitted(at=now, run=run, plan=meaning.plan_of(spec), policy=policy, origin=first)
         with self._bulkhead(run):
-            self._assemble(run, spec, None).loop.take(submitted)
+            self._assemble(run, spec, None).loop.begin(given, submitted)
+        if self._journal.phase(run) is None:  # what was to be decided first is a fault of ours: it never was
+            self.unsupervised.discard(run)
+            raise AskError("failed", f"the run was not taken in; see {self._home.log}")
         self.changed.set()
         return run
 
@@ -363,7 +366,7 @@ class Daemon:
         live = self._live(request.run)
         at = self._clock.now()
         assert live.loop.state is not None
-        requests.refuse_rank(live.loop.state, request.rank)
+        requests.refuse_drill(live.loop.state, request.drill, request.rank, live.inbox.has_started)
         number = int(at * 1000)  # unique in the run, also across supervisors
         live.loop.take(
             events.DrillRequested(at=at, by=request.by, drill=request.drill, rank=request.rank, number=number)

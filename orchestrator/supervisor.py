@@ -16,7 +16,7 @@ from monitors.detect.probes import ProbeWanted
 from orchestrator.core import actions, decide, events, invariants, worlds
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, Submission
 from orchestrator.ports import Ports, perform
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ class RunLoop:
         self._busy = False
         self._retired = False
         self._decided = 0
+        self._submission: Submission | None = None
+        """of a run that the journal does not have yet"""
 
     @property
     def ended(self) -> bool:
@@ -82,6 +84,11 @@ class RunLoop:
                 self._handle(self._queue.popleft())
         finally:
             self._busy = False
+
+    def begin(self, submission: Submission, event: events.RunSubmitted) -> None:
+        """Take the run in: with its first decision, or not at all."""
+        self._submission = submission
+        self.take(event)
 
     def see(self, signal: s.Signal) -> None:
         """Handle a signal of an agent."""
@@ -148,7 +155,8 @@ class RunLoop:
         decision = self._decide(before, event)
         self._decided += 1
         snapshot = self._decided % SNAPSHOT_EVERY == 1 or decision.state.phase in ENDED
-        event_id = self._journal.record(self.run, event, decision, snapshot=snapshot)
+        event_id = self._journal.record(self.run, event, decision, snapshot=snapshot, submission=self._submission)
+        self._submission = None
         self.state = decision.state
         if decision.reason:
             log.info("%s %s: %s", self.run, type(event).__name__, decision.reason)

@@ -91,20 +91,30 @@ class Journal:
     # Writing
 
     def submit(self, run: str, name: str, spec: dict[str, Any], spec_yaml: str, at: float) -> None:
-        """Take in a run, before its first event. Raises sqlite3.IntegrityError when the id is taken."""
+        """Take in a run. Raises sqlite3.IntegrityError when the id is taken."""
         with self._file.transaction() as db:
             db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", (run, name, at, json.dumps(spec), spec_yaml))
 
-    def record(self, run: str, event: Event, decision: Decision, *, snapshot: bool = False) -> int:
+    def record(
+        self,
+        run: str,
+        event: Event,
+        decision: Decision,
+        *,
+        snapshot: bool = False,
+        submission: Submission | None = None,
+    ) -> int:
         """Write an event, its decision and the actions to perform, all or nothing; returns the id of the entry.
 
         The state decided on is always written, in place of the one before; `snapshot` keeps it for good, as a point
-        that `load` can fall back to and a replay can start from.
+        that `load` can fall back to and a replay can start from. A run is taken in with its first event: `submission`.
         """
         opened = json.dumps([wire.encode(o) for o in decision.opened])
         closed = json.dumps(decision.closed)
         values = (run, event.at, type(event).__name__, wire.dumps(event), decision.reason, decision.state.phase)
         with self._file.transaction() as db:
+            if (new := submission) is not None:
+                self.submit(new.run, new.name, new.spec, new.spec_yaml, new.submitted_at)
             cursor = db.execute(
                 "INSERT INTO entries (run, at, kind, event, reason, phase, opened, closed)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

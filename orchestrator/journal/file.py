@@ -132,7 +132,13 @@ class File:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is written inside is kept, or nothing of it. Raises JournalUnavailable."""
+        """All that is written inside is kept, or nothing of it. Raises JournalUnavailable.
+
+        One inside another is a part of it.
+        """
+        if self._db.in_transaction:
+            yield self._db
+            return
         with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:

@@ -19,7 +19,7 @@ from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Checkpoint, Decision, Opened, Phase, Recovery, Strike, Taint
-from orchestrator.journal import Entry, Journal, JournalNewer, JournalUnavailable
+from orchestrator.journal import Entry, Journal, JournalNewer, JournalUnavailable, Submission
 from tests.story.scripted import POLICY, RUN, T0, Script, blank
 
 
@@ -120,6 +120,17 @@ def test_runs_are_apart(journal: Journal) -> None:
     assert [submission.run for submission in journal.runs()] == ["other-abcde", RUN]
     assert journal.runs()[1].spec == {"name": "gpt", "nodes": 2}
     assert journal.runs()[1].spec_yaml == "name: gpt  # mine\n"
+
+
+def test_a_run_is_taken_in_with_its_first_decision_or_not_at_all(journal: Journal) -> None:
+    given = Submission(run="other-abcde", name="other", submitted_at=T0, spec={}, spec_yaml="")
+    cut = replace(DECISION, actions=(*DECISION.actions, object()))  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="object"):
+        journal.record(given.run, EVENT, cut, submission=given)
+    assert [submission.run for submission in journal.runs()] == [RUN]
+    journal.record(given.run, EVENT, DECISION, submission=given)
+    assert given in journal.runs()
+    assert journal.phase(given.run) == DECISION.state.phase
 
 
 def test_an_event_of_an_unknown_run_is_our_own_mistake(journal: Journal) -> None:

@@ -10,7 +10,7 @@ import pytest
 from jobs.spec import Recovery, Spec
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
-from orchestrator import requests, runbooks
+from orchestrator import contract, requests, runbooks
 from orchestrator.core import events as e
 from orchestrator.daemon import Daemon
 from orchestrator.home import Home
@@ -19,6 +19,28 @@ from orchestrator.requests import AskError
 from tests.story.scripted import Script
 
 RUN = "held-aaaaa"
+
+
+class Gone(BaseException):
+    """The supervisor's process is no more."""
+
+
+class CutOff(Journal):
+    """Of a supervisor that dies before its first decision is written."""
+
+    def record(self, *args: object, **more: object) -> int:  # noqa: ARG002
+        """It never comes to it."""
+        raise Gone
+
+
+def test_a_supervisor_that_dies_in_the_middle_of_a_submission_leaves_no_run_behind(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    spec = Spec(name="cut", command="t.py").model_dump(mode="json")
+    with CutOff(home.journal) as journal:
+        with pytest.raises(Gone):
+            Daemon(home, journal, SystemClock()).ask(requests.Submit(spec=spec))
+        assert contract.runs(home.root)["runs"] == []
 
 
 def test_runbooks_that_were_edited_while_a_run_was_held_are_what_it_resumes_under(tmp_path: Path) -> None:

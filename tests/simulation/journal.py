@@ -51,7 +51,15 @@ class MemoryJournal:
     _snapshot: str | None = None
     _snapshot_at: int = 0
 
-    def record(self, run: str, event: events.Event, decision: Decision, *, snapshot: bool = False) -> int:  # noqa: ARG002
+    def record(
+        self,
+        run: str,  # noqa: ARG002
+        event: events.Event,
+        decision: Decision,
+        *,
+        snapshot: bool = False,  # noqa: ARG002
+        submission: object = None,  # noqa: ARG002
+    ) -> int:
         """Write an event and its decision, all or nothing."""
         self._maybe_crash()
         entry = len(self.entries)
