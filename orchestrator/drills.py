@@ -15,20 +15,22 @@ class Drill:
     does: str
     expects: Kind
     by_agent: bool = True
+    inside: bool = False
+    """by the SDK, in the rank, between two of its steps"""
 
 
 DRILLS = {
     drill.name: drill
     for drill in (
         Drill(name="kill", does="SIGKILL of a rank", expects=Kind.WORKER_KILLED),
-        Drill(name="exception", does="an exception in a rank", expects=Kind.WORKER_EXCEPTION),
-        Drill(name="exit", does="a rank exits with status 3", expects=Kind.WORKER_EXCEPTION),
+        Drill(name="exception", does="an exception in a rank", expects=Kind.WORKER_EXCEPTION, inside=True),
+        Drill(name="exit", does="a rank exits with status 3", expects=Kind.WORKER_EXCEPTION, inside=True),
         Drill(name="stop", does="SIGSTOP of a rank", expects=Kind.HANG),
-        Drill(name="spin", does="a rank spins and calls no collective", expects=Kind.HANG),
-        Drill(name="nan", does="NaN in one weight of a rank", expects=Kind.NONFINITE_LOSS),
-        Drill(name="slow", does="each step of a rank takes twice as long", expects=Kind.STRAGGLER),
-        Drill(name="gradient", does="gradients of a rank that are too large", expects=Kind.GRADIENT_SHIFT),
-        Drill(name="mismatch", does="one collective too many in a rank", expects=Kind.CODE_DIVERGENCE),
+        Drill(name="spin", does="a rank spins and calls no collective", expects=Kind.HANG, inside=True),
+        Drill(name="nan", does="NaN in one weight of a rank", expects=Kind.NONFINITE_LOSS, inside=True),
+        Drill(name="slow", does="each step of a rank takes twice as long", expects=Kind.STRAGGLER, inside=True),
+        Drill(name="gradient", does="gradients of a rank that are too large", expects=Kind.GRADIENT_SHIFT, inside=True),
+        Drill(name="mismatch", does="one collective too many in a rank", expects=Kind.CODE_DIVERGENCE, inside=True),
         Drill(name="xid79", does="the kernel's line of a GPU that fell off the bus", expects=Kind.GPU_LOST),
         Drill(name="xid119", does="the kernel's line of a GPU whose firmware hangs", expects=Kind.GPU_FAULT),
         Drill(name="xid95", does="the kernel's line of an uncontained memory error", expects=Kind.GPU_MEMORY),

@@ -36,6 +36,7 @@ class _World:
     speaks: bool = False
     """its ranks use the SDK"""
     progress: dict[int, s.RankProgress] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)
     entered: set[int] = field(default_factory=set)
     restored: dict[int, s.RankRestored] = field(default_factory=dict)
     told_entered: bool = False
@@ -81,6 +82,10 @@ class Inbox:
     def launched(self) -> None:
         """Another attempt begins, on the same nodes or on others."""
         self._energy.launched()
+
+    def has_started(self, rank: int) -> bool:
+        """Whether an agent told that the process of this rank is there, in the newest world."""
+        return rank in self._world.started
 
     @property
     def deadline(self) -> float | None:
@@ -129,6 +134,9 @@ class Inbox:
 
     def _facts(self, signal: s.Signal) -> list[e.Event]:
         match signal:
+            case s.RankStarted():
+                self._world.started |= {signal.rank} if signal.world == self._world.number else set()
+                return []
             case s.RankProgress():
                 return self._progress(signal)
             case s.StepReported():

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from jobs import registry
 from monitors.clock import SystemClock
 from orchestrator.client import ask
 from orchestrator.contract import checkpoints
@@ -17,6 +18,8 @@ from orchestrator.drills import DRILLS
 READ_S = 10.0
 """for the newest save to be read back: of one that is larger than can be read by then, the save before is damaged"""
 LOOK_EVERY_S = 0.02
+TOLD_S = 2.0
+"""for an agent's word that a rank is there to arrive, which may be under way when somebody sees the rank"""
 
 
 def inject(home: Path, run: str, name: str, rank: int = 0, *, by: str = "a person") -> str:
@@ -27,18 +30,27 @@ def inject(home: Path, run: str, name: str, rank: int = 0, *, by: str = "a perso
     drill = DRILLS[name]
     request: dict[str, Any] = {"ask": "drill", "run": run, "drill": name, "by": by}
     request["rank"] = rank if drill.by_agent else None
-    answer = ask(home, request, start=False)
-    if not answer["ok"]:
-        raise LookupError(str(answer["error"]))
+    agent = _agent_pid(home, run) if name == "agent" else None
+    _ask(home, request)
     match name:
         case "flip":
             return flip(home, run)
         case "supervisor":
             return _kill(int(json.loads((home / "supervisor.json").read_text())["pid"]), "the supervisor")
         case "agent":
-            return _kill(_agent_pid(home, run), "the agent of node 0")
+            assert agent is not None
+            return _kill(agent, "the agent of node 0")
         case _:
             return f"{drill.does}: rank {rank}"
+
+
+def _ask(home: Path, request: dict[str, Any]) -> None:
+    clock = SystemClock()
+    deadline = clock.now() + TOLD_S
+    while not (answer := ask(home, request, start=False))["ok"]:
+        if answer.get("code") != "not_yet" or clock.now() > deadline:
+            raise LookupError(str(answer["error"]))
+        select.select([], [], [], LOOK_EVERY_S)
 
 
 def _kill(pid: int, who: str) -> str:
@@ -47,8 +59,13 @@ def _kill(pid: int, who: str) -> str:
 
 
 def _agent_pid(home: Path, run: str) -> int:
-    newest = max((home / "runs" / run / "attempts").glob("[0-9]*/node0/agent.json"))
-    return int(json.loads(newest.read_text())["pid"])
+    newest = max((home / "runs" / run / "attempts").glob("[0-9]*/node0/agent.json"), default=None)
+    if newest is None:
+        raise LookupError(f"{run} has no agent yet: ask again once it is RUNNING (lastgood status {run})")
+    agent = json.loads(newest.read_text())
+    if not registry.alive(int(agent["pid"]), agent["started_at"]):
+        raise LookupError(f"the agent of node 0 of {run} is gone already (process {agent['pid']})")
+    return int(agent["pid"])
 
 
 def flip(home: Path, run: str) -> str:

@@ -31,6 +31,7 @@ class LiveRun:
 
     loop: RunLoop
     agents: ConnectedAgents
+    inbox: Inbox
     unseen_since: dict[int, float]
 
 
@@ -79,7 +80,9 @@ def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
         look=agents.look,
         probe=agents.probe,
     )
-    return LiveRun(loop=loop, agents=agents, unseen_since=dict.fromkeys(range(spec.nodes), desk.clock.now()))
+    return LiveRun(
+        loop=loop, agents=agents, inbox=inbox, unseen_since=dict.fromkeys(range(spec.nodes), desk.clock.now())
+    )
 
 
 def energy_until(journal: Journal, run: str) -> float | None:

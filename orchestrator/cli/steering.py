@@ -16,7 +16,13 @@ from orchestrator.cli.runs import find, json_option, run_argument
 if TYPE_CHECKING:
     from orchestrator.core.state import State
 
-CODES = {"not_found": Exit.NOT_FOUND, "usage": Exit.USAGE, "not_running": Exit.TOOL, "running": Exit.TOOL}
+CODES = {
+    "not_found": Exit.NOT_FOUND,
+    "usage": Exit.USAGE,
+    "not_running": Exit.TOOL,
+    "running": Exit.TOOL,
+    "not_yet": Exit.TOOL,
+}
 
 
 @click.command()
@@ -83,7 +89,8 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
         raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
-    _refuse_beforehand(root, found, lambda state: requests.refuse_rank(state, rank))
+    named = rank if DRILLS[drill].by_agent else None
+    _refuse_beforehand(root, found, lambda state: requests.refuse_drill(state, drill, named))
     done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
     when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
     text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"

@@ -125,3 +125,20 @@ def test_a_supervisor_that_is_away_is_named_and_training_goes_on(root: Path, tmp
     assert client.running(Home(root)) is None
     assert "STARTING" in said(root, "status").stdout
     assert said(root, "stop", "-", "--now", "--wait").returncode == 0
+
+
+def test_a_drill_that_could_do_nothing_is_refused_and_one_that_can_is_done(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import time\ntime.sleep(600)\n")
+    said(root, "submit", "--", "train.py", cwd=tmp_path)
+    wait_until(root, "STARTING")
+    refused = said(root, "drill", "-", "exception")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "is done by the SDK" in refused.stderr
+    assert "Without it: kill, stop" in refused.stderr
+    deadline = time.monotonic() + WAIT_S
+    while (killed := said(root, "drill", "-", "kill")).returncode:
+        assert "is not there yet" in killed.stderr
+        assert time.monotonic() < deadline, killed.stderr
+    while not contract.incidents(root, status(root)["run"])["incidents"]:
+        assert time.monotonic() < deadline, "what was said to be done was not"
+        time.sleep(0.05)

@@ -14,8 +14,10 @@ import pytest
 
 from jobs import load
 from orchestrator.cli import COMMANDS, lastgood
+from orchestrator.injection import inject
+from orchestrator.journal import Journal
 from tests.cli.conftest import HELD, Say
-from tests.story.scripted import RUN
+from tests.story.scripted import RUN, Script
 
 SCRIPT = Path(sys.executable).parent / "lastgood"
 HELP_S = 0.5
@@ -122,6 +124,30 @@ def test_a_number_that_means_nothing_changes_nothing(words: list[str], why: str,
     assert why in result.stderr
     assert say("events", words[1], "--json").stdout == before
     assert not (home / "supervisor.json").exists()
+
+
+def test_a_drill_that_could_do_nothing_is_refused_with_the_reason(say: Say, home: Path) -> None:
+    with Journal(home / "journal.db") as journal:
+        Script(journal, run="new-aaaaa")
+        Script(journal, run="begun-aaaaa").join()
+    for run, drill, why in (
+        ("new-aaaaa", "kill", "has no rank that could fail now (submitted); ask again once it is RUNNING"),
+        ("begun-aaaaa", "exception", "is done by the SDK (`import lastgood`), in the rank, between two steps"),
+    ):
+        result = say("drill", run, drill)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert why in result.stderr
+    assert not (home / "supervisor.json").exists()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_an_agent_that_is_not_there_is_not_killed(made: bool, home: Path) -> None:
+    agent = home / "runs" / RUN / "attempts" / "001" / "node0" / "agent.json"
+    if made:
+        agent.parent.mkdir(parents=True)
+        agent.write_text(json.dumps({"pid": os.getpid(), "started_at": 1.0}))
+    with pytest.raises(LookupError, match="is gone already" if made else "has no agent yet"):
+        inject(home, RUN, "agent")
 
 
 def test_a_pipe_whose_reader_leaves_is_no_error(home: Path) -> None:

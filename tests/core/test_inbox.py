@@ -127,3 +127,13 @@ def test_only_an_end_of_its_own_that_went_well_finishes_a_rank() -> None:
         s.RankExited(at=1.0, node=1, world=1, rank=1, code=0, signal=None, step=9, ordered=True),
     ]
     assert told(box, *ends) == ["RankFinished"]
+
+
+def test_which_ranks_of_the_newest_world_are_there() -> None:
+    box = inbox()
+    box.began(1, 0.0)
+    assert told(box, s.RankStarted(at=1.0, node=0, world=1, rank=0, pid=7)) == []
+    assert [box.has_started(rank) for rank in (0, 1)] == [True, False]
+    box.began(2, 2.0)
+    told(box, s.RankStarted(at=3.0, node=1, world=1, rank=1, pid=8))
+    assert [box.has_started(rank) for rank in (0, 1)] == [False, False]

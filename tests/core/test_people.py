@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from monitors.incidents import Kind
@@ -10,6 +12,7 @@ from orchestrator.core import actions as a
 from orchestrator.core import decide
 from orchestrator.core import events as e
 from orchestrator.core.state import ENDED, CheckpointState, Phase, State
+from orchestrator.drills import DRILLS
 from orchestrator.requests import AskError
 from tests.core.script import Script, at_phase, kinds, started
 
@@ -112,6 +115,38 @@ def test_a_rank_that_is_not_there_cannot_be_drilled() -> None:
         with pytest.raises(AskError, match="there are 0 to 1"):
             requests.refuse_rank(run.state, rank)
     requests.refuse_rank(run.state, 1)
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in (P.STARTING, P.TRAINING)])
+def test_where_no_rank_is_nothing_can_be_drilled(phase: Phase) -> None:
+    state = at_phase(phase).state
+    for drill in ("kill", "exception", "xid79"):
+        with pytest.raises(AskError, match=r"has no rank that could fail now .*once it is RUNNING"):
+            requests.refuse_drill(state, drill, 0)
+    requests.refuse_drill(state, "supervisor", None)
+
+
+def test_what_the_sdk_does_needs_the_sdk_and_a_step() -> None:
+    state = Script().train(10).state
+    alone = replace(state, entered=False)
+    begun = replace(state, phase=P.STARTING)
+    for drill in (one.name for one in DRILLS.values() if one.inside):
+        requests.refuse_drill(state, drill, 0)
+        with pytest.raises(AskError, match=r"its ranks do not use it\. Without it: kill, stop, xid79"):
+            requests.refuse_drill(alone, drill, 0)
+        with pytest.raises(AskError, match="no step was taken yet: ask again once it is RUNNING"):
+            requests.refuse_drill(begun, drill, 0)
+
+
+def test_a_signal_needs_no_more_than_a_rank_that_is_there() -> None:
+    state = replace(Script().train(10).state, entered=False)
+    begun = replace(state, phase=P.STARTING)
+    for drill in ("kill", "stop", "oom"):
+        requests.refuse_drill(state, drill, 1)
+        requests.refuse_drill(begun, drill, 1, {0, 1}.__contains__)
+        with pytest.raises(AskError, match=r"rank 1 of .* is not there yet") as caught:
+            requests.refuse_drill(begun, drill, 1, {0}.__contains__)
+        assert caught.value.code == "not_yet"
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDED])
