@@ -27,12 +27,18 @@ TOLD = [
 """drills and kinds of a demo in which all went well"""
 
 
-def incidents(*told: tuple[str | None, str]) -> list[dict[str, Any]]:
-    return [{"id": f"i{at}", "drill": drill, "kind": kind} for at, (drill, kind) in enumerate(told, 1)]
+def incidents(*told: tuple[str | None, str], response: str = "restart") -> list[dict[str, Any]]:
+    rows = enumerate(told, 1)
+    return [{"id": f"i{at}", "drill": drill, "kind": kind, "response": response} for at, (drill, kind) in rows]
 
 
 def test_a_demo_in_which_every_fault_was_told_has_no_problem() -> None:
     assert demo.problems(incidents(*TOLD)) == []
+
+
+def test_a_machine_that_is_busy_beside_the_demo_is_no_problem_of_it() -> None:
+    assert demo.problems([*incidents(*TOLD), *incidents((None, "straggler"), response="observe")]) == []
+    assert demo.problems(incidents(*TOLD, (None, "gpu_lost"), response="observe")) == ["UNEXPECTED: i10 gpu_lost"]
 
 
 @pytest.mark.parametrize(
