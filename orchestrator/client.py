@@ -20,6 +20,8 @@ ANSWER_S = 60.0
 """A submission writes a journal entry to disk; a dying disk takes its time, and an answer is worth waiting for."""
 START_S = 10.0
 LOOK_EVERY_S = 0.02
+COMPLAINT = "Error: "
+"""what a sentence begins with that needs no traceback beside it"""
 
 
 class NoSupervisor(Exception):
@@ -82,7 +84,7 @@ def _talk(connection: socket.socket, request: dict[str, Any], home: Home) -> dic
         with connection.makefile("rb") as lines:
             answer = json.loads(lines.readline())
     except (OSError, ValueError) as error:
-        raise NoSupervisor(f"the supervisor gave no answer ({error}); its last words:\n{last_words(home)}") from None
+        raise NoSupervisor(f"the supervisor gave no answer ({error}); {_words(home)}") from None
     if not isinstance(answer, dict) or "ok" not in answer:
         raise NoSupervisor(
             f"port {connection.getpeername()[1]} is not the supervisor of {home.root}: run `lastgood serve`"
@@ -102,9 +104,9 @@ def _start(home: Home, clock: Clock) -> socket.socket:
             return connection
         gone = child.poll()
         if gone not in (None, 0):
-            raise NoSupervisor(f"the supervisor ended with status {gone}; its last words:\n{last_words(home)}")
+            raise NoSupervisor(_last_sentence(home) or f"the supervisor ended with status {gone}; {_words(home)}")
         select.select([], [], [], LOOK_EVERY_S)
-    raise NoSupervisor(f"the supervisor does not listen after {START_S:.0f} s; its last words:\n{last_words(home)}")
+    raise NoSupervisor(f"the supervisor does not listen after {START_S:.0f} s; {_words(home)}")
 
 
 def _spawn(home: Home) -> subprocess.Popen[bytes]:
@@ -120,6 +122,16 @@ def _spawn(home: Home) -> subprocess.Popen[bytes]:
             env=clean,
             start_new_session=True,
         )
+
+
+def _words(home: Home) -> str:
+    return f"its last words:\n{last_words(home)}"
+
+
+def _last_sentence(home: Home) -> str:
+    """Why it does not start, when it says so to a person; empty when it failed otherwise."""
+    sentence = last_words(home, 1).strip()
+    return sentence.removeprefix(COMPLAINT) if sentence.startswith(COMPLAINT) else ""
 
 
 def last_words(home: Home, lines: int = 12) -> str:

@@ -21,7 +21,7 @@ from orchestrator.core.policy import Severity
 from orchestrator.daemon import Daemon
 from orchestrator.door import Door
 from orchestrator.home import Home
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, JournalUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ HEARTBEAT_S = 1.0
 AGENT_CHECK_S = 0.1
 FAILED = 70
 """exit status, as EX_SOFTWARE of sysexits.h"""
+NO_JOURNAL = 1
+"""exit status, as of every command that cannot do its work: there is nothing wrong with us"""
 TOLD_EVERY_S = 3600.0
 IDLE_S = 900.0
 """a supervisor without a run goes away by itself; the next submission starts one"""
@@ -132,6 +134,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         asyncio.run(_serve_and_leave(home))
+    except JournalUnavailable as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        _tell(home, error)
+        os._exit(NO_JOURNAL)
     except BaseException as error:
         log.critical("the supervisor failed", exc_info=True)
         _tell(home, error)

@@ -189,6 +189,20 @@ def clock() -> Iterator[Finding]:
         yield _passed("clock", "synchronised")
 
 
+def journal() -> Iterator[Finding]:
+    """Whether what was decided can be read."""
+    from orchestrator import contract
+    from orchestrator.journal import JournalUnavailable
+
+    try:
+        found = contract.runs(default().root)["runs"]
+    except JournalUnavailable as error:
+        what, _, fix = str(error).rpartition(": ")
+        yield _failed("journal", what, fix)
+    else:
+        yield _passed("journal", f"{len(found)} runs")
+
+
 def supervisor() -> Iterator[Finding]:
     """Whether one runs, and of which version."""
     from orchestrator import client
@@ -214,8 +228,13 @@ def supervisor() -> Iterator[Finding]:
 def _no_supervisor(home: Home) -> Finding:
     """Nobody watches: fine as long as there is nothing to watch."""
     from orchestrator import contract
+    from orchestrator.journal import JournalUnavailable
 
-    alone = [run["run"] for run in contract.runs(home.root)["runs"] if run["exit_code"] == contract.NOT_FINISHED]
+    try:
+        runs = contract.runs(home.root)["runs"]
+    except JournalUnavailable:  # said in a line of its own
+        runs = []
+    alone = [run["run"] for run in runs if run["exit_code"] == contract.NOT_FINISHED]
     if alone:
         return _warned("supervisor", f"none runs, and nobody watches {', '.join(alone)}", "lastgood serve -d")
     return _passed("supervisor", "none runs; submitting a run starts one")
@@ -235,6 +254,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     shared_memory,
     state_folder,
     clock,
+    journal,
     supervisor,
     stacks,
 )

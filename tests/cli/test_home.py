@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +165,44 @@ def test_a_supervisor_is_started_when_it_is_needed_and_only_once(home: Home) -> 
     assert registry.MARK not in registry.environment(pid)
 
 
-def test_a_supervisor_that_cannot_start_says_why(home: Home) -> None:
+def spoiled(home: Home, how: str) -> None:
+    """A state folder whose journal cannot be used."""
     home.create()
-    (home.root / "journal.db").write_bytes(b"not a database, whatever its name says" * 100)
-    with pytest.raises(client.NoSupervisor, match="ended with status") as caught:
-        ping(home)
-    assert "journal" in str(caught.value)
+    match how:
+        case "foreign":
+            home.journal.write_bytes(b"not a database, whatever its name says" * 100)
+        case "newer":
+            Journal(home.journal).close()
+            with closing(sqlite3.connect(home.journal)) as db:
+                db.execute("PRAGMA user_version = 99")
+        case "folder":
+            home.journal.mkdir()
+
+
+SPOILED = {
+    "foreign": "move {path} away",
+    "newer": "upgrade lastgood, or set LASTGOOD_HOME to another folder",
+    "folder": "check that {folder} exists and its rights",
+}
+"""what is wrong with a journal, and how the one sentence about it ends"""
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_journal_that_cannot_be_used_is_one_sentence_with_the_remedy(how: str, say: Say, home: Home) -> None:
+    spoiled(home, how)
+    remedy = SPOILED[how].format(path=home.journal, folder=home.root)
+    served = subprocess.run(guard.command(home.root), capture_output=True, text=True, timeout=30, check=False)
+    assert (served.returncode, served.stdout) == (1, "")
+    (line,) = served.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert line.endswith(remedy)
+    submitted = say("submit", "--", "sleep", "1", LASTGOOD_HOME=str(home.root))
+    assert (submitted.exit_code, submitted.stdout, submitted.stderr) == (1, "", f"{line}\n")
+    doctor = say("doctor", "--json", LASTGOOD_HOME=str(home.root))
+    findings = {one["check"]: one for one in json.loads(doctor.stdout)["findings"]}
+    assert doctor.exit_code == 2
+    assert (findings["journal"]["verdict"], bool(findings["journal"]["fix"])) == ("FAIL", True)
+    assert "stacks" in findings, "the checks after it"
 
 
 def test_serve_starts_one_and_ends_it_for_good(say: Say, home: Home) -> None:
