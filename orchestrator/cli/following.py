@@ -31,8 +31,8 @@ class View(Protocol):
 
 def follow(root: Path, run: str, *, as_json: bool) -> int:
     """Show a run until it ends; returns the exit status. Ctrl-C stops the showing, not the run."""
-    click.echo(f"run {run}; Ctrl-C stops following it, not the run", err=True)
     try:
+        click.echo(f"run {run}; Ctrl-C stops following it, not the run", err=True)
         with _view() as view:
             status = _until_over(root, run, view)
     except KeyboardInterrupt:

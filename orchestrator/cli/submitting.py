@@ -109,7 +109,12 @@ def _submit(spec: Spec, yaml: str) -> str:
     from orchestrator.home import default
 
     request = {"ask": "submit", "spec": spec.model_dump(mode="json"), "yaml": yaml}
-    return str(ordered(default().root, request)["run"])
+    try:
+        return str(ordered(default().root, request)["run"])
+    except KeyboardInterrupt:
+        # Once asked, the supervisor takes the run in, whether or not anybody waits for its answer.
+        click.echo(f"{spec.name} may have been submitted: see `lastgood ls`; `lastgood stop RUN` ends it", err=True)
+        raise
 
 
 def _resolved(

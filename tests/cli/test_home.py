@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import stat
@@ -119,6 +120,10 @@ while True:
     connection, _ = server.accept()
     with connection, connection.makefile("rb") as lines:
         request = json.loads(lines.readline())
+        if request["ask"] == "submit":
+            (root / "asked").touch()
+            connection.recv(1)  # until nobody waits for the answer any more
+            continue
         answer = {"ok": False, "code": "usage", "error": "no"}
         if request["ask"] == "ping":
             answer = {"ok": True, "heard": request}
@@ -147,6 +152,19 @@ def test_a_question_carries_the_token_and_brings_the_answer(stand_in: Home) -> N
 def test_an_answer_that_is_none_is_a_sentence(stand_in: Home) -> None:
     with pytest.raises(client.NoSupervisor, match="the supervisor gave no answer"):
         client.ask(stand_in.root, {"ask": "mumble"}, start=False)
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_ctrl_c_while_a_run_is_submitted_says_that_it_may_exist(command: str, stand_in: Home, tmp_path: Path) -> None:
+    words = [str(Path(sys.executable).parent / "lastgood"), command, "--", "sleep", "600"]
+    env = {**os.environ, "LASTGOOD_HOME": str(stand_in.root)}
+    asking = subprocess.Popen(words, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (stand_in.root / "asked").exists():
+        assert asking.poll() is None
+    asking.send_signal(signal.SIGINT)
+    _, told = asking.communicate(timeout=30)
+    assert asking.returncode == 130
+    assert told.startswith("sleep may have been submitted: see `lastgood ls`")
 
 
 def ping(home: Home) -> dict[str, Any]:
