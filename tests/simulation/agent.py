@@ -13,7 +13,7 @@ from monitors.hardware import ProbeDone
 from orchestrator.core import actions as a
 from orchestrator.offset import Offset, shifted
 from tests.simulation.machines import LIMIT_W
-from tests.simulation.senses import Senses
+from tests.simulation.senses import POLL_S, Senses
 from tests.simulation.training import Training
 from tests.simulation.truth import Violation
 
@@ -72,6 +72,7 @@ class Agent:
             self._clock.heard(now + self._off_s, now)
         if office.hello(self):
             self._resend()
+            self.senses.attend(POLL_S)  # a real node polls every few seconds, so that nobody is long without a look
         elif self.connected:
             self.connected = False
             self._cluster.leave(self)
