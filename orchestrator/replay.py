@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monitors import wire
-from orchestrator import runbooks
+from orchestrator import contract, runbooks
 from orchestrator.core import decide, events
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import Decision, State
@@ -33,12 +33,12 @@ def replay(home: Path, run: str, folder: Path | None) -> dict[str, Any]:
         if decision.reason != entry.reason or decision.actions != entry.actions:
             different.append(_difference(entry, decision))
     return {
-        "schema": "lastgood/1",
+        "schema": contract.SCHEMA,
         "run": run,
         "policy": policy.version if policy else "recorded",
         "decisions": len(entries),
         "different": different,
-        "end": {"phase": str(state.phase), "reason": state.reason} if state else None,
+        "end": {"state": contract.STATES[state.phase][0], "reason": state.reason} if state else None,
     }
 
 

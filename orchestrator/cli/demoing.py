@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 
-from orchestrator.cli.runs import json_option
+from orchestrator.cli.runs import json_option, print_answer
 
 
 @click.command()
@@ -31,5 +30,5 @@ def demo(fault: str | None, folder: Path | None, as_json: bool) -> int:
         return main(words)
     with redirect_stdout(sys.stderr):
         status = main(words)
-    click.echo(json.dumps({"demo": fault or "eight faults", "exit_code": status, "passed": status == 0}))
+    print_answer(demo=fault or "eight faults", exit_code=status, passed=status == 0)
     return status

@@ -15,7 +15,7 @@ import click
 
 from monitors.clock import SystemClock
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.runs import json_option
+from orchestrator.cli.runs import json_option, print_answer
 from orchestrator.home import Home, HomeError, default
 
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
@@ -60,9 +60,7 @@ def doctor(as_json: bool) -> int:
             if not as_json:
                 _print(finding)
     if as_json:
-        from orchestrator.cli.text import print_json
-
-        print_json({"schema": "lastgood/1", "findings": [asdict(finding) for finding in findings]})
+        print_answer(findings=[asdict(finding) for finding in findings])
     verdicts = {finding.verdict for finding in findings}
     return Exit.USAGE if Verdict.FAIL in verdicts else Exit.TOOL if Verdict.WARN in verdicts else Exit.SUCCEEDED
 

@@ -283,4 +283,4 @@ def _tell_replay(answer: dict[str, Any]) -> None:
     if answer["different"]:
         click.echo("after the first difference the events are those of the old decisions: no forecast")
     if answer["end"]:
-        click.echo(f"it would have ended {answer['end']['phase']}: {answer['end']['reason']}")
+        click.echo(f"in the end it would be {answer['end']['state']}: {answer['end']['reason']}")

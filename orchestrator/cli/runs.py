@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,6 +43,15 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     folder = default().root / "runs"
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def print_answer(**parts: Any) -> None:
+    """One JSON object on stdout, with the version of the contract; its parts are in docs/contract.md."""
+    import json
+
+    from orchestrator.contract import SCHEMA
+
+    click.echo(json.dumps({"schema": SCHEMA, **parts}))
 
 
 run_argument = click.argument("run", metavar="RUN", shell_complete=_complete)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -11,7 +10,7 @@ import sys
 import click
 
 from orchestrator.cli.outcome import Refusal
-from orchestrator.cli.runs import json_option
+from orchestrator.cli.runs import json_option, print_answer
 
 STOP_S = 10.0
 
@@ -35,7 +34,7 @@ def serve(detach: bool, stop: bool, as_json: bool) -> None:
         _stop(as_json)
     elif detach:
         answer = client.ask(home.root, {"ask": "ping"}, start=True)
-        click.echo(json.dumps(answer) if as_json else f"the supervisor runs as process {answer['pid']}")
+        print_answer(**answer) if as_json else click.echo(f"the supervisor runs as process {answer['pid']}")
     else:
         home.off.unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", "orchestrator.serve", "--home", str(home.root)]
@@ -57,6 +56,4 @@ def _stop(as_json: bool) -> None:
             raise Refusal(f"process {address.pid} does not end within {STOP_S:.0f} s: kill -9 {address.pid}")
     pid = address.pid if address else None
     ended = f"process {pid} has ended" if pid else "none was running"
-    click.echo(
-        json.dumps({"ok": True, "pid": pid}) if as_json else f"supervisor: {ended}; `lastgood serve -d` starts it"
-    )
+    print_answer(ok=True, pid=pid) if as_json else click.echo(f"supervisor: {ended}; `lastgood serve -d` starts it")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.outcome import Exit, Refusal
-from orchestrator.cli.runs import json_option
+from orchestrator.cli.runs import json_option, print_answer
 
 TEMPLATES = {
     "pretrain": "a GPT with FSDP2 and the SDK: everything works, loss incidents included",
@@ -29,7 +29,7 @@ def init(*, template: str, output: Path | None, force: bool, listing: bool, sche
     if schema:
         return click.echo(_schema())
     if listing:
-        return click.echo(json.dumps(TEMPLATES) if as_json else _listing())
+        return print_answer(templates=TEMPLATES) if as_json else click.echo(_listing())
     path = output or Path(f"{template}.yaml")
     if path.exists() and not force:
         raise Refusal(f"{path}: is there already: name another file with -o, or replace it with --force", Exit.USAGE)
@@ -37,7 +37,7 @@ def init(*, template: str, output: Path | None, force: bool, listing: bool, sche
     schema_path.write_text(_schema() + "\n")
     path.write_text(f"# yaml-language-server: $schema={SCHEMA_FILE}\n{_template(template)}")
     click.echo(f"wrote {path} and {schema_path}; next: lastgood run {path}", err=True)
-    return click.echo(json.dumps({"spec": str(path), "schema": str(schema_path)}) if as_json else str(path))
+    return print_answer(spec=str(path), spec_schema=str(schema_path)) if as_json else click.echo(str(path))
 
 
 def _template(name: str) -> str:
@@ -61,4 +61,4 @@ def version(as_json: bool) -> None:
     from importlib.metadata import version as installed
 
     number = installed("lastgood")
-    click.echo(json.dumps({"schema": "lastgood/1", "version": number}) if as_json else f"lastgood {number}")
+    print_answer(version=number) if as_json else click.echo(f"lastgood {number}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.outcome import Exit, Refusal
-from orchestrator.cli.runs import find, json_option, run_argument
+from orchestrator.cli.runs import find, json_option, print_answer, run_argument
 
 if TYPE_CHECKING:
     from orchestrator.core.state import State
@@ -38,7 +38,7 @@ def stop(run: str, now: bool, wait: bool, as_json: bool) -> int:
     if wait:
         return _wait(root, found, as_json)
     how = "at once" if now else "after a last checkpoint"
-    click.echo(json.dumps({"run": found}) if as_json else f"{found}: ends {how}; see `lastgood status {found}`")
+    print_answer(run=found) if as_json else click.echo(f"{found}: ends {how}; see `lastgood status {found}`")
     return Exit.SUCCEEDED
 
 
@@ -66,7 +66,7 @@ def resume(run: str, from_step: int | None, as_json: bool) -> None:
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
     _refuse_beforehand(root, found, lambda state: requests.refuse_step(state, from_step))
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
-    click.echo(json.dumps({"run": found}) if as_json else f"{found}: resumes; follow it: lastgood follow {found}")
+    print_answer(run=found) if as_json else click.echo(f"{found}: resumes; follow it: lastgood follow {found}")
 
 
 @click.command()
@@ -94,7 +94,9 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
     when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
     text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"
-    return click.echo(json.dumps({"run": found, "drill": drill, "done": done}) if as_json else text)
+    if as_json:
+        return print_answer(run=found, drill=drill, done=done, expects=DRILLS[drill].expects)
+    return click.echo(text)
 
 
 def _refuse_in(root: Path, run: str, why: dict[str, str]) -> None:
@@ -133,7 +135,7 @@ def _list_drills(as_json: bool) -> None:
 
     if as_json:
         rows = [{"drill": d.name, "does": d.does, "expects": d.expects} for d in DRILLS.values()]
-        return click.echo(json.dumps(rows))
+        return print_answer(drills=rows)
     return click.echo("\n".join(f"{d.name:12} {d.does:42} {d.expects}" for d in DRILLS.values()))
 
 

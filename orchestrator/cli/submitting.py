@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.runs import json_option
+from orchestrator.cli.runs import json_option, print_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def submit(
         return click.echo(resolved.model_dump_json(indent=2))
     run = _submit(resolved, yaml)
     click.echo(f"submitted; follow it: lastgood follow {run}; what its ranks write: lastgood logs {run} -f", err=True)
-    return click.echo(json.dumps({"run": run}) if as_json else run)
+    return print_answer(run=run) if as_json else click.echo(run)
 
 
 @click.command(cls=WithCommand)
@@ -99,7 +99,7 @@ def run(
 
     found = _submit(resolved, yaml)
     if detach:
-        click.echo(json.dumps({"run": found}) if as_json else found)
+        print_answer(run=found) if as_json else click.echo(found)
         return Exit.SUCCEEDED
     return follow(default().root, found, as_json=as_json)
 

@@ -185,7 +185,7 @@ def test_the_pretrain_template_can_be_submitted_as_it_is(say: Say) -> None:
 
 def test_the_schema_and_the_templates_can_be_listed(say: Say) -> None:
     assert json.loads(say("init", "--schema").stdout) == load.schema()
-    assert set(json.loads(say("init", "--list", "--json").stdout)) == {"pretrain", "plain"}
+    assert set(json.loads(say("init", "--list", "--json").stdout)["templates"]) == {"pretrain", "plain"}
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_serve_starts_one_and_ends_it_for_good(say: Say, home: Home) -> None:
     assert registry.started_at(started["pid"]) is not None
     assert json.loads(say("doctor", "--json", **env).stdout)
     ended = json.loads(say("serve", "--stop", "--json", **env).stdout)
-    assert ended == {"ok": True, "pid": started["pid"]}
+    assert ended == {"schema": "lastgood/1", "ok": True, "pid": started["pid"]}
     assert home.off.exists()
     assert client.running(home) is None
     with Journal(home.journal, read_only=True) as journal:

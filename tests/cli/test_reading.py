@@ -177,7 +177,10 @@ def test_what_retention_deleted_meanwhile_is_no_damage(say: Say, home: Path) -> 
 def test_an_old_run_decides_again_as_it_did(say: Say) -> None:
     answer = json.loads(ok(say("replay", DONE, "--json")))
     assert answer["different"] == []
-    assert "it would have ended succeeded" in ok(say("replay", DONE))
+    assert "in the end it would be SUCCEEDED: complete at step 10" in ok(say("replay", DONE))
+    for run in (RUN, HELD, DONE):
+        end = json.loads(ok(say("replay", run, "--json")))["end"]
+        assert end["state"] == json.loads(ok(say("status", run, "--json")))["state"]
 
 
 def test_decisions_under_other_runbooks_are_told_where_they_have_a_reason(say: Say, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def answers(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "OneIncident", contract.incident(home, RUN, "i1")
 
 
+OF_COMMANDS = frozenset(
+    {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
+    | {"Serving", "Left", "Init", "Templates", "Demo", "Version"}
+)
+"""what is printed and no function returns: tests/cli/test_answers.py compares it"""
 NUMBERS = ("nan", "inf", "-inf")
 
 
@@ -108,7 +113,7 @@ def test_every_documented_field_exists_and_no_other(home: Path) -> None:
     reader = Reader()
     for name, answer in answers(home):
         reader.read(name, answer)
-    assert reader.seen == set(reader.tables), "a table that no answer was compared with"
+    assert reader.seen == set(reader.tables) - OF_COMMANDS, "a table that no answer was compared with"
 
 
 def test_every_answer_is_json_that_any_parser_takes(home: Path) -> None:

@@ -1,0 +1,79 @@
+"""Is what the commands print as JSON what docs/contract.md says? Those that ask a supervisor ask a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import runbooks
+from orchestrator.journal import Journal
+from tests.cli.conftest import Say
+from tests.story.scripted import RUN, Script
+from tests.story.test_contract import OF_COMMANDS, Reader
+
+DEMO = frozenset({"Demo"})
+"""compared by tests/e2e/test_demo.py, for it takes minutes"""
+ASKED = frozenset({"Asked", "Drilled", "Serving", "Left"})
+
+
+def answered(say: Say, *words: str, **env: str) -> dict[str, Any]:
+    """What a command printed: one object, with the version of the contract."""
+    at = words.index("--") if "--" in words else len(words)
+    result = say(*words[:at], "--json", *words[at:], **env)
+    answer: dict[str, Any] = json.loads(result.stdout)
+    assert answer["schema"] == "lastgood/1", words
+    return answer
+
+
+def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
+    for page in runbooks.BUILT_IN.glob("*.md"):
+        (tmp_path / page.name).write_text(page.read_text())
+    killed = tmp_path / "worker_killed.md"
+    killed.write_text(re.sub(r"(?m)^ladder: .*", "ladder: [hold]", killed.read_text()))
+    with Journal(home / "journal.db") as journal:
+        Script(journal, run="old-aaaaa").join().begin(0).train(10).save()
+    reader = Reader()
+    for heading, words in (
+        ("Drills", ["drill", "--list"]),
+        ("Replay", ["replay", RUN, "--runbooks", str(tmp_path)]),
+        ("Verified", ["ckpt", "verify", "old-aaaaa"]),
+        ("Doctor", ["doctor"]),
+        ("Init", ["init", "plain"]),
+        ("Templates", ["init", "--list"]),
+        ("Version", ["version"]),
+    ):
+        reader.read(heading, answered(say, *words))
+    assert reader.seen == OF_COMMANDS - ASKED - DEMO
+
+
+@pytest.fixture
+def fresh(say: Say, tmp_path: Path) -> Iterator[str]:
+    """An empty state folder; what was started in it ends with the test."""
+    root = str(tmp_path / "fresh")
+    yield root
+    say("stop", "-", "--now", "--wait", LASTGOOD_HOME=root)
+    say("serve", "--stop", LASTGOOD_HOME=root)
+
+
+@pytest.mark.e2e
+def test_what_asks_a_supervisor(say: Say, fresh: str) -> None:
+    env = {"LASTGOOD_HOME": fresh, "PATH": os.environ["PATH"]}
+    reader = Reader()
+    reader.read("Serving", answered(say, "serve", "-d", **env))
+    submitted = answered(say, "submit", "--", "sleep", "600", **env)
+    reader.read("Asked", submitted)
+    reader.read("Drilled", answered(say, "drill", "-", "supervisor", **env))
+    for words in (["stop", "-", "--now"], ["resume", "-"]):
+        asked = answered(say, *words, **env)
+        reader.read("Asked", asked)
+        assert asked["run"] == submitted["run"]
+        say("stop", "-", "--now", "--wait", **env)
+    assert answered(say, "run", "-d", "--", "sleep", "600", **env)["run"] != submitted["run"]
+    reader.read("Left", answered(say, "serve", "--stop", **env))
+    assert reader.seen == ASKED
