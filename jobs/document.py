@@ -83,13 +83,13 @@ class Document:
 
     def put(self, key: tuple[str, ...], value: Any, places: dict[Key, Place]) -> None:
         """Set a value, making the mappings on the way to it."""
-        here = self.data
+        here, where = self.data, next(iter(places.values())).where
         for depth, part in enumerate(key[:-1]):
             below = here.get(part)
             if below is None:
                 below = here[part] = {}
+                self.places[key[: depth + 1]] = Place(where=where)
             if not isinstance(below, dict):
-                where = next(iter(places.values())).where
                 raise SpecError(
                     f"{where}: {dotted(key[: depth + 1])} is {noun(below)}, it has no key {key[depth + 1]!r} below it"
                 )

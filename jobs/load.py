@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import types
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -28,9 +29,13 @@ def load(path: str | Path, *, sets: Sequence[str] = (), env: Sequence[str] = ())
     return parse(str(path), read_file(Path(path)), sets=sets, env=env)
 
 
-def parse(name: str, body: bytes, *, sets: Sequence[str] = (), env: Sequence[str] = ()) -> Spec:
-    """The spec of the bytes of a file called `name`. Raises SpecError."""
+def parse(
+    name: str, body: bytes, *, called: str | None = None, sets: Sequence[str] = (), env: Sequence[str] = ()
+) -> Spec:
+    """The spec of the bytes of a file called `name`, of a run that -n calls `called`. Raises SpecError."""
     document = read(name, body)
+    if called is not None:
+        document.put(("name",), called, {(): Place(where=f"-n {shlex.quote(called)}", text=called)})
     for text in sets:
         _set(document, text)
     for text in env:
@@ -204,7 +209,7 @@ def _problems(document: Document, error: ValidationError) -> list[str]:
 
 def _order(where: str) -> tuple[int, int]:
     """By line; a place without a line first, the command line last."""
-    if where.startswith("--"):
+    if where.startswith(("--", "-n ")):
         return 1, 0
     line = where.rpartition(":")[2]
     return 0, int(line) if line.isdigit() else 0

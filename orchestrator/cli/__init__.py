@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, failure_of
+from orchestrator.cli.outcome import Exit, failure_of, nearest
 
 COMMANDS = {
     "init": ("starting", "Write a spec to start from."),
@@ -62,11 +62,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is meant; an unknown one is an error with the nearest name."""
         if not ctx.resilient_parsing and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(COMMANDS)}"
-            ctx.fail(f"no command '{args[0]}'; {hint}")
+            ctx.fail(f"no command '{args[0]}'; {nearest(args[0], COMMANDS, unlisted=ALIASES)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.outcome import nearest
 from orchestrator.cli.runs import json_option, print_answer
 
 
@@ -21,7 +22,7 @@ def demo(fault: str | None, folder: Path | None, as_json: bool) -> int:
     from orchestrator.demo_gpu import FAULTS
 
     if fault is not None and fault not in FAULTS:
-        raise click.UsageError(f"no fault '{fault}'; there are: {', '.join(FAULTS)}")
+        raise click.UsageError(f"no fault '{fault}'; {nearest(fault, FAULTS)}")
     if folder is not None and folder.exists():
         raise click.UsageError(f"{folder} is there already: name a folder that is not")
     words = ["--fault", fault] if fault is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -42,6 +43,15 @@ class Refusal(Exception):
     def __init__(self, text: str, status: Exit = Exit.TOOL) -> None:
         super().__init__(text)
         self.status = status
+
+
+def nearest(word: str, words: Iterable[str], *, unlisted: Iterable[str] = ()) -> str:
+    """What to say after a word that is none of these: the one that was probably meant, or all that are listed."""
+    import difflib
+
+    listed = list(words)
+    near = difflib.get_close_matches(word, [*listed, *unlisted], n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(listed)}"
 
 
 def failure_of(error: Exception) -> Failure | None:

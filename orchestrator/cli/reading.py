@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.outcome import Exit, Refusal, nearest
 from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument
 
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
@@ -26,6 +26,9 @@ def ls(everything: bool, state: str | None, as_json: bool) -> None:
     from orchestrator import contract
     from orchestrator.cli.text import print_json, print_table
 
+    known = dict.fromkeys(word for word, _ in contract.STATES.values())
+    if state is not None and state.upper() not in known:
+        raise click.UsageError(f"no state '{state}'; {nearest(state.upper(), known)}")
     answer = contract.runs(home())
     rows = [run for run in answer["runs"] if _shown(run, everything, state)]
     if as_json:

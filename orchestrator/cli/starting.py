@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.outcome import Exit, Refusal, nearest
 from orchestrator.cli.runs import json_option, print_answer
 
 TEMPLATES = {
@@ -17,8 +18,18 @@ TEMPLATES = {
 SCHEMA_FILE = "lastgood.schema.json"
 
 
+class Template(click.Choice[str]):
+    """The name of one, or an error with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The name."""
+        if value not in TEMPLATES:
+            raise click.UsageError(f"no template '{value}'; {nearest(value, TEMPLATES)}", ctx)
+        return str(value)
+
+
 @click.command()
-@click.argument("template", type=click.Choice(list(TEMPLATES)), default="pretrain")
+@click.argument("template", type=Template(list(TEMPLATES)), default="pretrain")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; default: TEMPLATE.yaml.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @click.option("--list", "listing", is_flag=True, help="List the templates.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, Refusal
+from orchestrator.cli.outcome import Exit, Refusal, nearest
 from orchestrator.cli.runs import find, json_option, print_answer, run_argument
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     if run is None or drill is None:
         raise click.UsageError("needs RUN and DRILL; `lastgood drill --list` shows the drills")
     if drill not in DRILLS:
-        raise click.UsageError(f"no drill {drill!r}; there are: {', '.join(DRILLS)}")
+        raise click.UsageError(f"no drill {drill!r}; {nearest(drill, DRILLS)}")
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
     named = rank if DRILLS[drill].by_agent else None

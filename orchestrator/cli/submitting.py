@@ -126,7 +126,6 @@ def _resolved(
     words: list[str] | None = ctx.meta.get(COMMAND)
     if (path is None) == (words is None):
         raise click.UsageError("needs a spec's file, or `-- COMMAND`: one of them", ctx)
-    named = [f"name={name}"] if name else []
     if words is not None:
         path = Path("command line")
         body = _spec_of(words).encode()
@@ -135,7 +134,7 @@ def _resolved(
         from jobs.load import read_file
 
         body = read_file(path)
-    found = parse(str(path), body, sets=[*named, *sets], env=env)
+    found = parse(str(path), body, called=name, sets=sets, env=env)
     return resolve(found, path), body.decode("utf-8-sig")
 
 

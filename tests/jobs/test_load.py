@@ -137,6 +137,11 @@ def test_the_command_line_wins_and_is_named_in_errors() -> None:
     [
         ({"sets": ["nodes"]}, "--set nodes: needs the form KEY=VALUE, for example checkpoint.every_steps=100"),
         ({"sets": ["a..b=1"]}, "--set a..b=1: needs the form KEY=VALUE, for example checkpoint.every_steps=100"),
+        (
+            {"sets": ["chekpoint.keep=3"]},
+            '--set chekpoint.keep=3: chekpoint: unknown key; did you mean "checkpoint"? allowed: '
+            + ", ".join(sorted(Spec.model_fields)),
+        ),
         ({"sets": ["nodes=0"]}, "--set nodes=0: nodes: must be at least 1, not 0"),
         ({"sets": ["name.x=1"]}, "--set name.x=1: name is the text 'gpt', it has no key 'x' below it"),
         ({"sets": ["nodes=[1"]}, "--set nodes=[1: not valid YAML: expected ',' or ']', but got '<stream end>': '[1'"),
