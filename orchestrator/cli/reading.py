@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.outcome import Exit, Refusal, nearest
-from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument
+from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument, runbook
 
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
 LOOK_EVERY_S = 0.5
@@ -132,7 +132,7 @@ def _tell(run: dict[str, Any]) -> None:
         click.echo(f"  broken      {flat(run['unsupervised'])}")
         click.echo(f"  next        lastgood resume {run['run']} tries again; its ranks, if there are any, train on")
     elif run["state"] == "HELD":
-        page = f"runbooks/{run['cause']}.md; " if run["cause"] else ""
+        page = f"read {runbook(home(), run['run'], run['cause'])}; " if run["cause"] else ""
         click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")
     elif not run["supervisor"]["alive"] and run["state"] not in ENDED:
         click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
@@ -239,7 +239,10 @@ def incident_show(run: str, incident_id: str, as_json: bool) -> None:
         answer = contract.incident(root, found, incident_id)
     except LookupError as error:
         raise Refusal(str(error.args[0]), Exit.NOT_FOUND) from None
-    print_json(answer) if as_json else print_incident(answer["incident"])
+    if as_json:
+        return print_json(answer)
+    one = answer["incident"]
+    return print_incident(one, runbook(root, found, one["kind"]))
 
 
 @click.command()

@@ -45,6 +45,21 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def runbook(root: Path, run: str, kind: str) -> Path:
+    """The page in force about a kind of incident: of the run's own folder where that has one, else the built-in."""
+    import json
+
+    from orchestrator.home import Home
+    from orchestrator.runbooks import BUILT_IN
+
+    page = f"{kind}.md"
+    try:
+        own = json.loads((Home(root).run(run) / "spec.json").read_text())["recovery"]["runbooks"]
+    except (OSError, ValueError, KeyError, TypeError):  # a page to read is worth more than the reason
+        own = None
+    return Path(own) / page if own and (Path(own) / page).exists() else BUILT_IN / page
+
+
 def print_answer(**parts: Any) -> None:
     """One JSON object on stdout, with the version of the contract; its parts are in docs/contract.md."""
     import json

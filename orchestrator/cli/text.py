@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -130,8 +131,8 @@ def print_incidents(incidents: dict[str, Any]) -> None:
     print_table(columns, rows)
 
 
-def print_incident(one: dict[str, Any]) -> None:
-    """Everything about one incident."""
+def print_incident(one: dict[str, Any], runbook: Path) -> None:
+    """Everything about one incident; `runbook` is the page about its kind."""
     sure = "" if one["confidence"] >= 1 else f", confidence {one['confidence']:.0%}"
     click.echo(
         f"{one['id']}: {one['kind']}, {where(one['subject']) or 'the run as a whole'}; blame: {one['blame']}{sure}"
@@ -151,7 +152,7 @@ def print_incident(one: dict[str, Any]) -> None:
         f"{name.replace('_', ' ')} {seconds(value)}" for name, value in one["phases_s"].items() if value is not None
     ]
     click.echo(f"  seconds   {', '.join(spent)}")
-    click.echo(f"  runbook   runbooks/{one['kind']}.md")
+    click.echo(f"  runbook   {runbook}")
 
 
 def print_ledger(ledger: dict[str, Any]) -> None:

@@ -235,8 +235,16 @@ def test_the_story_says_on_which_day(say: Say) -> None:
     assert lines.count(lines[0]) == 1
 
 
-def test_a_held_run_names_the_page_to_read(say: Say) -> None:
-    assert f"next        runbooks/crash_loop.md; lastgood story {HELD}" in ok(say("status", HELD))
+def test_a_held_run_names_the_page_to_read_wherever_one_is(say: Say, home: Path, tmp_path: Path) -> None:
+    page = runbooks.BUILT_IN / "crash_loop.md"
+    assert page.is_file()
+    assert f"next        read {page}; lastgood story {HELD}" in ok(say("status", HELD))
+    assert f"runbook   {page}\n" in ok(say("incident", "show", HELD, "i1"))
+    (home / "runs" / HELD / "spec.json").write_text(json.dumps({"recovery": {"runbooks": str(tmp_path)}}))
+    assert str(page) in ok(say("status", HELD)), "the folder has no such page"
+    (tmp_path / "crash_loop.md").touch()
+    assert f"next        read {tmp_path}/crash_loop.md; lastgood story {HELD}" in ok(say("status", HELD))
+    assert f"runbook   {tmp_path}/crash_loop.md\n" in ok(say("incident", "show", HELD, "i1"))
 
 
 def test_a_run_that_nothing_is_decided_about_needs_a_person(say: Say, home: Path) -> None:
