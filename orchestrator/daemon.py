@@ -19,7 +19,7 @@ from jobs.agent import orders as o
 from jobs.errors import SpecError
 from jobs.spec import Spec
 from monitors.clock import Clock
-from orchestrator import bulkhead, liverun, meaning, requests, runbooks
+from orchestrator import bulkhead, folders, liverun, meaning, requests, runbooks
 from orchestrator.alerts import HookNotifier
 from orchestrator.core import events
 from orchestrator.core.decide import begin, decide
@@ -276,6 +276,7 @@ class Daemon:
         run = f"{spec.name}-{''.join(secrets.choice(ALPHABET) for _ in range(5))}"
         now = self._clock.now()
         resolved = spec.model_dump(mode="json")
+        folders.refuse_shared(self._home, self._journal, run, resolved)
         try:
             first, policy = meaning.origin_of(spec, now), self._policy(spec)
             self._keep(run, resolved, yaml)
@@ -338,6 +339,8 @@ class Daemon:
             raise AskError("running", f"run {request.run} is running: nothing to resume")
         state = self._recorded(request.run)
         requests.refuse_step(state, request.from_step)
+        spec = self._spec(request.run).model_dump(mode="json")
+        folders.refuse_shared(self._home, self._journal, request.run, spec)
         policy = self._policy_asked(request.run)
         live = self._reopened(request.run, state)
         self._take_policy(live, policy)

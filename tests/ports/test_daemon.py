@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import Recovery, Spec
+from jobs.spec import Checkpoints, Recovery, Spec
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from orchestrator import contract, requests, runbooks
@@ -65,6 +65,42 @@ def test_runbooks_that_were_edited_while_a_run_was_held_are_what_it_resumes_unde
         state = daemon.runs[RUN].loop.state
         assert state is not None
         assert state.policy == runbooks.load(page.parent)
+
+    home = Home(tmp_path / "home")
+    home.create()
+    with Journal(home.journal) as journal:
+        asyncio.run(course(home, journal))
+
+
+def _stop(daemon: Daemon, run: str) -> None:
+    daemon.ask(requests.Stop(run=run, now=True))
+    daemon.runs[run].loop.take(e.AttemptEnded(at=SystemClock().now(), attempt=1))
+    daemon.wake()
+    assert run not in daemon.runs
+
+
+def test_two_runs_that_have_not_ended_never_save_into_one_folder(tmp_path: Path) -> None:
+    async def course(home: Home, journal: Journal) -> None:
+        daemon = Daemon(home, journal, SystemClock())
+
+        def submit(folder: Path | None) -> str:
+            spec = Spec(name="one", command="t.py", checkpoint=Checkpoints(folder=folder and str(folder)))
+            run = str(daemon.ask(requests.Submit(spec=spec.model_dump(mode="json")))["run"])
+            (home.run(run) / "attempts").touch()  # so that nothing can be launched
+            return run
+
+        first = submit(tmp_path / "saves")
+        other = submit(None)
+        for run, folder in ((first, tmp_path / "saves"), (other, home.run(other) / "checkpoints")):
+            with pytest.raises(AskError, match=f"{folder} is where {run} saves, .*: lastgood stop {run}"):
+                submit(folder)
+        assert len(journal.runs()) == 2
+        _stop(daemon, first)
+        second = submit(tmp_path / "saves")
+        with pytest.raises(AskError, match=f"is where {second} saves"):
+            daemon.ask(requests.Resume(run=first))
+        _stop(daemon, second)
+        assert daemon.ask(requests.Resume(run=first)) == {"run": first}
 
     home = Home(tmp_path / "home")
     home.create()
