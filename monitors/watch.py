@@ -124,12 +124,14 @@ class Watch:
             self._straggler.deadline,
             self._probes.deadline,
         )
-        return min((wait for wait in waits if wait is not None), default=None)
+        return min([wait for wait in waits if wait is not None], default=None)
 
     @property
     def looks(self) -> tuple[int, ...]:
         """Ranks whose process should be looked at (the order `LookAt`): it helps to name the culprit of a hang."""
-        return tuple(sorted({*self._hang.looks, *self._straggler.looks, *self._exits.looks}))
+        hang, straggler, exits = self._hang.looks, self._straggler.looks, self._exits.looks
+        # Asked after every signal, and nearly always nobody.
+        return tuple(sorted({*hang, *straggler, *exits})) if hang or straggler or exits else ()
 
     @property
     def probes(self) -> tuple[ProbeWanted, ...]:

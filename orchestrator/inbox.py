@@ -121,12 +121,14 @@ class Inbox:
         return self._concluded(self._watch.silent(now))
 
     def _concluded(self, incidents: list[Incident]) -> list[e.Event]:
+        notes = self._watch.notes()
+        if not incidents and not notes:
+            return []
         told: list[e.Event] = [
             e.IncidentDetected(at=incident.at, incident=incident)
             for incident in incidents
             if incident.kind is not Kind.START_STALLED or self._speaks_of_steps()
         ]
-        notes = self._watch.notes()
         return told + [e.DeviceProbed(at=note.at, world=note.world, sentence=note.sentence) for note in notes]
 
     def _speaks_of_steps(self) -> bool:

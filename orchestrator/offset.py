@@ -6,6 +6,7 @@ hosts' clocks a minute apart would turn that around.
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -58,11 +59,22 @@ def shifted(signal: Signal, seconds: float) -> Signal:
 
 
 def _moved(value: Any, seconds: float) -> Any:
-    changes: dict[str, Any] = {}
-    for field in fields(value):
-        inner = getattr(value, field.name)
-        if field.name == "at" or field.name.endswith("_at"):
-            changes[field.name] = inner + seconds
-        elif is_dataclass(inner):
-            changes[field.name] = _moved(inner, seconds)
+    times, inner = _WHERE.get(type(value)) or _where(type(value))
+    changes = {name: getattr(value, name) + seconds for name in times}
+    for name in inner:
+        if is_dataclass(within := getattr(value, name)):
+            changes[name] = _moved(within, seconds)
     return replace(value, **changes)
+
+
+_WHERE: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+"""of each class of signals: it is asked of every signal of a host whose clock is off"""
+
+
+def _where(kind: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Fields that are times, and those that may hold values with times of their own: of a type that has a name."""
+    of = fields(kind)
+    times = tuple(field.name for field in of if field.name == "at" or field.name.endswith("_at"))
+    named = (field.name for field in of if re.search(r"[A-Z]", str(field.type).replace("None", "")))
+    _WHERE[kind] = times, tuple(name for name in named if name not in times)
+    return _WHERE[kind]

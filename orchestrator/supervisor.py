@@ -189,9 +189,10 @@ class RunLoop:
         if self.state is None:
             return
         # Each rank for itself: one that falls silent just after another must be looked at before the verdict.
-        ranks = tuple(rank for rank in self._inbox.looks if self._is_due(rank, LOOK_EVERY_S))
-        if ranks:
-            self._look(self.state.world, ranks)
+        if looks := self._inbox.looks:
+            ranks = tuple(rank for rank in looks if self._is_due(rank, LOOK_EVERY_S))
+            if ranks:
+                self._look(self.state.world, ranks)
         for wanted in self._inbox.probes:
             if self._is_due(wanted, PROBE_EVERY_S):
                 self._probe(wanted)

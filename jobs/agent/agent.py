@@ -27,7 +27,7 @@ from jobs.agent.stores import Stores
 from jobs.agent.world import World
 from jobs.spec import Spec
 from monitors.clock import SystemClock
-from monitors.signals import SEEN_EVERY_S, Blind, NodeSeen, WorldStopped
+from monitors.signals import SEEN_EVERY_S, Blind, NodeSeen, RankStarted, WorldStopped
 
 TICK_S = 0.02
 TERM_GRACE_S = 5.0
@@ -64,6 +64,8 @@ class Agent:
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
         self._world: World | None = None
+        self._ranks: tuple[RankStarted, ...] = ()
+        """of the last world that is over"""
         self._next: orders.StartWorld | None = None
         """waits until the world before it is gone"""
         self._unbegun: list[int] = []
@@ -160,7 +162,7 @@ class Agent:
             alive=world is not None and world.alive,
             store=self._stores.offer if self._stores is not None else None,
             at=self._clock.now(),
-            ranks=() if world is None else world.ranks,
+            ranks=self._ranks if world is None else world.ranks,
         )
 
     def _obey(self, order: orders.Order) -> None:
@@ -224,6 +226,7 @@ class Agent:
             self._next = None
 
     def _world_over(self) -> None:
+        self._ranks = self._world.ranks if self._world is not None else ()
         self._world = None
         self._go_on()
 

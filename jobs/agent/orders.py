@@ -59,7 +59,8 @@ class Hello:
     at: float | None = None
     """by the agent's clock, which all its signals are dated with"""
     ranks: tuple[signals.RankStarted, ...] = ()
-    """those that live: a supervisor that was started anew has to know whose process and whose GPU is whose"""
+    """of that world, as they were started: a supervisor that was started anew has to know whose process and whose GPU
+    is whose, also in the reports that nobody heard meanwhile"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,8 +98,8 @@ class World:
 
     @property
     def ranks(self) -> tuple[RankStarted, ...]:
-        """Its living ranks, as they were told when they started."""
-        return tuple(worker.started for worker in self._living())
+        """As they were told when they started."""
+        return tuple(worker.started for worker in self._workers.values())
 
     def start(self) -> None:
         """Start every rank of this node. One that cannot start has exited, and says why."""

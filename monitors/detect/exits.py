@@ -72,7 +72,7 @@ class Exits:
     @property
     def looks(self) -> tuple[int, ...]:
         """Ranks that should say where they stand: a collective timed out, and one of them may be why."""
-        return self._records.unasked if self._is_timeout else ()
+        return self._records.unasked if self._victims and self._is_timeout else ()
 
     def see(self, signal: Signal) -> list[Incident]:
         """A root is concluded at once; a victim waits for its root."""

@@ -116,7 +116,7 @@ class Hang:
     @property
     def looks(self) -> tuple[int, ...]:
         """Ranks silent for a part of a step's limit: what the kernel says of them helps to name the culprit."""
-        return tuple(sorted(self._suspects))
+        return tuple(sorted(self._suspects)) if self._suspects else ()
 
     def recall(self, rows: list[StepReported]) -> None:
         """Learn step times from stored rows: one supervisor more must not forget what the one before knew."""

@@ -105,11 +105,15 @@ def promote(state: State, suspect_since: int | None) -> State:
     older one. That one's next step was never seen.
     """
 
-    def passed(save: Checkpoint) -> bool:
-        clear = suspect_since is None or save.step < suspect_since
-        return save.state is CheckpointState.VERIFIED and clear and state.step >= save.step + state.plan.probation_steps
+    proved_step = state.step - state.plan.probation_steps
+    if suspect_since is not None:
+        proved_step = min(proved_step, suspect_since - 1)
 
-    if not any(passed(c) for c in state.checkpoints):
+    def passed(save: Checkpoint) -> bool:
+        return save.state is CheckpointState.VERIFIED and save.step <= proved_step
+
+    # Asked at every progress; nearly always nothing has changed.
+    if not [c for c in state.checkpoints if c.state is CheckpointState.VERIFIED and c.step <= proved_step]:
         return state
     line = _line(state)
     saves = tuple(

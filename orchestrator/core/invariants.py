@@ -103,9 +103,11 @@ def _never_stuck(after: State) -> None:
 
 def _last_good_kept(before: State, decision: Decision) -> None:
     """Retention never takes the last good checkpoint, nor another run's."""
+    gone = {a.checkpoint for a in decision.actions if isinstance(a, DeleteCheckpoint)}
+    if not gone:
+        return
     good = {c.name for c in before.checkpoints if c.state is CheckpointState.GOOD}
     good |= {c.name for c in decision.state.checkpoints if c.state is CheckpointState.GOOD}
-    gone = {a.checkpoint for a in decision.actions if isinstance(a, DeleteCheckpoint)}
     _require(not good or bool(good - gone), "the last good checkpoint would be deleted", good, gone)
     first = origin.origin(decision.state)
     _require(first is None or first.name not in gone, "another run's checkpoint would be deleted", first)

@@ -40,6 +40,8 @@ class Agent:
         self.connected = False
         self.link_lost = False
         self.training: Training | None = None
+        self.ranks: list[s.RankStarted] = []
+        """of the newest world that began here"""
         self._next: a.StartWorld | None = None
         self._newest = 0
         self._unbegun: list[int] = []

@@ -206,7 +206,7 @@ class Office:
 
         def welcome() -> None:
             loop.take(joined)
-            for started in training.ranks_of(agent.node) if training is not None else ():
+            for started in agent.ranks:
                 loop.see(started)
             loop.repeat_orders()
 

@@ -99,25 +99,21 @@ class Training:
         """A node starts its workers."""
         if order != self.order:
             raise Violation(f"the nodes of world {self.world} were ordered different things: {self.order}, {order}")
-        node = agent.node
+        now, node = self._time.now(), agent.node
         self._agents[node] = agent
         each = self._knobs.ranks_per_node
-        self.plights.update(dict.fromkeys(range(node * each, node * each + each), Plight.WELL))
-        agent.put([*self.ranks_of(node), s.WorldStarted(at=self._time.now(), node=node, world=self.world)])
+        ranks = range(node * each, node * each + each)
+        self.plights.update(dict.fromkeys(ranks, Plight.WELL))
+        agent.ranks = [
+            s.RankStarted(
+                at=now, node=node, world=self.world, rank=rank, pid=self.pid_of(rank), gpu=str(rank % each),
+                gpus=tuple(map(str, range(each))),
+            )
+            for rank in ranks
+        ]  # fmt: skip
+        agent.put([*agent.ranks, s.WorldStarted(at=now, node=node, world=self.world)])
         if len(self._agents) == self._knobs.nodes and not self.stalls:
             self._later(self._knobs.startup_s * self._dice.uniform(0.5, 1.5), self._entered)
-
-    def ranks_of(self, node: int) -> list[s.RankStarted]:
-        """What the agent of a node tells of the ranks that it has."""
-        each = self._knobs.ranks_per_node
-        return [
-            s.RankStarted(
-                at=self._time.now(), node=node, world=self.world, rank=rank, pid=self.pid_of(rank),
-                gpu=str(rank % each), gpus=tuple(map(str, range(each))),
-            )
-            for rank in range(node * each, node * each + each)
-            if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD
-        ]  # fmt: skip
 
     def _entered(self) -> None:
         self._report(lambda rank, node, at: s.RankEntered(at=at, node=node, world=self.world, rank=rank))
