@@ -224,6 +224,7 @@ def test_the_link_breaks_and_nothing_is_lost(stage: Stage) -> None:
         stage.wait_for(s.StepReported, before + 100)
     hello = stage.supervisor.hellos[-1]
     assert (hello.world, hello.alive) == (1, True)
+    assert list(hello.ranks) == stage.seen(s.RankStarted), "a supervisor that was started anew knows of no rank"
 
     rows = stage.seen(s.StepReported)
     assert [row.step for row in rows] == list(range(1, len(rows) + 1))
