@@ -9,7 +9,7 @@ import difflib
 import json
 import shlex
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -17,10 +17,13 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from jobs import command
 from jobs.document import Document, Key, Place, dotted, noun, read, value_of
 from jobs.errors import SpecError
 from jobs.spec import Spec
 
+BARE = "command line"
+"""the name of a spec that was no file"""
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -33,6 +36,24 @@ def parse(
     name: str, body: bytes, *, called: str | None = None, sets: Sequence[str] = (), env: Sequence[str] = ()
 ) -> Spec:
     """The spec of the bytes of a file called `name`, of a run that -n calls `called`. Raises SpecError."""
+    return _validated(_written(name, body, called, sets, env))
+
+
+def submitted(
+    path: Path,
+    body: bytes,
+    *,
+    called: str | None = None,
+    sets: Sequence[str] = (),
+    env: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Spec:
+    """`parse`, then `resolve`, whose errors name the line too. `environ`: what ranks inherit, where it is known."""
+    document = _written(str(path), body, called, sets, env)
+    return resolve(_validated(document), path, document, environ=environ)
+
+
+def _written(name: str, body: bytes, called: str | None, sets: Sequence[str], env: Sequence[str]) -> Document:
     document = read(name, body)
     if called is not None:
         document.put(("name",), called, {(): Place(where=f"-n {shlex.quote(called)}", text=called)})
@@ -40,7 +61,7 @@ def parse(
         _set(document, text)
     for text in env:
         _set_env(document, text)
-    return _validated(document)
+    return document
 
 
 def from_json(text: str) -> Spec:
@@ -48,7 +69,9 @@ def from_json(text: str) -> Spec:
     return parse("spec.json", text.encode())
 
 
-def resolve(spec: Spec, path: str | Path) -> Spec:
+def resolve(
+    spec: Spec, path: str | Path, document: Document | None = None, *, environ: Mapping[str, str] | None = None
+) -> Spec:
     """The same spec with every folder absolute, relative ones being meant from the folder of the spec's file.
 
     Raises SpecError when the working directory, the script or the checkpoint to begin from is not there: nothing else
@@ -56,14 +79,16 @@ def resolve(spec: Spec, path: str | Path) -> Spec:
     """
     base = Path(path).absolute().parent
     workdir = (base / spec.workdir).resolve()
-    problem = _unrunnable(spec, workdir)
-    if problem:
-        raise SpecError(f"{path}: {problem}")
     folder, first, runbooks = (
         named and str((base / named).resolve())
         for named in (spec.checkpoint.folder, spec.checkpoint.resume_from, spec.recovery.runbooks)
     )
-    _check_checkpoints(folder, first, spec, path)
+    wrong = command.problem(spec, workdir, chosen=_chose_program(spec, document), environ=environ)
+    if wrong is None and runbooks is not None and not Path(runbooks).is_dir():
+        wrong = f"recovery.runbooks: {runbooks} is not a folder"
+    wrong = wrong or _unfit_checkpoints(folder, first, spec)
+    if wrong is not None:
+        raise SpecError(f"{_where(document, wrong, path)}: {wrong}")
     return spec.model_copy(
         update={
             "workdir": str(workdir),
@@ -73,7 +98,7 @@ def resolve(spec: Spec, path: str | Path) -> Spec:
     )
 
 
-def _check_checkpoints(folder: str | None, first: str | None, spec: Spec, path: str | Path) -> None:
+def _unfit_checkpoints(folder: str | None, first: str | None, spec: Spec) -> str | None:
     from jobs.checkpoint.origin import check_vacant, origin
 
     try:
@@ -82,27 +107,21 @@ def _check_checkpoints(folder: str | None, first: str | None, spec: Spec, path: 
         if first is not None:
             origin(first, spec.data.skip)
     except SpecError as error:
-        raise SpecError(f"{path}: {error}") from None
+        return str(error)
+    return None
 
 
-def _unrunnable(spec: Spec, workdir: Path) -> str | None:
-    """Why the command cannot be started."""
-    if not workdir.is_dir():
-        return f"workdir: {workdir} is not a folder"
-    wrong = [name for name in spec.env if not name or "=" in name]
-    if wrong:
-        return f"env: {wrong[0]!r} cannot be the name of an environment variable"
-    try:
-        first = next(iter(spec.argv), "")
-    except ValueError as error:
-        return f"command: cannot be split into words: {error}"
-    if not first:
-        return "command: is empty; for example `train.py --lr 3e-4` or `-m my.module`"
-    if not spec.python or first.startswith("-") or (workdir / first).is_file():
-        return None
-    if Path(first).name.startswith("python"):
-        return "command: begins with the interpreter, which is added for you: write `train.py ...` or `-m my.module`"
-    return f"command: {workdir / first} is not a file (for a program that is not Python: `python: false`)"
+def _chose_program(spec: Spec, document: Document | None) -> bool:
+    """Whether a person wrote `python: false`, and not we for a bare command."""
+    place = document.places.get(("python",)) if document is not None else None
+    return place is not None and not spec.python and not place.where.startswith(BARE)
+
+
+def _where(document: Document | None, problem: str, path: str | Path) -> str:
+    if document is None:
+        return str(path)
+    where = document.place(problem.partition(":")[0].split(".")).where
+    return BARE if where.startswith(BARE) else where
 
 
 def schema() -> dict[str, Any]:

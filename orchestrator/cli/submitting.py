@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,21 +122,42 @@ def _resolved(
     ctx: click.Context, path: Path | None, name: str | None, sets: tuple[str, ...], env: tuple[str, ...]
 ) -> tuple[Spec, str]:
     """The spec with every folder absolute, and its text as written."""
-    from jobs.load import parse, resolve
+    from jobs.load import BARE, submitted
 
     words: list[str] | None = ctx.meta.get(COMMAND)
     if (path is None) == (words is None):
         raise click.UsageError("needs a spec's file, or `-- COMMAND`: one of them", ctx)
     if words is not None:
-        path = Path("command line")
+        path = Path(BARE)
         body = _spec_of(words).encode()
     else:
         assert path is not None
         from jobs.load import read_file
 
         body = read_file(path)
-    found = parse(str(path), body, called=name, sets=sets, env=env)
-    return resolve(found, path), body.decode("utf-8-sig")
+    found = submitted(path, body, called=name, sets=sets, env=env, environ=_inherited())
+    if found.recovery.runbooks is not None:
+        from orchestrator import runbooks
+
+        runbooks.load(Path(found.recovery.runbooks))
+    return found, body.decode("utf-8-sig")
+
+
+def _inherited() -> dict[str, str] | None:
+    """The environment that ranks inherit: of the supervisor that runs, or ours, which starts it; None: unknown."""
+    from jobs import registry
+    from orchestrator import client
+    from orchestrator.home import default
+
+    address = client.running(default())
+    if address is None:
+        return dict(os.environ)
+    try:
+        same = os.path.samefile(f"/proc/{address.pid}/exe", "/proc/self/exe")
+    except OSError:
+        return None
+    # Under another Python, what can be imported here says nothing.
+    return registry.environment(address.pid) or None if same else None
 
 
 def _spec_of(words: list[str]) -> str:

@@ -210,9 +210,68 @@ def test_the_schema_and_the_templates_can_be_listed(say: Say) -> None:
 )
 def test_a_bare_command_becomes_a_spec(words: list[str], spec: dict[str, object], say: Say, tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
-    resolved = json.loads(say("submit", "--dry-run", "--env", "A=B", "--", *words).stdout)
+    (tmp_path / "pkg").mkdir()
+    for program in ("My Tool", "python"):
+        (tmp_path / program).touch(mode=0o755)
+    resolved = json.loads(say("submit", "--dry-run", "--env", "A=B", "--", *words, PATH=str(tmp_path)).stdout)
     assert {key: resolved[key] for key in spec} == spec
     assert (resolved["workdir"], resolved["env"]) == (str(tmp_path), {"A": "B"})
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-m", "nosuch.module"], "command line: command: no module 'nosuch' is installed, or in "),
+        (["nosuchprog", "x"], "command line: command: no program 'nosuchprog' in the folders of PATH"),
+        (["./nosuchprog"], "command line: command: "),
+        (["torchrun", "--nproc-per-node", "2", "t.py", "-x"], "write `t.py -x` and `ranks_per_node: 2`"),
+        (["python", "-m", "torch.distributed.run", "t.py"], "write `t.py` and `ranks_per_node: N`"),
+        (["python", "-u", "-m", "torch.distributed.launch", "--nproc_per_node=4", "t.py"], "`ranks_per_node: 4`"),
+        (["accelerate", "launch", "--num_processes=8", "t.py"], "write `t.py` and `ranks_per_node: 8`"),
+        (["/usr/bin/mpirun", "-np", "2", "./tool"], "mpirun would start ranks that nobody watches: write the script"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bare_command_that_cannot_be_meant_is_refused(words: list[str], why: str, say: Say) -> None:
+    result = say("submit", "--dry-run", "--", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
+
+
+def test_a_launcher_is_started_where_a_person_insists(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "torchrun").touch(mode=0o755)
+    insisting = ("submit", "--dry-run", "--set", "python=false", "--", "torchrun", "t.py")
+    assert say(*insisting, PATH=str(tmp_path)).exit_code == 0
+    assert say("submit", "--dry-run", "--", "./torchrun", "t.py").exit_code == 0, "a program of one's own"
+    (tmp_path / "run.yaml").write_text("name: x\ncommand: torchrun --nproc_per_node 2 t.py\npython: false\n")
+    assert say("submit", "--dry-run", "run.yaml", PATH=str(tmp_path)).exit_code == 0
+
+
+def test_what_can_be_found_in_the_folders_of_the_run_is_let_pass(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "libs" / "mine").mkdir(parents=True)
+    (tmp_path / "libs" / "tool").touch(mode=0o755)
+    assert say("submit", "--dry-run", "--env", "PYTHONPATH=libs", "--", "-m", "mine.train").exit_code == 0
+    assert say("submit", "--dry-run", "--env", f"PATH={tmp_path / 'libs'}", "--", "tool").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("command: t.py\nrecovery: {runbooks: nowhere}", "run.yaml:3: recovery.runbooks: "),
+        ("command: t.py\nrecovery:\n  runbooks: books", "hang.md"),
+        ("command: -m nosuch.module", "run.yaml:2: command: no module 'nosuch'"),
+        ("command: nosuchprog\npython: false", "run.yaml:2: command: no program 'nosuchprog'"),
+        ("command: torchrun --nproc-per-node=2 t.py", "run.yaml:2: command: torchrun would start"),
+    ],
+)
+def test_a_dry_run_says_what_would_fail_later_and_where(text: str, why: str, say: Say, tmp_path: Path) -> None:
+    (tmp_path / "t.py").touch()
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "hang.md").write_text("no front matter")
+    (tmp_path / "run.yaml").write_text(f"name: x\n{text}\n")
+    result = say("submit", "--dry-run", "run.yaml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert why in result.stderr
 
 
 def test_doctor_names_every_check_and_a_fix_for_what_is_wrong(say: Say) -> None:

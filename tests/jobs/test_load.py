@@ -163,6 +163,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_folders_become_absolute_from_the_file_of_the_spec(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
+    (tmp_path / "books").mkdir()
     (tmp_path / "job" / "train.py").touch()
     body = f"{GOOD}workdir: job\ncheckpoint: {{folder: saves}}\nrecovery: {{runbooks: books}}"
     spec = load.resolve(load.parse("run.yaml", body.encode()), tmp_path / "run.yaml")

@@ -84,7 +84,7 @@ def test_two_runs_that_have_not_ended_never_save_into_one_folder(tmp_path: Path)
         daemon = Daemon(home, journal, SystemClock())
 
         def submit(folder: Path | None) -> str:
-            spec = Spec(name="one", command="t.py", checkpoint=Checkpoints(folder=folder and str(folder)))
+            spec = Spec(name="one", command="t.py", checkpoint=Checkpoints(folder=str(folder) if folder else None))
             run = str(daemon.ask(requests.Submit(spec=spec.model_dump(mode="json")))["run"])
             (home.run(run) / "attempts").touch()  # so that nothing can be launched
             return run
