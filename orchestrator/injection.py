@@ -89,5 +89,6 @@ def flip(home: Path, run: str) -> str:
 
 
 def _newest(home: Path, run: str, *states: str) -> dict[str, Any] | None:
-    saves = (c for c in checkpoints(home, run)["checkpoints"] if c["state"] in states)
+    """Of the run's own saves: what it began from is another run's."""
+    saves = (c for c in checkpoints(home, run)["checkpoints"] if c["state"] in states and c["world"] > 0)
     return max(saves, key=lambda c: (c["step"], c["world"]), default=None)

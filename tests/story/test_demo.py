@@ -61,9 +61,9 @@ def test_what_is_missing_or_unexpected_is_named(told: list[tuple[str | None, str
     assert demo.problems(incidents(*told)) == [problem]
 
 
-def committed(script: Script, folder: Path) -> str:
+def committed(script: Script, folder: Path, world: int = 1) -> str:
     """A save of the present step that is not read back yet."""
-    name = f"step-{script.state.step:08d}.a1w1"
+    name = f"step-{script.state.step:08d}.a1w{world}"
     path = folder / name
     path.mkdir()
     (path / "shard").write_bytes(bytes(64))
@@ -72,7 +72,7 @@ def committed(script: Script, folder: Path) -> str:
             at=script.now,
             checkpoint=name,
             step=script.state.step,
-            world=1,
+            world=world,
             saved_at=script.now,
             bytes=64,
             path=str(path),
@@ -92,6 +92,16 @@ def test_a_flip_waits_for_the_newest_save_to_be_read_back(tmp_path: Path) -> Non
         script.take(e.CheckpointVerified(at=script.now, checkpoint=newest))
         assert said.result(timeout=injection.READ_S).startswith(f"{newest}: flip shard")
     assert (tmp_path / older / "shard").read_bytes() == bytes(64)
+
+
+def test_what_another_run_left_is_not_flipped(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.db") as journal:
+        script = Script(journal).join().begin(0).train(10)
+        anothers = committed(script, tmp_path, world=0)
+        script.take(e.CheckpointVerified(at=script.now, checkpoint=anothers))
+    with pytest.raises(LookupError, match="has no verified checkpoint yet"):
+        injection.flip(tmp_path, RUN)
+    assert (tmp_path / anothers / "shard").read_bytes() == bytes(64)
 
 
 def test_without_a_save_there_is_nothing_to_flip(tmp_path: Path) -> None:
