@@ -27,9 +27,10 @@ help:
 demo: .venv/ready
 	@$(BIN)/python -P -m orchestrator.demo $(ARGS)
 
-# Most of the time a test waits for processes, so three share two cores; those that measure run alone. Status 5: none.
+# Real runs wait most of the time, so two share two cores; those that measure run alone. Status 5: none was selected.
 test: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 3 -m "not soak and not alone" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 -m "not soak and not e2e" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 -m "e2e and not soak and not alone" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m "alone and not soak" $(ARGS) || test $$? -eq 5
 
 check: .venv/ready-to-develop

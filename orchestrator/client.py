@@ -44,8 +44,16 @@ def ask(root: Path, request: dict[str, Any], *, start: bool) -> dict[str, Any]:
         connection = _start(home, SystemClock())
     if connection is None:
         raise NoSupervisor(f"no supervisor runs for {home.root}: start it with `lastgood serve --detach`")
+    spoken = {**request, "token": home.token()}
     with connection:
-        return _talk(connection, {**request, "token": home.token()}, home)
+        try:
+            return _talk(connection, spoken, home)
+        except NoSupervisor:
+            # It died with the question in its hands. Asked twice, a submission would be two runs.
+            if not start or request.get("ask") == "submit" or running(home) is not None:
+                raise
+    with _start(home, SystemClock()) as again:
+        return _talk(again, spoken, home)
 
 
 def running(home: Home) -> Address | None:

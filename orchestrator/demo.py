@@ -78,6 +78,16 @@ def _ready(scene: Scene, home: Path, run: str) -> Callable[[dict[str, Any]], boo
     return ready
 
 
+ALONE = """
+import os, runpy, sys
+sys.argv = sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+sys.stdout.flush()
+os._exit(0)
+"""
+"""`-m MODULE WORDS`, ended as ranks of a run are: now and then torch's own threads abort a process that takes itself down"""
+
+
 def train_alone(
     folder: Path, argv: Sequence[str], *, ranks: int, env: dict[str, str], skips: Sequence[tuple[int, int]]
 ) -> None:
@@ -91,7 +101,7 @@ def train_alone(
     for rank in range(ranks):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
         with (folder / f"rank{rank}.log").open("w") as log:
-            command = [sys.executable, "-P", *argv]
+            command = [sys.executable, "-P", "-c", ALONE, *argv]
             child = subprocess.Popen(command, env={**shared, **place}, stdout=log, stderr=log, cwd=folder)
         children.append(child)
     for rank, child in enumerate(children):

@@ -26,6 +26,7 @@ def answered(say: Say, *words: str, **env: str) -> dict[str, Any]:
     """What a command printed: one object, with the version of the contract."""
     at = words.index("--") if "--" in words else len(words)
     result = say(*words[:at], "--json", *words[at:], **env)
+    assert result.stdout, (words, result)
     answer: dict[str, Any] = json.loads(result.stdout)
     assert answer["schema"] == "lastgood/1", words
     return answer

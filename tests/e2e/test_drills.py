@@ -115,6 +115,7 @@ def has_worker(lab: Lab, run: str, rank: int, world: int = 1) -> bool:
     return any(f"world {world}: rank {rank} is process" in log.read_text() for log in logs)
 
 
+@pytest.mark.alone
 def test_a_rank_that_is_stopped_before_its_first_step_is_started_anew(lab: Lab) -> None:
     command = script(lab, until=20)
     text = (lab.folder / "tiny.py").read_text()
