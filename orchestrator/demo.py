@@ -85,7 +85,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 sys.stdout.flush()
 os._exit(0)
 """
-"""`-m MODULE WORDS`, ended as ranks of a run are: now and then torch's own threads abort a process that takes itself down"""
+"""`-m MODULE WORDS`, ended as ranks of a run are: torch's threads may abort a process that takes itself down"""
 
 
 def train_alone(
