@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e]
 
 @pytest.mark.alone
 def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab) -> None:
-    _kill_the_supervisor(lab, kills=5)
+    _kill_the_supervisor(lab, kills=3)
 
 
 @pytest.mark.soak

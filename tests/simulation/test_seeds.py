@@ -10,7 +10,7 @@ from tests.simulation.knobs import Profile
 from tests.simulation.simulation import simulated
 
 DAYS = 2.0
-ROUGH, CHUNK = 150, 30
+ROUGH, CHUNK = 100, 20
 ELSEWHERE = frozenset(DEPTH) | {
     Kind.GPU_DEGRADED,
     Kind.HOST_DEGRADED,
