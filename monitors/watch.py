@@ -50,7 +50,7 @@ class Watch:
     def __init__(self, config: WatchConfig, *, nodes: int, ranks_per_node: int) -> None:
         self.config = config
         self._world = 0
-        self._step = 0
+        self._step = self._step_of_world = 0
         self._hang = Hang(
             HangConfig(floor_s=config.floor_s, factor=config.factor, unlearned_s=config.unlearned_s),
             ranks=nodes * ranks_per_node,
@@ -150,7 +150,7 @@ class Watch:
     def world_began(self, world: int, at: float) -> None:
         """A new set of ranks was ordered to start."""
         assert world > self._world, f"world {world} after {self._world}"
-        self._world, self._step = world, 0
+        self._world, self._step_of_world = world, 0
         self._hang.world_began(world)
         self._start.world_began(world, at)
         self._exits.world_began(world)
@@ -205,7 +205,7 @@ class Watch:
     def _placed(self, incident: Incident) -> Incident:
         """How far the world was: a driver knows nothing of steps, nor does a rank that prints none."""
         unknown = incident.step == 0 and incident.world == self._world
-        return replace(incident, step=self._step) if unknown and self._step else incident
+        return replace(incident, step=self._step_of_world) if unknown and self._step_of_world else incident
 
     def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
         if self._probes.running:
@@ -222,6 +222,7 @@ class Watch:
     def _progress(self, signal: s.Signal) -> list[Incident]:
         assert isinstance(signal, s.RankProgress)
         self._step = max(self._step, signal.step)
+        self._step_of_world = max(self._step_of_world, signal.step)
         return []
 
     def _refused(self, signal: s.Signal) -> list[Incident]:
