@@ -28,13 +28,14 @@ def test_a_poisoned_window_is_skipped_as_if_it_had_been_left_out_from_the_start(
 
 def test_a_flipped_bit_is_named_and_the_older_checkpoint_taken(lab: Lab) -> None:
     # Slow steps: no newer checkpoint may come between the flip and the crash.
-    run = lab.submit(gpt(lab.folder, "--step-s", "0.1"), checkpoint={"every_steps": 12, "keep": 3})
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.2"), checkpoint={"every_steps": 12, "keep": 3})
     lab.reach(run, 26)
     lab.wait(run, lambda _: len(lab.restorable(run)) >= 2)
     said = lab.drill(run, "flip")
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    found = {i["kind"]: i for i in lab.incidents(run)}
+    # Who sleeps a part of each step may look slow on a loaded machine, which is noted and no part of this.
+    found = {i["kind"]: i for i in lab.incidents(run) if i["kind"] != "straggler"}
     assert set(found) == {"checkpoint_corrupt", "worker_killed"}, lab.told(run)
     assert any(name in said for name in (".distcp", ".metadata", "manifest.json")), said
     resumed = found["worker_killed"]["resumed_from_step"]
