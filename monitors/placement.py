@@ -8,16 +8,23 @@ not known. Not known counts as the run's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from monitors.hardware import GpuLooked
 from monitors.signals import RankProgress, RankStarted, Signal
 
+RankOf = Callable[[int, int], int | None]
+"""node and index of a GPU, as the driver numbers them, to the rank that works on it; None: no rank does"""
 UNKNOWN = -1
 """instead of a rank: some rank of the run may work on this GPU"""
 AT_WORK = 0.05
 """utilisation from which somebody computes on a GPU"""
+
+
+def by_convention(ranks_per_node: int) -> RankOf:
+    """GPU i of a node is its local rank i's: all that is known before ranks say what they were given."""
+    return lambda node, index: node * ranks_per_node + index if index < ranks_per_node else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +102,7 @@ class Placement:
         spot = _Spot(index=index, device=None if looked is None else looked.device)
         if len(before) == self._per_node and (rank := self._among(node, before, spot)) != UNKNOWN:
             return rank
-        return node * self._per_node + index if index < self._per_node else None
+        return by_convention(self._per_node)(node, index)
 
     def is_awaited(self, node: int) -> bool:
         """A world began, and its ranks on this node are yet to be started: what they are given is soon known."""

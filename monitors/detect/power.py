@@ -17,11 +17,10 @@ from monitors.detect.power_level import Gpu
 from monitors.detect.power_pattern import Pattern, Picture, pictures
 from monitors.hardware import GpuFailed, GpuLooked
 from monitors.incidents import Blame, Incident, Kind, Subject
+from monitors.placement import RankOf, by_convention
 from monitors.signals import RankExited, RankProgress, Signal, StepReported, WorldStopped
 
 RoleOf = Callable[[int], str]
-RankOf = Callable[[int, int], int | None]
-"""node and index of a GPU to the rank that works on it; None: it belongs to none"""
 
 
 _FOLLOW_POLLS, _FOLLOW_S = 2, 15.0
@@ -93,9 +92,7 @@ class Power:
         """GPU i of a node belongs to the node's rank i unless `rank_of` knows better."""
         self.config = config or PowerConfig()
         self._role_of = role_of
-        self._rank_of = rank_of or (
-            lambda node, index: node * ranks_per_node + index if index < ranks_per_node else None
-        )
+        self._rank_of = rank_of or by_convention(ranks_per_node)
         self._gpus: dict[str, Gpu] = {}
         self._brakes = Brakes()
         self._clock = StepClock()

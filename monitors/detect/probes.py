@@ -8,20 +8,18 @@ comes of it is an incident only where the device is slow or fails; else it is a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from monitors.detect.straggler_probe import Verdict, Word, confirmed
 from monitors.hardware import GpuLooked, ProbeDone
 from monitors.incidents import Blame, Incident, Kind, Subject
+from monitors.placement import RankOf, by_convention
 from monitors.signals import RankExited, Signal, WorldStopped
 
 SUSPICIOUS = frozenset({Kind.STRAGGLER, Kind.GPU_DEGRADED})
 SENSE = "probe"
 _Place = tuple[int, str | None]
 """node and GPU; None: a core of the node"""
-RankOf = Callable[[int, int], int | None]
-"""node and index of a GPU to the rank that works on it; None: it belongs to none"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +79,8 @@ class Probes:
         """GPU i of a node belongs to the node's rank i unless `rank_of` knows better."""
         self.config = config or ProbesConfig()
         self._nodes = nodes
-        self._per_node = each = max(1, ranks_per_node)
-        self._rank_of = rank_of or (lambda node, index: node * each + index if index < each else None)
+        self._per_node = max(1, ranks_per_node)
+        self._rank_of = rank_of or by_convention(self._per_node)
         self._gpus: dict[tuple[int, int], GpuLooked] = {}
         """by node and index: another board in its place takes it over"""
         self._began: deque[float] = deque(maxlen=self.config.rounds)

@@ -14,12 +14,13 @@ from statistics import median
 
 from monitors.detect.straggler_arrivals import Arrivals, OwnTimes
 from monitors.detect.straggler_blame import Named, named, spread, weighed
-from monitors.detect.straggler_hardware import Hardware, Hint, RankOf
+from monitors.detect.straggler_hardware import Hardware, Hint
 from monitors.detect.straggler_own import OwnReports
 from monitors.detect.straggler_pace import Pace, PaceConfig
 from monitors.detect.straggler_waits import DataWaits
 from monitors.hardware import GpuLooked, HostLooked
 from monitors.incidents import Blame, Incident, Kind, Subject
+from monitors.placement import RankOf
 from monitors.signals import (
     CollectivesLooked,
     Phase,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from monitors.detect.power_brakes import grown
 from monitors.hardware import GpuLooked, HostLooked
-
-RankOf = Callable[[int, int], int | None]
-"""node and index of a GPU to the rank that works on it; None: it belongs to none"""
+from monitors.placement import RankOf, by_convention
 
 _ANCHOR_S = 60.0
 """how often the look that later ones are compared with is renewed"""
@@ -47,8 +45,7 @@ class Hardware:
 
     def __init__(self, *, ranks_per_node: int, rank_of: RankOf | None = None) -> None:
         """GPU i of a node belongs to the node's rank i unless `rank_of` knows better."""
-        each = ranks_per_node
-        self._rank_of = rank_of or (lambda node, index: node * each + index if index < each else None)
+        self._rank_of = rank_of or by_convention(ranks_per_node)
         self._gpus: dict[str, _Gpu] = {}
         self._hosts: dict[int, HostLooked] = {}
 

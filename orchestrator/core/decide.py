@@ -18,7 +18,7 @@ from orchestrator.core.actions import (
     VerifyCheckpoint,
 )
 from orchestrator.core.policy import Rung
-from orchestrator.core.recover import RECOVERING, moved, on_incident
+from orchestrator.core.recover import GIVEN_UP, moved, on_incident
 from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint
@@ -94,7 +94,7 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
     # A world that is being ended may be heard of once more: that proves nothing about the one that comes after it.
-    ending = state.phase in (*RECOVERING, Phase.HOLDING)
+    ending = state.phase in GIVEN_UP
     state = replace(
         state,
         now=event.at,

@@ -12,6 +12,8 @@ from orchestrator.core.state import ENDED, Decision, Opened, Phase, Recovery, St
 
 RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING, Phase.LAUNCHING})
 """the newest world is being ended, or is gone and the next not begun"""
+GIVEN_UP = RECOVERING | {Phase.HOLDING}
+"""what the newest world still does counts for nothing any more"""
 ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 """kinds that no new world inside the same attempt can answer"""
@@ -281,6 +283,11 @@ def _reading(state: State, at: float) -> Decision:
     reason = "the newest checkpoint is being read back: the next world waits for it" if first else ""
     deadline = max(waiting.since + _patience_s(state), at + READ_AGAIN_S)
     return Decision(state=replace(waiting, deadline=deadline), reason=reason)
+
+
+def waited(state: State, at: float) -> Decision:
+    """The wait before the next world, or the next attempt, is over."""
+    return moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
 
 
 def is_reading(state: State) -> bool:

@@ -8,7 +8,7 @@ from monitors.incidents import Kind
 from orchestrator.core import checkpoints, origin, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import DeleteCheckpoint, VerifyCheckpoint
-from orchestrator.core.recover import is_reading, moved
+from orchestrator.core.recover import is_reading, moved, waited
 from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
 
 
@@ -47,7 +47,7 @@ def _read_back(state: State, at: float, reason: str = "") -> Decision:
     if all_here(state):
         return first_world(state, at)
     if is_reading(state):
-        return moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
+        return waited(state, at)
     return Decision(state=state, reason=reason)
 
 

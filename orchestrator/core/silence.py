@@ -8,7 +8,8 @@ from monitors.incidents import Blame, Incident, Kind
 from orchestrator.core import origin, worlds
 from orchestrator.core.actions import Action, Alert, EndAttempt, StopWorld
 from orchestrator.core.policy import Rung, Severity
-from orchestrator.core.recover import moved, on_incident
+from orchestrator.core.recover import on_incident, waited
+from orchestrator.core.saves import first_world
 from orchestrator.core.state import Decision, Phase, Recovery, State
 
 LIVE = frozenset({Phase.STARTING, Phase.TRAINING})
@@ -30,13 +31,13 @@ def time_passed(state: State, at: float) -> Decision:
             if not missing and origin.is_unread(state):
                 return _still_reading(state, at)
             if not missing:
-                return moved(state, worlds.start_world(state, at, "all agents are here"), at, "all agents are here")
+                return first_world(state, at)
             why = f"the agents of nodes {missing} did not dial within {state.plan.launch_timeout_s:.0f} s"
             return on_incident(state, launch_failed(state, at, why), at)
         case Phase.STARTING | Phase.TRAINING:
             return _world_silent(state, at)
         case Phase.BACKING_OFF:
-            return moved(state, worlds.after_back_off(state, at), at, f"waited long enough: {state.reason}")
+            return waited(state, at)
         case Phase.STOPPING:
             return _stop_harder(state, at)
         case _:
