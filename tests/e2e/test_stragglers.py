@@ -18,12 +18,19 @@ from monitors.signals import CollectivesLooked, StepReported
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 RANKS, STEPS = 4, 45
+TRIES = 3
+"""Another's work on this machine makes steps long too, and then three are rightly too few to be sure. Nobody innocent may
+be named in any of them."""
 
 
 @pytest.mark.parametrize(("culprit", "since"), [(2, 38), (0, 38)])
 def test_a_rank_that_sleeps_a_third_longer_is_named_after_three_steps(tmp_path: Path, culprit: int, since: int) -> None:
-    incidents = _watched(tmp_path, culprit, since)
-    assert [(incident.subject.rank, incident.subject.node) for incident in incidents] == [(culprit, 0)]
+    for attempt in range(TRIES):
+        incidents = _watched(tmp_path / str(attempt), culprit, since)
+        assert {(incident.subject.rank, incident.subject.node) for incident in incidents} <= {(culprit, 0)}
+        if incidents and incidents[0].step <= since + 3:
+            break
+    assert len(incidents) == 1
     assert since + 2 <= incidents[0].step <= since + 3
     assert incidents[0].confidence >= 0.8
 
@@ -34,6 +41,7 @@ def test_a_run_in_which_nobody_is_slow_names_nobody(tmp_path: Path) -> None:
 
 def _watched(folder: Path, culprit: int, since: int) -> list[Incident]:
     """Run it, then let the detector hear of it in order; whoever is asked answers with what it knew at that moment."""
+    folder.mkdir(exist_ok=True)
     script = Path(__file__).with_name("straggling.py")
     argv = [sys.executable, str(script), str(folder), str(STEPS), str(culprit), str(since)]
     subprocess.run(argv, check=True, timeout=120)
