@@ -70,6 +70,8 @@ class Watch:
         )
         self._attribution = Attribution()
         self._probes = Probes(nodes=nodes, ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
+        self._patient = (self._exits, self._unseen, self._saves, self._host, self._straggler, self._probes)
+        """whom silence tells something"""
         self._see = self._table()
 
     def _table(self) -> _Table:
@@ -116,14 +118,7 @@ class Watch:
     @property
     def deadline(self) -> float | None:
         """When `silent` should be called next; None: only signals can make a difference."""
-        waits = (
-            self._exits.deadline,
-            self._unseen.deadline,
-            self._saves.deadline,
-            self._host.deadline,
-            self._straggler.deadline,
-            self._probes.deadline,
-        )
+        waits = [one.deadline for one in self._patient]
         return min([wait for wait in waits if wait is not None], default=None)
 
     @property
@@ -186,8 +181,7 @@ class Watch:
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        silent = (self._exits, self._unseen, self._saves, self._host, self._straggler, self._probes)
-        return self._judged([incident for detector in silent for incident in detector.silent(now)])
+        return self._judged([incident for detector in self._patient for incident in detector.silent(now)])
 
     def _judged(self, incidents: list[Incident]) -> list[Incident]:
         if not incidents:

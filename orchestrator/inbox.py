@@ -23,6 +23,7 @@ PROGRESS_EVERY_S = 1.0
 """how often progress becomes an event: often enough for a ledger to the second, too rare to fill a journal"""
 QUIET_START_S = 30.0
 """a script that moves for this long without a step or the SDK speaks of no steps: its movement is its progress"""
+_PHASES = tuple(map(str, s.PHASES))
 _BEFORE_ENTRY = frozenset({s.Phase.STARTING})
 _BEFORE_STEPS = frozenset({s.Phase.STARTING, s.Phase.RESTORING})
 ROWS_KEPT = 64
@@ -247,10 +248,8 @@ class Inbox:
     def _tell(self, step: int, at: float) -> e.Progressed:
         world = self._world
         world.told_step, world.told_at = step, at
-        spent: dict[str, float] = {}
-        for progress in world.progress.values():
-            for phase, seconds in zip(s.PHASES, progress.spent_s, strict=False):
-                spent[phase] = max(spent.get(phase, 0.0), seconds)
+        counted = [progress.spent_s for progress in world.progress.values() if progress.spent_s]
+        spent = dict(zip(_PHASES, map(max, zip(*counted, strict=False)), strict=False))
         return e.Progressed(
             at=at,
             world=world.number,

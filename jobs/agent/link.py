@@ -120,12 +120,13 @@ class Link:
         self._outbox.heard(seq)
         self._outbox.rewind()
         sender = asyncio.create_task(self._send(writer))
+        sender.add_done_callback(lambda _: writer.transport.abort())  # a link that only listens looks sound
         try:
             while line := await self._line(reader):
                 self._take(line)
         finally:
             sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            await _ended(sender)
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes:
         """The next line; nothing at the end of the connection. Raises TimeoutError after a long silence."""
@@ -157,9 +158,17 @@ class Link:
             # Taken before the offers: `take` may clear the event that an offer set.
             reports = self._outbox.take(BATCH)
             offers, self._offers = self._offers, []
-            writer.writelines(map(orders.encode, offers))
-            writer.writelines(map(orders.encode, reports))
+            # Not `writelines`: since Python 3.12 it fails when there is nothing, as after a greeting.
+            said: list[orders.FromAgent] = [*offers, *reports]
+            writer.write(b"".join(map(orders.encode, said)))
             await writer.drain()
+
+
+async def _ended(sender: asyncio.Task[None]) -> None:
+    """Nobody waits for a sender's result, so what went wrong in it is said here."""
+    (how,) = await asyncio.gather(sender, return_exceptions=True)
+    if not isinstance(how, asyncio.CancelledError | OSError):
+        log.error("the sender of reports ended", exc_info=how)
 
 
 def _decode(line: bytes) -> orders.ToAgent:

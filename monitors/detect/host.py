@@ -71,7 +71,8 @@ class Host:
     @property
     def deadline(self) -> float | None:
         """When a line that waits for another witness is told without."""
-        return min((when for node in self._nodes.values() for when in self._waits(node)), default=None)
+        waits = [self._waits(node) for node in self._nodes.values() if node.oom is not None or node.lines.waiting]
+        return min(map(min, waits), default=None)
 
     def see(self, signal: Signal) -> list[Incident]:
         """What the signal makes known."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
 
 from monitors.detect.loss_level import Level
 from monitors.detect.loss_spike import began_before
+from monitors.detect.running_median import RunningMedian
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Drift:
 
     def __init__(self, config: DriftConfig) -> None:
         self.config = config
-        self._rows: deque[float] = deque(maxlen=config.rows)
+        self._rows = RunningMedian(config.rows)
         self._medians: deque[float] = deque(maxlen=config.back_rows)
         self._lowest: deque[tuple[int, float]] = deque()
         """candidates for the lowest median, rising, each with its number: a later lower one rules out an earlier"""
@@ -65,9 +65,9 @@ class Drift:
     def see(self, loss: float, level: Level) -> Drifted | None:
         """One normal loss, and the level that knows the curve's noise. Returns once for each drift."""
         self._rows.append(loss)
-        if len(self._rows) < self.config.rows:
+        if len(self._rows.rows) < self.config.rows:
             return None
-        now = median(self._rows)
+        now = self._rows.median
         drifted = self._judge(now, level)
         self._remember(now)
         if self._first is None:

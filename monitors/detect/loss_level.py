@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from monitors.detect.running_median import RunningMedian
+
 _MAD_TO_SIGMA = 1.4826
 _Q90_TO_SIGMA = 1 / 1.645
 """both for a normal distribution"""
@@ -56,9 +58,8 @@ class Level:
 
     def __init__(self, config: LevelConfig) -> None:
         self.config = config
-        self._rows: deque[float] = deque(maxlen=config.level_rows)
+        self._rows = RunningMedian(config.level_rows)
         self._residuals: deque[float] = deque(maxlen=config.noise_rows)
-        self._median: float | None = None
         self._spread: tuple[float, float] | None = None
 
     @property
@@ -69,14 +70,13 @@ class Level:
     @property
     def has_zeros(self) -> bool:
         """Exact zeros are normal for this loss, or nothing is known yet."""
-        return len(self._rows) < self.config.level_rows or 0.0 in self._rows
+        rows = self._rows.rows
+        return len(rows) < self.config.level_rows or 0.0 in rows
 
     @property
     def median(self) -> float:
         """Of the last normal rows."""
-        if self._median is None:
-            self._median = median(self._rows)
-        return self._median
+        return self._rows.median
 
     @property
     def usual(self) -> float:
@@ -92,7 +92,7 @@ class Level:
         """Judge a loss; None while too few rows were seen."""
         if not self.is_known:
             return None
-        config, level = self.config, self.median
+        config, level = self.config, self._rows.median
         floor = max(config.floor * abs(level), 1e-9)
         if not loss - level > floor:
             return Reading(level=level, excess=loss - level)
@@ -109,10 +109,10 @@ class Level:
 
     def accept(self, loss: float) -> None:
         """This row is normal."""
-        if len(self._rows) == self.config.level_rows:
-            self._residuals.append(loss - self.median)
+        if len(self._rows.rows) == self.config.level_rows:
+            self._residuals.append(loss - self._rows.median)
         self._rows.append(loss)
-        self._median = self._spread = None
+        self._spread = None
 
     def relearn(self, losses: Iterable[float]) -> None:
         """Forget what was normal: these are."""

@@ -7,11 +7,11 @@ progress* choose the rung of the ladder and the back-off; all strikes inside the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from monitors.detect.crash_loop import TIMES, TIMES_CERTAIN, repeats
 from monitors.incidents import SURFACE, Incident, Kind
 from orchestrator.core.policy import Response, Rung
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Phase, State, Strike
 
 LIVED_S = 300.0

@@ -8,10 +8,10 @@ its life, by when it was *saved*.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from orchestrator.core import origin
 from orchestrator.core.actions import DeleteCheckpoint
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
 
 RESTORABLE = (CheckpointState.VERIFIED, CheckpointState.GOOD)

@@ -5,8 +5,6 @@ The whole policy of one run. Every branch leaves a sentence that says why; it is
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitors.incidents import Incident, Kind, Subject
 from orchestrator.core import budget, checkpoints, worlds
 from orchestrator.core import events as e
@@ -19,6 +17,7 @@ from orchestrator.core.actions import (
 )
 from orchestrator.core.policy import Rung
 from orchestrator.core.recover import GIVEN_UP, moved, on_incident
+from orchestrator.core.replacing import replace
 from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
 from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitors.incidents import DEPTH, SURFACE, Incident, Kind
 from orchestrator.core import budget, checkpoints, origin, worlds
 from orchestrator.core.actions import Action, Alert, StartWorld
 from orchestrator.core.policy import Paging, Response, Rung, Severity
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import ENDED, Decision, Opened, Phase, Recovery, State, Taint
 
 RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING, Phase.LAUNCHING})

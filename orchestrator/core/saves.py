@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitors.incidents import Kind
 from orchestrator.core import checkpoints, origin, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import DeleteCheckpoint, VerifyCheckpoint
 from orchestrator.core.recover import is_reading, moved, waited
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
 
 

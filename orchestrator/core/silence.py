@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from monitors.incidents import Blame, Incident, Kind
 from orchestrator.core import origin, worlds
 from orchestrator.core.actions import Action, Alert, EndAttempt, StopWorld
 from orchestrator.core.policy import Rung, Severity
 from orchestrator.core.recover import on_incident, waited
+from orchestrator.core.replacing import replace
 from orchestrator.core.saves import first_world
 from orchestrator.core.state import Decision, Phase, Recovery, State
 

@@ -5,12 +5,11 @@ Each function takes the state and the time and gives back the state and the acti
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lastgood.skips import Skips
 from orchestrator.core import checkpoints
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Phase, Recovery, State
 
 Move = tuple[State, tuple[Action, ...]]

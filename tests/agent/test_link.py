@@ -12,6 +12,7 @@ from pathlib import Path
 from jobs.agent import orders
 from jobs.agent.link import Link
 from jobs.agent.outbox import Outbox
+from monitors.signals import NodeSeen
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 DEADLINE_S = 10.0
@@ -25,9 +26,10 @@ class Stand:
         self.home = home
         self.refusals: list[str] = []
         (home / "token").write_text("t\n")
+        self.outbox = Outbox()
         self.link = Link(
             home,
-            Outbox(),
+            self.outbox,
             hello=lambda _: HELLO,
             obey=lambda _: None,
             refused=lambda refused: self.refusals.append(refused.why),
@@ -103,5 +105,26 @@ def test_one_that_hangs_up_is_not_silent(tmp_path: Path) -> None:
         async with await stand.serve(hang_up):
             await until(lambda: len(calls) == 3)
             assert not stand.link.silent
+
+    play(tmp_path, course)
+
+
+def test_what_is_found_out_after_a_greeting_with_nothing_to_tell_arrives(tmp_path: Path) -> None:
+    lines: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(orders.encode(orders.Welcome()))
+        while line := await reader.readline():
+            lines.append(line)
+        writer.close()
+
+    async def course(stand: Stand) -> None:
+        async with await stand.serve(listen):
+            await until(lambda: stand.link.up)
+            await asyncio.sleep(0.02)
+            stand.outbox.put(NodeSeen(at=1.0, node=0, world=1))
+            await until(lambda: bool(lines))
+            assert b"NodeSeen" in lines[0]
 
     play(tmp_path, course)

@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 RANKS, STEPS = 4, 45
 TRIES = 3
-"""Another's work on this machine makes steps long too, and then three are rightly too few to be sure. Nobody innocent may
-be named in any of them."""
+"""Another's work on this machine makes steps long too, and then three are rightly too few to be sure. In none of them
+may anybody innocent be named."""
 
 
 @pytest.mark.parametrize(("culprit", "since"), [(2, 38), (0, 38)])

@@ -144,7 +144,8 @@ def _diverge() -> None:
 
     if not dist.is_initialized():
         raise ValueError("a single rank has nobody to diverge from")
-    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    has_nccl = "nccl" in dist.get_backend_config()
+    device = torch.device("cuda", torch.cuda.current_device()) if has_nccl else torch.device("cpu")
     dist.all_reduce(torch.zeros(7, device=device))
 
 

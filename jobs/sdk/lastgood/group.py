@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,22 @@ SUPERVISED_TIMEOUT = timedelta(hours=24)
 
 
 def device(place: Place) -> torch.device:
-    """The device of this rank: its GPU where there is one, else the CPU."""
+    """The device of this rank: its GPU where there is one for each rank of the node, else the CPU."""
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or _must_share(place, torch.cuda.device_count()):
         return torch.device("cpu")
     # A launcher may show each rank its own GPU only, which is then number 0 for all of them.
     return torch.device("cuda", place.local_rank % torch.cuda.device_count())
+
+
+def _must_share(place: Place, gpus: int) -> bool:
+    """NCCL refuses two ranks on one GPU, unless it is told that they are on different hosts.
+
+    Where somebody chose what is seen, a rank that sees one GPU may have it for itself.
+    """
+    chosen = {"CUDA_VISIBLE_DEVICES", "NCCL_HOSTID"} & os.environ.keys()
+    return gpus < place.local_world_size and not chosen
 
 
 @contextmanager
@@ -56,8 +66,11 @@ def _join(place: Place) -> None:
     import torch.distributed as dist
 
     backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(device(place))
+    if (own := device(place)).type == "cuda":
+        torch.cuda.set_device(own)
         # gloo too: asynchronous saves talk about CPU memory while NCCL trains.
         backend = "cpu:gloo,cuda:nccl"
+    elif torch.cuda.is_available() and place.rank == 0:
+        few = f"{torch.cuda.device_count()} for {place.local_world_size} ranks"
+        print(f"lastgood: too few GPUs on this node ({few}): this world trains on the CPU", file=sys.stderr)
     dist.init_process_group(backend, timeout=SUPERVISED_TIMEOUT if place.supervised else None)

@@ -20,6 +20,8 @@ class Place:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+    local_world_size: int = 1
+    """ranks of this node"""
     launched: bool = False
     """a launcher gave this process a rank, so there is (or will be) a process group"""
     run: str = "local"
@@ -54,6 +56,7 @@ def from_environment(env: Mapping[str, str]) -> Place:
         rank=int(env.get("RANK", 0)),
         world_size=int(env.get("WORLD_SIZE", 1)),
         local_rank=int(env.get("LOCAL_RANK", 0)),
+        local_world_size=int(env.get("LOCAL_WORLD_SIZE", 1)),
         launched="RANK" in env or int(env.get("WORLD_SIZE", 1)) > 1,
         run=env.get("LASTGOOD_RUN", "local"),
         attempt=int(env.get("LASTGOOD_ATTEMPT", 0)),

@@ -18,7 +18,7 @@ import xxhash
 def take() -> bytes:
     """The state of every generator of this process."""
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # a world on the CPU must not make a context for this
         state["cuda"] = torch.cuda.get_rng_state()
     if "numpy" in sys.modules:
         state["numpy"] = sys.modules["numpy"].random.get_state()
@@ -30,7 +30,7 @@ def put_back(taken: bytes) -> None:
     state = pickle.loads(taken)
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
     if "numpy" in state and "numpy" in sys.modules:
         sys.modules["numpy"].random.set_state(state["numpy"])
