@@ -168,7 +168,7 @@ def test_a_question_never_blocks_whoever_asks(tmp_path: Path) -> None:
 def test_a_rank_without_torch_answers_that_it_has_called_nothing() -> None:
     body = json.loads(recorder.answer("q"))
     assert (body["asked"], body["pid"]) == ("q", os.getpid())
-    assert len(body["recorders"]) in (0, 1)
+    assert len(body["recorders"]) in (0, 1, 2)  # what other tests loaded here, and a build for CUDA has NCCL's too
 
 
 def test_both_sides_mean_the_same_files() -> None:
