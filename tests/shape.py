@@ -55,7 +55,7 @@ DOORS = {
     "prometheus_client": ("orchestrator/metrics*",),
     "psutil": ("monitors/sense/*", "jobs/agent/*", "jobs/registry.py"),
     "pydantic": ("jobs/spec.py", "jobs/load.py", "monitors/wire.py"),
-    "pydantic_core": ("jobs/load.py",),
+    "pydantic_core": ("jobs/load.py", "monitors/wire.py"),
     "pynvml": ("monitors/sense/nvml.py",),
     "rich": ("orchestrator/cli/*",),
     "sqlite3": ("orchestrator/journal*",),
