@@ -74,7 +74,7 @@ class RankEntered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRestored:
-    """The rank holds the state of a checkpoint, or a fresh state when `checkpoint` is None."""
+    """The rank holds the state of a checkpoint, or of a copy in memory, or else a fresh one."""
 
     at: float
     node: int
@@ -82,6 +82,8 @@ class RankRestored:
     rank: int
     checkpoint: str | None
     step: int
+    copied_in: int | None = None
+    """world that made the copy in memory; None: it was none"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

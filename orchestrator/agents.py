@@ -124,7 +124,16 @@ class ConnectedAgents:
             o.Candidate(checkpoint=name, step=self._step_of(name), path=os.path.join(self._checkpoints, name))
             for name in order.candidates
         )
-        self._tell(o.StartWorld(world=order.world, store=store, candidates=candidates, skips=order.skips))
+        self._tell(
+            o.StartWorld(
+                world=order.world,
+                store=store,
+                candidates=candidates,
+                skips=order.skips,
+                memory_since=order.memory_since,
+                fresh=order.fresh,
+            )
+        )
 
     def _store_of(self, order: actions.StartWorld) -> o.Store | None:
         """The store of a world is chosen once, before anybody hears of it, and survives the supervisor."""

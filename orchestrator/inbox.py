@@ -201,7 +201,11 @@ class Inbox:
             one = next(iter(world.restored.values()))  # a restore is collective: all ranks hold the same
             world.base_step = one.step
             self._watch.rewound(one.step)
-            found.append(e.WorldRestored(at=at, world=world.number, checkpoint=one.checkpoint, step=one.step))
+            found.append(
+                e.WorldRestored(
+                    at=at, world=world.number, checkpoint=one.checkpoint, step=one.step, copied_in=one.copied_in
+                )
+            )
         return found
 
     def _all_past(self, said: Container[int], before: frozenset[s.Phase]) -> bool:

@@ -16,6 +16,7 @@ START_SLACK_S = 10.0
 def plan_of(spec: Spec) -> events.Plan:
     """What the core must know of a spec."""
     return events.Plan(
+        copies=spec.python and spec.checkpoint.memory_every_steps != 0,
         nodes=spec.nodes,
         ranks_per_node=spec.ranks_per_node,
         skips=spec.data.skip,

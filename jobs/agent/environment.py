@@ -111,6 +111,14 @@ def _torch(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict
     }
 
 
+def _memory(spec: Spec, place: Place, order: StartWorld) -> dict[str, str]:
+    every = spec.checkpoint.memory_every_steps
+    prefix = place.copies_prefix
+    if every == 0 or prefix is None:
+        return {}
+    return {"LASTGOOD_MEMORY": json.dumps({"prefix": prefix, "since": order.memory_since, "every": every or 0})}
+
+
 def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
     rank = _rank(spec, place, local_rank)
     return {
@@ -124,5 +132,7 @@ def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[
         "LASTGOOD_RESUME": json.dumps([[c.checkpoint, c.step] for c in order.candidates]),
         "LASTGOOD_SKIPS": json.dumps(order.skips),
         "LASTGOOD_SAVE_EVERY": str(spec.checkpoint.every_steps),
+        "LASTGOOD_FRESH": str(int(order.fresh)),
+        **_memory(spec, place, order),
         "LASTGOOD_AGENT_PID": str(os.getpid()),
     }

@@ -121,6 +121,10 @@ class StartWorld:
     """newest first; empty: start fresh. The ranks take the first whose bytes match its manifest."""
     skips: tuple[tuple[int, int], ...]
     """data indices never to be fed, half-open"""
+    memory_since: int | None = None
+    """first world whose copies in memory the ranks may take, where those are newer; None: none may"""
+    fresh: bool = True
+    """they may begin from scratch when there is nothing to restore"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

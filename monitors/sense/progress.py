@@ -229,6 +229,7 @@ _NOTES: dict[str, type[Signal]] = {
     "committed": SaveCommitted,
     "save_failed": SaveFailed,
     "drilled": DrillDone,
+    "copies": Blind,
 }
 """A note and its signal have the same fields, but for the place."""
 _SIGNALS = wire.by_name(*_NOTES.values())

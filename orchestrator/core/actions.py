@@ -32,6 +32,10 @@ class StartWorld:
     candidates: tuple[str, ...]
     """checkpoints it may restore, newest first; empty: fresh"""
     skips: tuple[tuple[int, int], ...]
+    memory_since: int | None = None
+    """first world whose copies in memory may be restored in place of an older checkpoint; None: none may"""
+    fresh: bool = True
+    """it may begin from scratch when it finds nothing to restore"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

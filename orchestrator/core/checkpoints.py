@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from orchestrator.core import origin
 from orchestrator.core.actions import DeleteCheckpoint
+from orchestrator.core.events import WorldRestored
 from orchestrator.core.replacing import replace
 from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
 
@@ -70,12 +71,14 @@ def deleted(state: State, name: str) -> State:
     return replace(state, checkpoints=tuple(c for c in state.checkpoints if c.name != name))
 
 
-def restored(state: State, name: str | None) -> State:
-    """The newest world goes on from this save, or from nothing."""
+def restored(state: State, event: WorldRestored) -> State:
+    """The newest world goes on from a save, from copies in memory, or from nothing."""
     parents = {world: (parent, step) for world, parent, step in state.parents}
-    save = next((c for c in state.checkpoints if c.name == name and c.world < state.world), None)
+    save = next((c for c in state.checkpoints if c.name == event.checkpoint and c.world < state.world), None)
     if save is not None:
         parents[state.world] = (save.world, save.step)
+    elif event.copied_in is not None and event.copied_in < state.world:
+        parents[state.world] = (event.copied_in, event.step)
     saved = {c.world for c in state.checkpoints}
     kept: list[tuple[int, int, int]] = []
     for world in sorted({*saved, state.world}):
@@ -139,8 +142,8 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
 
 def awaited(state: State, recovery: Recovery | None) -> bool:
     """A save that is still being read back is worth the wait: nothing else is there, or a person is in no hurry."""
-    if recovery is not None and recovery.good_only:
-        return False  # being read back does not make it good
+    if recovery is not None and (recovery.good_only or recovery.copied):
+        return False  # being read back does not make it good, and copies in memory are newer
     below = recovery.below_step if recovery else None
     unread = [c for c in state.checkpoints if c.state is CheckpointState.COMMITTED and c.world != origin.WORLD]
     newest = next((c for c in reversed(unread) if below is None or c.step < below), None)

@@ -229,13 +229,24 @@ def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinishe
 def _restored(state: State, event: e.WorldRestored) -> Decision:
     if state.phase is not Phase.STARTING:
         return Decision(state=state)  # old news
-    state = checkpoints.restored(state, event.checkpoint)
+    state = checkpoints.restored(state, event)
     recovery = state.recovery
     if recovery is not None and recovery.good_only:
         state = budget.rewound(state, event.step)
     state = replace(state, step=event.step, best_step=max(state.best_step, event.step), heard=event.at)
-    reason = f"restored step {event.step} from {event.checkpoint}" if event.checkpoint else "started fresh"
-    return Decision(state=state, reason=reason)
+    # What was not needed was not read: whether it would have served must not be found out when it is.
+    unread = state.candidates[:1] if event.copied_in is not None else ()
+    return Decision(
+        state=state,
+        actions=tuple(VerifyCheckpoint(checkpoint=name) for name in unread),
+        reason=_restored_from(event),
+    )
+
+
+def _restored_from(event: e.WorldRestored) -> str:
+    if event.copied_in is not None:
+        return f"restored step {event.step} from the copies that world {event.copied_in} left in memory"
+    return f"restored step {event.step} from {event.checkpoint}" if event.checkpoint else "started fresh"
 
 
 def _node_stopped(state: State, event: e.NodeStopped) -> Decision:

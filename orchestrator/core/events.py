@@ -27,6 +27,8 @@ class Plan:
     """steps skipped beyond the last one fed, when a window of data is skipped"""
     fresh_steps_max: int = 500
     """steps that may be thrown away by starting from scratch when no checkpoint is usable"""
+    copies: bool = False
+    """ranks keep copies of their state in memory"""
     launch_timeout_s: float = 120.0
     start_timeout_s: float = 600.0
     """from starting a world to its first step"""
@@ -139,6 +141,8 @@ class WorldRestored:
     world: int
     checkpoint: str | None
     step: int
+    copied_in: int | None = None
+    """world that made the copies in memory which they took; None: they took the checkpoint, or began fresh"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

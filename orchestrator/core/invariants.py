@@ -65,6 +65,8 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
             assert save is not None
             _require(save.state in checkpoints.RESTORABLE, "2: untrusted checkpoint", save)
             _require(not checkpoints.tainted(save, after.taints), "2: saved inside a fault", save, after.taints)
+        doubt = before is not None and before.recovery is not None and before.recovery.good_only
+        _require(not doubt or action.memory_since == action.world, "2: copies of doubted numbers", action)
 
 
 def _by_the_same_clock(before: State | None, event: events.Event) -> State | None:

@@ -16,6 +16,11 @@ def origin(state: State) -> Checkpoint | None:
     return next((save for save in state.checkpoints if save.world == WORLD), None)
 
 
+def may_begin_fresh(state: State) -> bool:
+    """Starting from scratch would throw nothing away that counts."""
+    return origin(state) is None and (not state.entered or state.best_step <= state.plan.fresh_steps_max)
+
+
 def is_unread(state: State) -> bool:
     """It is still being read back: no world may start before."""
     first = origin(state)

@@ -19,6 +19,8 @@ WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 READ_S = 60.0
 """for the newest save to be read back, when a person lets the run go on and an older one would do too"""
 READ_AGAIN_S = 2.0
+SPOILS_MEMORY = frozenset({Kind.GPU_MEMORY, Kind.HOST_FAULT})
+"""what was copied before the fault was told may be wrong already"""
 LASTING = frozenset({Kind.SAVE_FAILED, Kind.NODE_UNSEEN})
 """observed kinds that stay open until their own end is seen"""
 
@@ -166,7 +168,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     incident, rung = opened.incident, opened.rung
     if rung is Rung.RESTART:
         # A world that dies before its first step leaves what it was started for still to be done.
-        return state, replace(state.recovery or Recovery(rung=rung), rung=rung, backoff_s=backoff_s, asked=False)
+        return state, _restart(state, incident, rung, backoff_s)
     returns = len(budget.unforgiven(before, incident.kind))
     onset = max(1, incident.step + 1 if incident.onset_step is None else incident.onset_step)
     if rung is Rung.REWIND_SKIP:
@@ -183,15 +185,25 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     return budget.rewound(state, onset - 1), recovery
 
 
+def _restart(state: State, incident: Incident, rung: Rung, backoff_s: float) -> Recovery:
+    known = state.recovery or Recovery(rung=rung, copied=state.plan.copies and state.entered)
+    from_disk = known.from_disk or incident.kind in SPOILS_MEMORY
+    # A world that was to go on from copies, and failed before its first step, may have found none.
+    copied = known.copied and not from_disk and state.phase is not Phase.STARTING
+    return replace(known, rung=rung, backoff_s=backoff_s, from_disk=from_disk, copied=copied, asked=False)
+
+
 def unrestorable(state: State, recovery: Recovery | None, *, waits: bool = True) -> str:
     """Why no new world should be started from what there is; empty when one may, or when it `waits` for a save."""
     if checkpoints.candidates(state, recovery) or origin.is_unread(state):
         return ""
+    if recovery is not None and recovery.copied:
+        return ""  # or its ranks say that there are none
     if waits and checkpoints.awaited(state, recovery):
         return ""
     if (first := origin.origin(state)) is not None:
         return f"no usable checkpoint, and the run did not begin from scratch but from {first.name} ({first.state})"
-    if not state.entered or state.best_step <= state.plan.fresh_steps_max:
+    if origin.may_begin_fresh(state):
         return ""
     return (
         f"no usable checkpoint, and starting from scratch would throw {state.best_step} steps away "
@@ -219,8 +231,10 @@ def _sentence(before: State, opened: Opened) -> str:
 
 
 def _restart_point(state: State) -> str:
-    if checkpoints.candidates(state, state.recovery):
-        return "from the newest verified checkpoint"
+    copies = "copies in memory" if state.recovery is not None and state.recovery.copied else ""
+    saves = "the newest verified checkpoint" if checkpoints.candidates(state, state.recovery) else ""
+    if copies or saves:
+        return f"from {' or '.join(filter(None, (copies, saves)))}"
     return "from scratch, for no checkpoint is verified" if state.entered else "the command"
 
 

@@ -109,6 +109,10 @@ class Recovery:
     """only checkpoints of an earlier step"""
     further_back: int = 0
     """newest candidates left out, while older ones exist: the first rewind was too short"""
+    from_disk: bool = False
+    """copies in memory may hold what the fault spoiled"""
+    copied: bool = False
+    """the world that ended trained, and left copies in memory"""
     asked: bool = False
     """a person lets the run go on: nothing failed, and there is time to read the newest save back"""
 
@@ -138,6 +142,10 @@ class State:
     """ranks of the newest world that ended by themselves with status 0"""
     candidates: tuple[str, ...] = ()
     """what the newest world may restore: every node is told the same, however late"""
+    memory_since: int = 1
+    """first world whose copies in memory it may restore: nobody doubts the numbers in those"""
+    fresh: bool = True
+    """it may begin from scratch when it finds nothing to restore"""
     entered: bool = False
     """a world of this run spoke through the SDK, so its checkpoints are ours"""
     step: int = 0

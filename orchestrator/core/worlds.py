@@ -6,7 +6,7 @@ Each function takes the state and the time and gives back the state and the acti
 from __future__ import annotations
 
 from lastgood.skips import Skips
-from orchestrator.core import checkpoints
+from orchestrator.core import checkpoints, origin
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
@@ -68,6 +68,8 @@ def start_world(state: State, at: float, reason: str) -> Move:
         state,
         world=state.world + 1,
         candidates=tuple(c.name for c in checkpoints.candidates(state, state.recovery)),
+        memory_since=_memory_since(state),
+        fresh=origin.may_begin_fresh(state),
         stopped=(),
         finished=(),
         step=0,
@@ -76,9 +78,28 @@ def start_world(state: State, at: float, reason: str) -> Move:
     return enter(fresh, Phase.STARTING, at, reason), (start_order(fresh),)
 
 
+def _memory_since(state: State) -> int:
+    """First world whose copies in memory may be restored by the next one.
+
+    A copy never passed a probation, nor was it read back: where numbers are in doubt, none that was made until now is
+    taken, of however early a step.
+    """
+    recovery = state.recovery
+    if recovery is not None and (recovery.good_only or recovery.from_disk or recovery.asked):
+        return state.world + 1
+    return max(state.memory_since, *(taint.world + 1 for taint in state.taints), 1)
+
+
 def start_order(state: State) -> StartWorld:
     """The order that starts the newest world; repeated, it is the same, whatever became known of checkpoints since."""
-    return StartWorld(attempt=state.attempt, world=state.world, candidates=state.candidates, skips=state.skips)
+    return StartWorld(
+        attempt=state.attempt,
+        world=state.world,
+        candidates=state.candidates,
+        skips=state.skips,
+        memory_since=state.memory_since,
+        fresh=state.fresh,
+    )
 
 
 def stop_world(state: State, at: float, recovery: Recovery, reason: str) -> Move:

@@ -158,7 +158,13 @@ def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_a
     ordered = {
         P.LAUNCHING: [a.Launch(attempt=before.attempt)],
         P.STARTING: [
-            a.StartWorld(attempt=before.attempt, world=before.world, candidates=before.candidates, skips=before.skips)
+            a.StartWorld(
+                attempt=before.attempt,
+                world=before.world,
+                candidates=before.candidates,
+                skips=before.skips,
+                memory_since=before.memory_since,
+            )
         ],
         P.STOPPING_WORLD: [a.StopWorld(attempt=before.attempt, world=before.world)],
         P.STOPPING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],

@@ -106,6 +106,8 @@ class Knobs:
     order_lost: float = 0.0
     bug_steps: int = 0
     """steps at which the training code fails, always"""
+    copy_every: int = 0
+    """steps between copies in memory; 0: none are made"""
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
@@ -163,6 +165,7 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         days=days,
         lag_s=dice.choice((0.0, 0.0, 0.5, 20.0)),
         resend=dice.choice((0.0, 0.5)),
+        copy_every=Random(f"copies {seed}").choice((0, 1, 1, 3)),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),
     )

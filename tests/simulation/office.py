@@ -286,6 +286,7 @@ def plan_of(knobs: Knobs) -> events.Plan:
         probation_steps=knobs.probation_steps,
         start_timeout_s=start_s(knobs),
         unheard_s=max(900.0, 40 * knobs.step_s),
+        copies=knobs.copy_every > 0,
     )
 
 

@@ -12,7 +12,7 @@ from tests.simulation.truth import Trouble, Truth, Violation
 
 SEEDS = (0, 1, 2, 4, 5, 8, 9, 11, 12, 15)
 """quick ones that meet every kind between them"""
-WANTED = {*DEPTH, Kind.GPU_DEGRADED, Kind.STRAGGLER, Kind.NODE_UNSEEN, Kind.WORKER_EXCEPTION, Kind.POWER_DROP}
+WANTED = {*DEPTH, Kind.GPU_DEGRADED, Kind.STRAGGLER, Kind.WORKER_EXCEPTION, Kind.POWER_DROP}
 
 
 def test_what_breaks_is_told_as_what_it_is() -> None:

@@ -121,12 +121,13 @@ class Training:
         self._later(self._dice.uniform(1.0, self._knobs.startup_s), self._restore)
 
     def _restore(self) -> None:
-        found: Save | None = None
-        for name in self.order.candidates:
+        copied = self._newest_copy()
+        found = None if copied is None else copied[1]
+        for name in self.order.candidates if found is None else ():
             found = self._whole(name)
             if found is not None:
                 break
-        if found is None and self.order.candidates:
+        if found is None and (self.order.candidates or not self.order.fresh):
             self._truth.faults[self.world].append("no candidate was whole")
             self._truth.culprits[self.world] |= self.plights.keys()
             for rank in sorted(self.plights):
@@ -138,14 +139,19 @@ class Training:
         self._truth.poison_of.pop(self.world, None)
         if self.weights.poison is not None:
             self._truth.poison_of[self.world] = self.weights.poison
-        restored, step = (found.name if found else None), self.weights.step
+        restored, step = (found.name if found and copied is None else None), self.weights.step
+        copied_in = None if copied is None else copied[0]
         self._report(
             lambda rank, node, at: s.RankRestored(
-                at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step
+                at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step, copied_in=copied_in
             )
         )
         self._move(s.Phase.STEP)
-        self._next_step()
+        # The world that made the copy may have died over the save of this very step.
+        if copied is not None and self._is_due(step):
+            self._saved()
+        else:
+            self._next_step()
 
     def _whole(self, name: str) -> Save | None:
         """The ranks read a checkpoint and compare it with its manifest."""
@@ -192,7 +198,8 @@ class Training:
         self.weights = replace(self.weights, step=step, poison=poison)
         self._rows += 1
         self._row(step, index, poison)
-        due = step % self._knobs.save_every == 0 or step in (self._knobs.steps, self.stop_at)
+        self._copied()
+        due = self._is_due(step)
         if due and not self._knobs.stall_s:
             self._saved()
         elif due:
@@ -214,6 +221,29 @@ class Training:
                 step_s=self._knobs.step_s * self.slowness,
             )  # fmt: skip
             self._agents[node].put([row])
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._knobs.save_every == 0 or step in (self._knobs.steps, self.stop_at)
+
+    def _copied(self) -> None:
+        """Every rank holds a copy of this step: they finish a step together."""
+        every = self._knobs.copy_every
+        if every and self.weights.step % every == 0:
+            weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
+            copy = Save(name=f"the copy of step {weights.step} that world {self.world} made", weights=weights)
+            self._truth.copies[self.order.attempt].append((self.world, copy))
+
+    def _newest_copy(self) -> tuple[int, Save] | None:
+        """As the ranks choose: of what may be trusted the newest, unless a checkpoint is newer still."""
+        since = self.order.memory_since
+        named = [self._truth.saves[name].weights.step for name in self.order.candidates if name in self._truth.saves]
+        newest = max(named, default=0)
+        fit = [
+            (world, copy)
+            for world, copy in self._truth.copies[self.order.attempt]
+            if since is not None and since <= world < self.world and copy.weights.step >= newest
+        ]
+        return max(fit, key=lambda one: (one[0], one[1].weights.step), default=None)
 
     def _saved(self) -> None:
         weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)

@@ -6,7 +6,7 @@ The checkers here decide by this truth alone and share no code with the core the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 
 from monitors.incidents import Incident, Kind
@@ -43,7 +43,7 @@ class Weights:
 
 @dataclass(slots=True, kw_only=True)
 class Save:
-    """A checkpoint on disk."""
+    """A checkpoint on disk, or copies of all ranks in memory."""
 
     name: str
     weights: Weights
@@ -113,6 +113,8 @@ class Truth:
 
     saves: dict[str, Save] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    copies: dict[int, deque[tuple[int, Save]]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=2)))
+    """by attempt: what its nodes hold in memory, with the world that made it"""
     faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """by world: what was done to it"""
     culprits: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))

@@ -14,6 +14,18 @@ SAVE_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPlace:
+    """Where a rank's copies in memory lie, and which may be trusted."""
+
+    prefix: str
+    """of the files of all ranks of this node"""
+    since: int | None = None
+    """first world whose copies may be restored; None: none may"""
+    every: int = 0
+    """steps between copies; 0: as their cost allows"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """One rank among the ranks of one world."""
 
@@ -32,6 +44,10 @@ class Place:
     """(name, step) of the checkpoints that may be restored, newest first; None: look into the folder"""
     skips: tuple[tuple[int, int], ...] = ()
     save_every: int = SAVE_EVERY
+    fresh: bool = True
+    """it may begin from scratch when there is nothing to restore"""
+    memory: CopyPlace | None = None
+    """None: no copies in memory are made"""
     progress: str | None = None
     """this rank's progress file; None outside a supervised run"""
     rank_dir: str | None = None
@@ -65,6 +81,8 @@ def from_environment(env: Mapping[str, str]) -> Place:
         resume=None if resume is None else tuple((str(name), int(step)) for name, step in json.loads(resume)),
         skips=tuple((int(first), int(end)) for first, end in json.loads(env.get("LASTGOOD_SKIPS", "[]"))),
         save_every=int(env.get("LASTGOOD_SAVE_EVERY", SAVE_EVERY)),
+        fresh=env.get("LASTGOOD_FRESH", "1") != "0",
+        memory=CopyPlace(**json.loads(env["LASTGOOD_MEMORY"])) if env.get("LASTGOOD_MEMORY") else None,
         progress=env.get("LASTGOOD_PROGRESS"),
         rank_dir=env.get("LASTGOOD_RANK_DIR"),
     )

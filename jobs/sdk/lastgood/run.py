@@ -23,6 +23,7 @@ from lastgood.skips import Skips
 if TYPE_CHECKING:
     import torch
 
+    from lastgood.memory import Memory
     from lastgood.restoring import Restored
     from lastgood.saving import Saver
 
@@ -64,9 +65,12 @@ class Run:
         self._faults = Faults(here.rank_dir or "", audience, note)
         self._skips = Skips(here.skips)
         self._saver: Saver | None = None
+        self._memory: Memory | None = None
         self._failed_save: dict[str, Any] | None = None
         self._phase = "starting"
         self._stopped = False
+        self._saved_step = 0
+        """of the newest checkpoint that may be restored"""
         self._loss: float | None = None
         self._grad_norm: float | None = None
         self._lr: float | None = None
@@ -188,6 +192,10 @@ class Run:
             world_size=here.world_size,
             note=self._hear_of_save,
         )
+        if here.memory is not None:
+            from lastgood.memory import Memory
+
+            self._memory = Memory(here, note=self._note)
         return self._train(state, until)
 
     def close(self) -> None:
@@ -197,11 +205,15 @@ class Run:
         if self._saver is not None:
             self._enter("save")
             self._saver.close()
+        if self._memory is not None:
+            self._memory.close()
         self._enter("done")
 
     def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
         step = self._restore(state)
         self._enter("step")
+        if step > self._saved_step and self._is_due(step, until):
+            self._save(step, state)  # the world that left the copies in memory may have died over this very save
         self._stopped = step < until and self._ordered_to_stop(step)
         while step < until and not self._stopped:
             self._faults.bite(step, state)
@@ -210,9 +222,12 @@ class Run:
             began = time.monotonic()
             self._faults.dawdle()
             yield step
-            self._publish(step, time.monotonic() - began)
+            step_s = time.monotonic() - began
+            self._publish(step, step_s)
+            if self._memory is not None:
+                self._memory.copy(step, state, self.data_index(step + 1), step_s)
             self._stopped = step < until and self._ordered_to_stop(step)
-            if step % self._here.save_every == 0 or step == until or self._stopped:
+            if self._is_due(step, until):
                 self._save(step, state)
         self.close()
         failed = self._failed_save
@@ -224,11 +239,24 @@ class Run:
         self._note(made("entered"))
         self._enter("restoring")
         candidates = here.resume if here.resume is not None else local.candidates(here)
-        found = self._restored(state, candidates) if candidates else None
-        step = 0 if found is None else found.step
+        self._saved_step = candidates[0][1] if candidates else 0
+        step = self._remembered(state)
+        if step is None:
+            found = self._restored(state, candidates) if candidates else None
+            if found is None and not here.fresh:
+                raise RuntimeError("nothing can be restored: no copies are left in memory, and no checkpoint is usable")
+            step = self._saved_step = 0 if found is None else found.step
+            self._note(made("restored", checkpoint=None if found is None else found.checkpoint, step=step))
         self._audience.stands_at(step)
-        self._note(made("restored", checkpoint=None if found is None else found.checkpoint, step=step))
         return step
+
+    def _remembered(self, state: MutableMapping[str, Any]) -> int | None:
+        """The step of the copies in memory that the ranks took; None when they took none."""
+        copied = None if self._memory is None else self._memory.restore(state, above=self._saved_step - 1)
+        if copied is None:
+            return None
+        self._note(made("restored", checkpoint=None, step=copied.step, copied_in=copied.world))
+        return copied.step
 
     def _restored(self, state: MutableMapping[str, Any], candidates: Sequence[tuple[str, int]]) -> Restored:
         from lastgood.restoring import restore
@@ -243,6 +271,9 @@ class Run:
         if here.resume is None:
             local.set_aside(here, tried[: tried.index(found.checkpoint)])
         return found
+
+    def _is_due(self, step: int, until: int) -> bool:
+        return step % self._here.save_every == 0 or step == until or self._stopped
 
     def _save(self, step: int, state: MutableMapping[str, Any]) -> None:
         assert self._saver is not None

@@ -85,10 +85,10 @@ def _apply_one(key: str, value: Any, held: Any, state: State) -> None:
     elif isinstance(value, Stateful):
         value.load_state_dict(_unpacked(held))
     else:
-        _replace(key, value, _unpacked(held), state)
+        put(key, value, _unpacked(held), state)
 
 
-def _replace(key: str, old: Any, new: Any, state: State) -> None:
+def put(key: str, old: Any, new: Any, state: State) -> None:
     """Put a plain value in the place of another: into the container itself, which the user may hold on to, if it is
     one, else into the mapping."""
     if old is new:
@@ -158,16 +158,17 @@ def _named(value: Any, held: Any) -> bool:
     if isinstance(value, nn.Module | Optimizer):
         return True
     wanted = DTensor if isinstance(value, Stateful) else torch.Tensor
-    return any(isinstance(leaf, wanted) for leaf in _leaves(held))
+    return any(isinstance(leaf, wanted) for leaf in leaves(held))
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """What mappings and lists hold, at any depth."""
     if isinstance(value, Mapping):
         for part in value.values():
-            yield from _leaves(part)
+            yield from leaves(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _leaves(part)
+            yield from leaves(part)
     else:
         yield value
 

@@ -1,14 +1,21 @@
-"""What does a step pay for a save? One copy of this rank's shard into memory that is kept from save to save."""
+"""What does a step pay for a save or a copy? One copy of this rank's shard into memory that is kept from one to the
+next; on a GPU not even that."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
+from torch.optim import Optimizer
+
+from lastgood.snapshot import State
 
 Buffers = dict[MetadataIndex, torch.Tensor]
 """Host memory for each piece of this rank's shard; pages once touched stay mapped: the next copy takes half as long."""
@@ -55,3 +62,55 @@ class StagedPlanner(DefaultSavePlanner):
     def _forget_all_but(self, plan: SavePlan) -> None:
         for index in self._buffers.keys() - {item.index for item in plan.items}:
             del self._buffers[index]
+
+
+class SideStream:
+    """Copies from a GPU beside training: forward and backward only read what is copied, and the optimizers wait.
+
+    Without a GPU, nothing: a copy is done when it is made.
+    """
+
+    def __init__(self) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        self._done: torch.cuda.Event | None = None
+
+    def register(self, address: int, size: int) -> None:
+        """Pin host memory, so that the GPU writes to it by itself; where that is refused, copies take longer."""
+        if torch.cuda.is_initialized():
+            torch.cuda.cudart().cudaHostRegister(address, size, 0)
+
+    @contextmanager
+    def beside(self, state: State) -> Iterator[None]:
+        """What is enqueued in here runs when the present work is done, while training goes on."""
+        if not torch.cuda.is_initialized():
+            yield
+            return
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+            for value in state.values():
+                if isinstance(value, Optimizer):
+                    value.register_step_pre_hook(lambda *_: self._hold())
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        self._done = torch.cuda.Event()
+        self._done.record(self._stream)
+        if not _only_optimizers_write(state):
+            self._hold()
+
+    def wait(self) -> None:
+        """Until the copy is done; from any thread."""
+        if self._done is not None:
+            self._done.synchronize()
+
+    def _hold(self) -> None:
+        if self._done is not None:
+            torch.cuda.current_stream().wait_event(self._done)
+
+
+def _only_optimizers_write(state: State) -> bool:
+    """Buffers change in a forward pass, and what is no module may change at any time."""
+    modules = [value for value in state.values() if isinstance(value, nn.Module)]
+    others = [value for value in state.values() if not isinstance(value, nn.Module | Optimizer)]
+    buffers = any(True for module in modules for _ in module.buffers())
+    return not buffers and not any(isinstance(value, torch.Tensor) for value in others)

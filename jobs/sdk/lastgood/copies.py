@@ -1,0 +1,179 @@
+"""What does one copy of a rank's state look like, in memory that outlives the rank?
+
+A file on a memory file system, whose pages stay when the process that wrote them dies:
+
+    0      header: magic, state, sizes of body and tail, digest of both
+    128    body: the tensors, each at a multiple of 64 bytes
+    after  tail: facts and the table of the tensors as JSON, then everything else of the state
+
+The state is WRITING from before the first byte of a new copy until its digest is known, so that a copy whose writer
+died over it is none. Its room is reserved when it is made: a full file system is an error then, not a SIGBUS later.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+
+from lastgood.pieces import Pieces
+
+MAGIC = b"lgcopy\x00\x01"
+EMPTY, WRITING, WHOLE = range(3)
+_HEADER = struct.Struct("<8sQQQQ16s")
+_BODY = 128
+_ALIGN = 64
+ROOM = 1 << 16
+"""bytes for the tail to grow by: plain values change their size"""
+
+
+class CopyDamaged(Exception):
+    """It is not what was written; nothing of it may reach a model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a copy is of."""
+
+    run: str
+    attempt: int
+    world: int
+    step: int
+    """last finished"""
+    rank: int
+    world_size: int
+    data_index: int
+    """of the next batch"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def _spots(tensors: dict[str, Tensor]) -> tuple[list[_Spot], int]:
+    """Where each tensor lies in the body, and the body's size."""
+    spots, offset = [], 0
+    for name, tensor in tensors.items():
+        spots.append(_Spot(name, offset, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")))
+        offset += -(-tensor.nbytes // _ALIGN) * _ALIGN
+    return spots, offset
+
+
+def _tail(facts: Facts, spots: list[_Spot], rest: bytes) -> bytes:
+    head = json.dumps({"facts": asdict(facts), "spots": [[s.name, s.offset, s.shape, s.dtype] for s in spots]}).encode()
+    return len(head).to_bytes(8, "little") + head + rest
+
+
+def needed_bytes(pieces: Pieces) -> int:
+    """Memory that a copy of this state takes."""
+    _, body = _spots(pieces.tensors)
+    return _BODY + body + len(pieces.rest) + 128 * len(pieces.tensors) + ROOM
+
+
+class Copy:
+    """One such file, mapped."""
+
+    def __init__(self, path: str, *, make_bytes: int | None = None) -> None:
+        """`make_bytes`: make it anew, of this size; None: it is there. Raises OSError."""
+        self.path = path
+        flags = os.O_RDWR | os.O_CLOEXEC | (0 if make_bytes is None else os.O_CREAT | os.O_TRUNC)
+        fd = os.open(path, flags, 0o600)
+        try:
+            if make_bytes is not None:
+                os.posix_fallocate(fd, 0, make_bytes)
+            self._map = mmap.mmap(fd, 0)
+        except (OSError, ValueError) as error:  # ValueError: an empty file, whose maker died over it
+            if make_bytes is not None:
+                with suppress(OSError):
+                    os.unlink(path)
+            raise OSError(getattr(error, "errno", None), f"{path}: {error}") from error
+        finally:
+            os.close(fd)
+        self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
+        self._sizes = 0, 0
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """Where it is mapped, and its size in bytes."""
+        return self._bytes.data_ptr(), len(self._map)
+
+    def write(self, facts: Facts, pieces: Pieces) -> bool:
+        """Begin a new copy: returns False when it does not fit. Of GPU tensors the bytes come later, in the order of
+        the current stream. It is none before `seal`."""
+        spots, body = _spots(pieces.tensors)
+        tail = _tail(facts, spots, pieces.rest)
+        if _BODY + body + len(tail) > len(self._map):
+            return False
+        self._mark(WRITING)
+        for spot, tensor in zip(spots, pieces.tensors.values(), strict=True):
+            self._view(spot).copy_(tensor, non_blocking=tensor.is_cuda)
+        self._map[_BODY + body : _BODY + body + len(tail)] = tail
+        self._sizes = body, len(tail)
+        return True
+
+    def seal(self) -> None:
+        """All bytes are there: from now on it is a copy."""
+        self._map[: _HEADER.size] = _HEADER.pack(MAGIC, WHOLE, *self._sizes, 0, self._digest(*self._sizes))
+
+    def void(self) -> None:
+        """It is a copy no more."""
+        self._mark(EMPTY)
+
+    def facts(self) -> Facts | None:
+        """Of what it is a copy; None when it is none. Its bytes may still be damaged: `read` looks."""
+        sizes = self._whole()
+        if sizes is None:
+            return None
+        with suppress(ValueError, KeyError, TypeError):
+            return Facts(**self._head(*sizes)[0]["facts"])
+        return None
+
+    def read(self) -> tuple[dict[str, Tensor], bytes]:
+        """The tensors, as views of the file, and everything else. Raises CopyDamaged."""
+        sizes = self._whole()
+        if sizes is None:
+            raise CopyDamaged("it is not whole")
+        if self._digest(*sizes) != _HEADER.unpack_from(self._map)[-1]:
+            raise CopyDamaged("its bytes are not those that were written")
+        head, rest = self._head(*sizes)
+        spots = [_Spot(name, offset, tuple(shape), dtype) for name, offset, shape, dtype in head["spots"]]
+        return {spot.name: self._view(spot) for spot in spots}, rest
+
+    def _whole(self) -> tuple[int, int] | None:
+        if len(self._map) < _BODY:
+            return None
+        magic, state, body, tail, _, _ = _HEADER.unpack_from(self._map)
+        fits = _BODY + body + tail <= len(self._map) and tail >= 8
+        return (body, tail) if magic == MAGIC and state == WHOLE and fits else None
+
+    def _head(self, body: int, tail: int) -> tuple[dict[str, Any], bytes]:
+        raw = self._map[_BODY + body : _BODY + body + tail]
+        length = int.from_bytes(raw[:8], "little")
+        return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+    def _digest(self, body: int, tail: int) -> bytes:
+        with memoryview(self._map) as whole, whole[_BODY : _BODY + body + tail] as part:
+            return xxhash.xxh3_128_digest(part)
+
+    def _mark(self, state: int) -> None:
+        self._map[: _HEADER.size] = _HEADER.pack(MAGIC, state, 0, 0, 0, bytes(16))
+
+    def _view(self, spot: _Spot) -> Tensor:
+        dtype: torch.dtype = getattr(torch, spot.dtype)
+        count = 1
+        for size in spot.shape:
+            count *= size
+        at = _BODY + spot.offset
+        return self._bytes[at : at + count * dtype.itemsize].view(dtype).view(spot.shape)

@@ -1,0 +1,258 @@
+"""How does a rank's state outlive the rank? Two copies in turn, in memory that its node keeps.
+
+After a step, or every few, what this rank holds is copied; the digest is made beside training. A world that begins
+on the same node takes the newest step of which every rank has a copy, without a byte from disk. Copies are good for a
+world of the same shape on the same nodes, and only while nobody doubts the numbers in them: what the supervisor says
+with `since`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lastgood import pieces
+from lastgood.copies import ROOM, Copy, Facts, needed_bytes
+from lastgood.notes import Note, made
+from lastgood.peers import Peers, RoundFailed
+from lastgood.pieces import Unfit
+from lastgood.place import Place
+from lastgood.snapshot import State
+from lastgood.staging import SideStream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SENSE = "memory copies"
+"""as which a node tells that it has none"""
+SHARE = 0.004
+"""of a step's time that copies may cost, on average"""
+MEASURED = 6
+"""copies after as many steps, before it is known how often is often enough"""
+MEMORY_SHARE = 0.4
+"""of the memory that is free when the first copy is made, for the copies of all ranks of the node"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A state that came back."""
+
+    world: int
+    """that made the copy"""
+    step: int
+    data_index: int
+
+
+@dataclass(slots=True)
+class _Cost:
+    """Seconds, lately."""
+
+    copies: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+
+
+class Memory:
+    """The copies of one rank of one world. Making it is a collective, and so is all that says so."""
+
+    def __init__(self, here: Place, *, note: Note, available: Callable[[], int] | None = None) -> None:
+        assert here.memory is not None
+        self._here = here
+        self._note = note
+        self._available = available or free_bytes
+        self._peers = Peers(here.rank, here.world_size)
+        self._copies: list[Copy] = []
+        self._turn = 0
+        self._sealing: threading.Thread | None = None
+        self._every = here.memory.every or 1
+        self._paced = here.memory.every > 0
+        self._cost = _Cost()
+        self._side = SideStream()
+        self._opened = False
+        self._off = ""
+        self._ready: tuple[dict[str, Tensor], bytes] = {}, b""
+        """the copy that was found to be sound"""
+
+    def restore(self, state: State, *, above: int = -1) -> Found | None:
+        """Fill the state from the newest copy that every rank has, of a step beyond `above`; None: there is none.
+
+        A collective. Raises RuntimeError when the state is in pieces: a copy fitted, and could not be read.
+        """
+        copies = self._there()
+        mine = {(facts.world, facts.step): copy for copy in copies if (facts := self._usable(copy, above)) is not None}
+        for key in _common(self._peers.all(lambda: sorted(mine))):
+            found = self._filled(state, mine[key])
+            if found is not None:
+                return found
+        return None
+
+    def copy(self, step: int, state: State, data_index: int, step_s: float) -> None:
+        """Copy the state after a step, if it is time to. A collective until the pace is agreed on."""
+        if step % self._every:
+            return
+        began = time.monotonic()
+        if not self._opened:
+            self._open(state)
+        if not self._off:
+            try:
+                self._copy(step, state, data_index)
+            except (OSError, Unfit) as error:
+                self._turn_off(str(error))
+        if not self._paced:
+            self._pace(time.monotonic() - began, step_s)
+
+    def close(self) -> None:
+        """Finish what is on its way; the copies stay for whoever comes next."""
+        self._settle()
+        self._peers.leave()
+
+    # --- restoring
+
+    def _there(self) -> list[Copy]:
+        copies = []
+        for path in self._paths():
+            with suppress(OSError):
+                copies.append(Copy(path))
+        return copies
+
+    def _paths(self) -> tuple[str, str]:
+        assert self._here.memory is not None
+        stem = f"{self._here.memory.prefix}rank{self._here.rank}"
+        return f"{stem}.0", f"{stem}.1"
+
+    def _usable(self, copy: Copy, above: int) -> Facts | None:
+        here, facts = self._here, copy.facts()
+        assert here.memory is not None
+        since = here.memory.since
+        if facts is None or since is None or facts.step <= above or not since <= facts.world < here.world:
+            return None
+        same = facts.run, facts.attempt, facts.rank, facts.world_size
+        return facts if same == (here.run, here.attempt, here.rank, here.world_size) else None
+
+    def _filled(self, state: State, copy: Copy) -> Found | None:
+        """Two rounds: nothing is filled before every rank knows that its copy is sound and fits."""
+        facts = copy.facts()
+        try:
+            self._peers.all(lambda: self._sound(state, copy))
+        except RoundFailed as error:
+            self._note(made("copies", sense=SENSE, why=f"a copy was refused: {error}"))
+            return None
+        tensors, rest = self._ready
+        try:
+            self._peers.all(lambda: pieces.together(state, tensors, rest))
+        except RoundFailed as error:
+            copy.void()  # or every world after this one would fail over it
+            raise RuntimeError(f"a copy in memory could not be restored: {error}") from error
+        assert facts is not None
+        return Found(world=facts.world, step=facts.step, data_index=facts.data_index)
+
+    def _sound(self, state: State, copy: Copy) -> None:
+        self._ready = copy.read()
+        pieces.check(state, self._ready[0])
+
+    # --- copying
+
+    def _copy(self, step: int, state: State, data_index: int) -> None:
+        self._settle()
+        here = self._here
+        facts = Facts(
+            run=here.run,
+            attempt=here.attempt,
+            world=here.world,
+            step=step,
+            rank=here.rank,
+            world_size=here.world_size,
+            data_index=data_index,
+        )
+        copy = self._copies[self._turn % len(self._copies)]
+        self._turn += 1
+        with self._side.beside(state):
+            fits = copy.write(facts, pieces.apart(state))
+        if not fits:
+            raise OSError(f"the state has outgrown its copy of {copy.address[1]} bytes")
+        self._sealing = threading.Thread(target=self._seal, args=(copy,), name="lastgood-copy", daemon=True)
+        self._sealing.start()
+
+    def _seal(self, copy: Copy) -> None:
+        self._side.wait()
+        copy.seal()
+
+    def _settle(self) -> None:
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+
+    def _open(self, state: State) -> None:
+        """Two copies on every rank where there is memory for them; else one, and a rank that dies over it has none."""
+        self._opened = True
+        size, why = 0, ""
+        try:
+            size = needed_bytes(pieces.apart(state))
+        except Unfit as error:
+            why = str(error)
+        room = int(MEMORY_SHARE * self._available() / self._here.local_world_size)
+        counts = self._peers.all(lambda: min(2, room // size) if size else 0)
+        if min(counts) == 0:
+            there = f"{room >> 20} MiB may be taken for it here, or less on another node"
+            self._turn_off(why or f"a copy takes {size >> 20} MiB a rank: {there}")
+            return
+        try:
+            self._copies = [self._reopened(path, size) for path in self._paths()[: min(counts)]]
+        except OSError as error:
+            self._turn_off(str(error))
+            return
+        self._copies.sort(key=_age)
+        for copy in self._copies:
+            self._side.register(*copy.address)
+        why = "" if min(counts) == 2 else "there is memory for one copy only: a rank that dies over it has none"
+        self._note(made("copies", sense=SENSE, why=why, count=min(counts), bytes=size))
+
+    def _reopened(self, path: str, size: int) -> Copy:
+        """What older worlds left is kept until something newer takes its place."""
+        with suppress(OSError):
+            copy = Copy(path)
+            if size - ROOM // 2 <= copy.address[1] <= 2 * size:
+                return copy
+        return Copy(path, make_bytes=size)
+
+    def _turn_off(self, why: str) -> None:
+        self._off = why
+        self._note(made("copies", sense=SENSE, why=why, count=0, bytes=0))
+
+    def _pace(self, copy_s: float, step_s: float) -> None:
+        """How often? Measured by each rank, and the same for all: the slowest counts."""
+        self._cost.copies.append(copy_s)
+        self._cost.steps.append(step_s)
+        if len(self._cost.copies) < MEASURED:
+            return
+        # The first ones touch new pages, and compile.
+        cost_s, step_s = sorted(self._cost.copies)[MEASURED // 2], sorted(self._cost.steps)[MEASURED // 2]
+        wanted = math.ceil(cost_s / (SHARE * max(step_s, 1e-6)))
+        self._every = max(1, *self._peers.all(lambda: wanted))
+        self._paced = True
+
+
+def _common(lists: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """What every rank has, newest first."""
+    return sorted(set.intersection(*map(set, lists)), reverse=True)
+
+
+def _age(copy: Copy) -> tuple[int, int]:
+    facts = copy.facts()
+    return (-1, -1) if facts is None else (facts.world, facts.step)
+
+
+def free_bytes() -> int:
+    """Of memory that may be taken without swapping, where copies lie: the host's, or what is left of /dev/shm."""
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    with suppress(OSError):
+        shm = os.statvfs("/dev/shm")
+        free = min(free, shm.f_bavail * shm.f_frsize)
+    return free
