@@ -33,7 +33,9 @@ def _trials(lab: ModuleType, drill: str, rank: int, trials: int) -> list[dict[st
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
         bench = lab.Lab(Path(folder))
         try:
-            run = bench.submit(lab.gpt(bench.folder, "--step-s", "0.1", steps=(trials + 2) * GAP_STEPS))
+            command = lab.gpt(bench.folder, "--step-s", "0.1", steps=(trials + 2) * GAP_STEPS)
+            saves = {"every_steps": 10, "probation_steps": 12, "keep": 3, "memory_every_steps": 1}
+            run = bench.submit(command, checkpoint=saves)
             for trial in range(trials):
                 bench.reach(run, (trial + 1) * GAP_STEPS)
                 bench.drill(run, drill, rank)
@@ -45,13 +47,17 @@ def _trials(lab: ModuleType, drill: str, rank: int, trials: int) -> list[dict[st
 
 def _recovered(bench: object, run: str) -> list[dict[str, float]]:
     found = bench.incidents(run)  # type: ignore[attr-defined]
-    return [incident["phases_s"] for incident in found if incident["phases_s"]["total"] is not None]
+    return [
+        incident["phases_s"] | {"steps": incident["steps_lost"]}
+        for incident in found
+        if incident["phases_s"]["total"] is not None
+    ]
 
 
 def main(trials: int) -> None:
     """Print one line for each fault: median and minimum of the whole and of its parts, in seconds."""
     lab = _lab()
-    print(f"{'fault':10} {'total s':>14} {'detect':>7} {'stop':>6} {'start':>6} {'restore':>8} {'first':>6}")
+    print(f"{'fault':10} {'total s':>14} {'detect':>7} {'stop':>6} {'start':>6} {'restore':>8} {'first':>6} lost")
     for drill, rank in DRILLS:
         found = _trials(lab, drill, rank, trials)
         totals = [phases["total"] for phases in found]
@@ -60,4 +66,7 @@ def main(trials: int) -> None:
             for part in ("detect", "stop", "start", "restore", "first_step")
         ]
         whole = f"{statistics.median(totals):.2f} [{min(totals):.2f}]"
-        print(f"{drill:10} {whole:>14} {parts[0]:7.2f} {parts[1]:6.2f} {parts[2]:6.2f} {parts[3]:8.2f} {parts[4]:6.2f}")
+        print(
+            f"{drill:10} {whole:>14} {parts[0]:7.2f} {parts[1]:6.2f} {parts[2]:6.2f} {parts[3]:8.2f} {parts[4]:6.2f} "
+            f"{max(phases['steps'] for phases in found):4.0f}"
+        )

@@ -72,7 +72,7 @@ WRONG = {
     ),
     f"{GOOD}\ncheckpoint:\n  keep: 2\n  evry_steps: 50": (
         'run.yaml:6: checkpoint.evry_steps: unknown key; did you mean "every_steps"? '
-        "allowed: every_steps, folder, keep, probation_steps, resume_from"
+        "allowed: every_steps, folder, keep, memory_every_steps, probation_steps, resume_from"
     ),
     f"{GOOD}floor_s: 4": (
         'run.yaml:3: floor_s: unknown key; did you mean "detect.hang.floor_s"? allowed: checkpoint, command, data, '

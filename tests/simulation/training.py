@@ -121,9 +121,9 @@ class Training:
         self._later(self._dice.uniform(1.0, self._knobs.startup_s), self._restore)
 
     def _restore(self) -> None:
-        copied = self._newest_copy()
-        found = None if copied is None else copied[1]
-        for name in self.order.candidates if found is None else ():
+        copied = self._truth.newest_copy(self.order)
+        found = copied[1] if copied else None
+        for name in () if copied else self.order.candidates:
             found = self._whole(name)
             if found is not None:
                 break
@@ -140,18 +140,15 @@ class Training:
         if self.weights.poison is not None:
             self._truth.poison_of[self.world] = self.weights.poison
         restored, step = (found.name if found and copied is None else None), self.weights.step
-        copied_in = None if copied is None else copied[0]
+        copied_in = copied[0] if copied else None
         self._report(
             lambda rank, node, at: s.RankRestored(
                 at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step, copied_in=copied_in
             )
         )
         self._move(s.Phase.STEP)
-        # The world that made the copy may have died over the save of this very step.
-        if copied is not None and self._is_due(step):
-            self._saved()
-        else:
-            self._next_step()
+        go_on = self._saved if copied and self._is_due(step) else self._next_step  # the save may have died half-way
+        go_on()
 
     def _whole(self, name: str) -> Save | None:
         """The ranks read a checkpoint and compare it with its manifest."""
@@ -230,20 +227,7 @@ class Training:
         every = self._knobs.copy_every
         if every and self.weights.step % every == 0:
             weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
-            copy = Save(name=f"the copy of step {weights.step} that world {self.world} made", weights=weights)
-            self._truth.copies[self.order.attempt].append((self.world, copy))
-
-    def _newest_copy(self) -> tuple[int, Save] | None:
-        """As the ranks choose: of what may be trusted the newest, unless a checkpoint is newer still."""
-        since = self.order.memory_since
-        named = [self._truth.saves[name].weights.step for name in self.order.candidates if name in self._truth.saves]
-        newest = max(named, default=0)
-        fit = [
-            (world, copy)
-            for world, copy in self._truth.copies[self.order.attempt]
-            if since is not None and since <= world < self.world and copy.weights.step >= newest
-        ]
-        return max(fit, key=lambda one: (one[0], one[1].weights.step), default=None)
+            self._truth.copied(self.order.attempt, self.world, weights)
 
     def _saved(self) -> None:
         weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)

@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 
 from monitors.incidents import Incident, Kind
+from orchestrator.core.actions import StartWorld
 from orchestrator.core.state import CheckpointState, Opened, State
 
 Windows = tuple[tuple[int, int], ...]
@@ -153,6 +154,22 @@ class Truth:
             raise Violation(f"no hardware failed, and a world is ended for it: {incident}")
         if why := trouble.denies(incident):
             raise Violation(f"{why}: {trouble}; {incident}")
+
+    def copied(self, attempt: int, world: int, weights: Weights) -> None:
+        """The ranks of a world hold copies of a step in memory, and of the one before."""
+        copy = Save(name=f"the copy of step {weights.step} that world {world} made", weights=weights)
+        self.copies[attempt].append((world, copy))
+
+    def newest_copy(self, order: StartWorld) -> tuple[int, Save] | None:
+        """As the ranks choose: of what they may take the newest, unless a checkpoint is newer still."""
+        named = [self.saves[name].weights.step for name in order.candidates if name in self.saves]
+        newest, since = max(named, default=0), order.memory_since
+        fit = [
+            (world, copy)
+            for world, copy in self.copies[order.attempt]
+            if since is not None and since <= world < order.world and copy.weights.step >= newest
+        ]
+        return max(fit, key=lambda one: (one[0], one[1].weights.step), default=None)
 
     def may_restore(self, save: Save, skips: Windows) -> None:
         """A world is about to continue from this save."""
