@@ -13,7 +13,7 @@ CASES ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check bench score soak clean
+.PHONY: help demo test check bench score soak chaos clean
 
 help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   figures: what a step pays, how fast a run comes back"
 	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
 	@echo "make soak    the tests that are too long for make test"
+	@echo "make chaos   half an hour of a fault every ten seconds; then the same training undisturbed"
 	@echo "make clean   remove .venv and what tools left behind; runs and checkpoints stay"
 
 demo: .venv/ready
@@ -46,6 +47,9 @@ score: .venv/ready-to-develop
 
 soak: .venv/ready-to-develop
 	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+chaos: .venv/ready-to-develop
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
