@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from jobs.agent import address, environment, guard, orders, senses, sweep
+from jobs.agent.copies import Copies
 from jobs.agent.drills import Drills
 from jobs.agent.link import Link
 from jobs.agent.nursery import Nursery
@@ -63,6 +64,7 @@ class Agent:
         )
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
+        self._copies = Copies()
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
@@ -136,6 +138,7 @@ class Agent:
             self._nursery.close()
         if self._stores is not None:
             self._stores.close()
+        self._copies.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -251,6 +254,7 @@ class Agent:
             outbox=self._outbox,
             over=self._world_over,
             nursery=self._nursery,
+            copies=self._copies.paths,
         )
         if self._stores is not None:
             if not self._stores.take(order.store):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobs.agent.orders import StartWorld
@@ -22,9 +22,17 @@ RENAMED = {
 
 
 def of_worker(
-    base: Mapping[str, str], spec: Spec, place: Place, order: StartWorld, *, local_rank: int, progress: Path
+    base: Mapping[str, str],
+    spec: Spec,
+    place: Place,
+    order: StartWorld,
+    *,
+    local_rank: int,
+    progress: Path,
+    copies: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The environment of one rank: the agent's own, then the user's, then ours."""
+    """The environment of one rank: the agent's own, then the user's, then ours. `copies`: files that it may keep copies
+    of its state in."""
     return {
         **base,
         **_defaults(base, spec),
@@ -32,6 +40,7 @@ def of_worker(
         **spec.env,
         **_torch(spec, place, order, local_rank),
         **_ours(spec, place, order, local_rank),
+        **_memory(spec, order, copies),
         "LASTGOOD_PROGRESS": str(progress),
     }
 
@@ -111,12 +120,11 @@ def _torch(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict
     }
 
 
-def _memory(spec: Spec, place: Place, order: StartWorld) -> dict[str, str]:
+def _memory(spec: Spec, order: StartWorld, copies: Sequence[str]) -> dict[str, str]:
     every = spec.checkpoint.memory_every_steps
-    prefix = place.copies_prefix
-    if every == 0 or prefix is None:
+    if every == 0 or not copies:
         return {}
-    return {"LASTGOOD_MEMORY": json.dumps({"prefix": prefix, "since": order.memory_since, "every": every or 0})}
+    return {"LASTGOOD_MEMORY": json.dumps({"paths": copies, "since": order.memory_since, "every": every or 0})}
 
 
 def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[str, str]:
@@ -133,6 +141,5 @@ def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[
         "LASTGOOD_SKIPS": json.dumps(order.skips),
         "LASTGOOD_SAVE_EVERY": str(spec.checkpoint.every_steps),
         "LASTGOOD_FRESH": str(int(order.fresh)),
-        **_memory(spec, place, order),
         "LASTGOOD_AGENT_PID": str(os.getpid()),
     }

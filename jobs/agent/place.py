@@ -47,15 +47,10 @@ class Place:
         name = f"{self._memory_prefix(self.attempt)}w{world}.rank{rank}"
         return MEMORY / name if os.access(MEMORY, os.W_OK) else self.rank_folder(world, rank) / "progress"
 
-    @property
-    def copies_prefix(self) -> str | None:
-        """Of the files that hold copies of the ranks' state, for worlds to come; None: no memory to keep them in."""
-        return f"{MEMORY / self._memory_prefix(self.attempt)}copy." if os.access(MEMORY, os.W_OK) else None
-
     def left_in_memory(self) -> list[Path]:
-        """What this node keeps in memory for any world of this attempt or an older one: a killed agent leaves it."""
+        """Progress files of this node, of any world of this attempt or an older one: a killed agent leaves them."""
         prefixes = map(self._memory_prefix, range(1, self.attempt + 1))
-        return sorted(path for prefix in prefixes for path in MEMORY.glob(f"{prefix}*"))
+        return sorted(path for prefix in prefixes for path in MEMORY.glob(f"{prefix}w*"))
 
     def _memory_prefix(self, attempt: int) -> str:
         # Two state folders of one host may hold runs of the same name (tests do).

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from jobs.agent import drills, environment, gpus, rehearsals, sweep
+from jobs.agent import drills, environment, failures, gpus, rehearsals, sweep
 from jobs.agent.child import Child, Exit
 from jobs.agent.dumps import Dumps
 from jobs.agent.nursery import Cold, Nursery
@@ -23,7 +21,6 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
 from jobs.spec import Spec
 from lastgood import progress
-from monitors import wire
 from monitors.clock import Clock
 from monitors.sense import flight_recorder, processes, ras
 from monitors.sense.flight_recorder_dump import Dump
@@ -67,15 +64,17 @@ class World:
         outbox: Outbox,
         over: Callable[[], None],
         nursery: Nursery | None = None,
+        copies: Callable[[int], Sequence[str]] = lambda _: (),
     ) -> None:
         self.number = order.world
-        self._order = order
+        self._environment = partial(environment.of_worker, os.environ, spec, place, order)
         self._place = place
         self._spec = spec
         self._clock = clock
         self._outbox = outbox
         self._over = over
         self._nursery = nursery
+        self._copies = copies
         self._workers: dict[int, _Worker] = {}
         self._selection = Selection(
             node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node
@@ -153,7 +152,7 @@ class World:
         """End it because it cannot go on: not an order, so the way of every failed world is taken."""
         self._hurry = True
         for worker in self._living():
-            worker.failure = self._failure(kind, why)
+            worker.failure = failures.of_agent(kind, why, self._clock.now())
         self._kill()
 
     def stop_after(self, step: int) -> None:
@@ -273,8 +272,9 @@ class World:
 
     def _spawn(self, local: int, folder: Path, memory: Path) -> Child:
         program = () if self._spec.python else ("--program",)
-        env = environment.of_worker(os.environ, self._spec, self._place, self._order, local_rank=local, progress=memory)
-        ended = partial(self._ended, self._rank(local))
+        rank = self._rank(local)
+        env = self._environment(local_rank=local, progress=memory, copies=self._copies(rank))
+        ended = partial(self._ended, rank)
         with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
             if self._nursery is not None:
                 try:
@@ -301,13 +301,9 @@ class World:
                 code=NOT_STARTED,
                 signal=None,
                 step=0,
-                failure=self._failure(kind, why),
+                failure=failures.of_agent(kind, why, self._clock.now()),
             )
         )
-
-    def _failure(self, kind: str, why: str) -> Failure:
-        fingerprint = hashlib.blake2b(f"{kind}\n{why}".encode(), digest_size=8).hexdigest()
-        return Failure(kind=kind, message=why, traceback="", raised_at=self._clock.now(), fingerprint=fingerprint)
 
     def _ended(self, rank: int, end: Exit) -> None:
         worker = self._workers[rank]
@@ -325,7 +321,7 @@ class World:
                 code=end.code,
                 signal=end.signal,
                 step=worker.sense.step,
-                failure=worker.failure or _read_failure(worker.folder),
+                failure=worker.failure or failures.written(worker.folder),
                 ordered=worker.ordered,
                 recording=left,
             )
@@ -384,12 +380,3 @@ class World:
             self._place.progress_file(self.number, self._rank(local)).unlink(missing_ok=True)
         self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=self.number))
         self._over()
-
-
-def _read_failure(folder: Path) -> Failure | None:
-    try:
-        body = json.loads((folder / "error.json").read_text())
-        failure: Failure = wire.decode({wire.TAG: Failure.__name__, **body}, wire.by_name(Failure))
-        return failure
-    except (OSError, ValueError, TypeError):
-        return None

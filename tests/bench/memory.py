@@ -45,7 +45,10 @@ def main(trials: int) -> None:
     """Print medians in milliseconds, and their ratios."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        place = Place(world=1, memory=CopyPlace(prefix=f"{Path(folder)}/c.", since=1, every=1))
+        paths = tuple(str(Path(folder, f"copy.{turn}")) for turn in range(2))
+        for path in paths:
+            Path(path).touch()
+        place = Place(world=1, memory=CopyPlace(paths=paths, since=1, every=1))
         state, other = _state(), _state()
         copies = Memory(place, note=lambda _: None)
         for warm in (1, 2):

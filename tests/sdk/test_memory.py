@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lastgood import memory
-from lastgood.copies import Copy, CopyDamaged
+from lastgood.copies import Copy
 from lastgood.memory import Memory
 from lastgood.place import CopyPlace, Place
 
@@ -82,7 +82,11 @@ def told(state: dict[str, Any]) -> list[Any]:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Place:
-    return Place(run="r", attempt=1, world=1, memory=CopyPlace(prefix=f"{tmp_path}/c.", since=None, every=1))
+    """Of the first world; an agent has made its files, empty."""
+    paths = tmp_path / "copy.0", tmp_path / "copy.1"
+    for path in paths:
+        path.touch()
+    return Place(run="r", attempt=1, world=1, memory=CopyPlace(paths=tuple(map(str, paths)), every=1))
 
 
 def after(here: Place, world: int = 2, since: int | None = 1) -> Place:
@@ -107,14 +111,15 @@ def copied(here: Place, steps: int = 3, **memory: Any) -> list[Any]:
     return of_steps
 
 
-def files(here: Place) -> list[Path]:
+def there(here: Place) -> list[Copy]:
+    """Files that hold something."""
     assert here.memory is not None
-    return sorted(Path(here.memory.prefix).parent.glob("c.*"))
+    return [Copy(path) for path in here.memory.paths if os.path.getsize(path)]
 
 
 def newest(here: Place) -> Copy:
     """The newest copy."""
-    return max((Copy(str(path)) for path in files(here)), key=memory._age)
+    return max(there(here), key=memory._age)
 
 
 def test_everything_comes_back_and_goes_on_as_if_nothing_had_been(here: Place) -> None:
@@ -195,23 +200,21 @@ def test_copies_of_older_worlds_last_until_newer_ones_are_whole(here: Place) -> 
     assert third.restore(state) is not None
     third.copy(4, state, data_index=4, step_s=0.1)
     third.close()
-    assert sorted((c.facts().world, c.facts().step) for c in map(Copy, map(str, files(here)))) == [(1, 3), (2, 4)]  # type: ignore[union-attr]
+    assert sorted(map(memory._age, there(here))) == [(1, 3), (2, 4)]
 
 
 @pytest.mark.parametrize(("free", "count"), [(GIB, 2), (400_000, 1), (100_000, 0)])
 def test_as_many_copies_as_there_is_memory_for(here: Place, free: int, count: int) -> None:
     notes: list[dict[str, Any]] = []
     copied(here, notes=notes, free=free)
-    assert len(files(here)) == count
+    assert len(there(here)) == count
     assert [note["count"] for note in notes] == [count]
     assert bool(notes[0]["why"]) == (count < 2)
 
 
-def test_a_file_system_that_is_full_ends_the_copies_and_not_the_training(here: Place) -> None:
-    """What stands for it is a folder that is not there."""
-    assert here.memory is not None
+def test_files_that_cannot_be_had_end_the_copies_and_not_the_training(here: Place) -> None:
     notes: list[dict[str, Any]] = []
-    copied(replace(here, memory=replace(here.memory, prefix=f"{here.memory.prefix}gone/")), notes=notes)
+    copied(replace(here, memory=CopyPlace(paths=("/gone/0", "/gone/1"), every=1)), notes=notes)
     assert [(note["note"], note["count"]) for note in notes] == [("copies", 0)]
 
 
@@ -229,15 +232,28 @@ def test_how_often_is_measured(here: Place) -> None:
     copies.close()
 
 
-def test_a_state_that_outgrows_its_copy_is_copied_no_more(here: Place) -> None:
-    state, copies = state_of(1), opened(here)
-    notes: list[dict[str, Any]] = []
-    copies = opened(here, notes)
+def test_a_state_that_grows_gets_more_room_while_there_is_some(here: Place) -> None:
+    state, notes = state_of(1), list[dict[str, Any]]()
+    copies = opened(here, notes, free=8 << 20)
     copies.copy(1, state, 1, 0.1)
     state["epoch"] = os.urandom(1 << 20)
     copies.copy(2, state, 2, 0.1)
+    copies._settle()
+    assert memory._age(newest(here)) == (1, 2)
+    state["epoch"] = os.urandom(9 << 20)
     copies.copy(3, state, 3, 0.1)
+    copies.copy(4, state, 4, 0.1)
     copies.close()
     assert [note["count"] for note in notes] == [2, 0]
-    with pytest.raises(CopyDamaged):
-        Copy(str(files(here)[1])).read()
+    assert memory._age(newest(here)) == (1, 2), "what was whole stays whole"
+
+
+def test_what_is_held_already_counts_as_room(here: Place) -> None:
+    copied(here)
+    notes: list[dict[str, Any]] = []
+    later = opened(after(here), notes, free=1000)
+    state = state_of(2)
+    assert later.restore(state) is not None
+    later.copy(4, state, 4, 0.1)
+    later.close()
+    assert [note["count"] for note in notes] == [2]

@@ -1,6 +1,6 @@
 """What does one copy of a rank's state look like, in memory that outlives the rank?
 
-A file on a memory file system, whose pages stay when the process that wrote them dies:
+A file in memory that the agent owns, so that its pages stay when the process that wrote them dies:
 
     0      header: magic, state, sizes of body and tail, digest of both
     128    body: the tensors, each at a multiple of 64 bytes
@@ -12,6 +12,7 @@ died over it is none. Its room is reserved when it is made: a full file system i
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -32,7 +33,7 @@ _HEADER = struct.Struct("<8sQQQQ16s")
 _BODY = 128
 _ALIGN = 64
 ROOM = 1 << 16
-"""bytes for the tail to grow by: plain values change their size"""
+"""bytes for facts, and for the tail to grow by: plain values change their size"""
 
 
 class CopyDamaged(Exception):
@@ -79,49 +80,49 @@ def _tail(facts: Facts, spots: list[_Spot], rest: bytes) -> bytes:
 def needed_bytes(pieces: Pieces) -> int:
     """Memory that a copy of this state takes."""
     _, body = _spots(pieces.tensors)
-    return _BODY + body + len(pieces.rest) + 128 * len(pieces.tensors) + ROOM
+    names = sum(len(name) for name in pieces.tensors)
+    return _BODY + body + len(pieces.rest) + names + 128 * len(pieces.tensors) + ROOM
 
 
 class Copy:
-    """One such file, mapped."""
+    """One such file, mapped. Whoever owns the file made it, empty."""
 
-    def __init__(self, path: str, *, make_bytes: int | None = None) -> None:
-        """`make_bytes`: make it anew, of this size; None: it is there. Raises OSError."""
+    def __init__(self, path: str, *, at_least: int = 0) -> None:
+        """`at_least`: bytes that there must be room for; what it holds stays. Raises OSError, for an empty file too."""
         self.path = path
-        flags = os.O_RDWR | os.O_CLOEXEC | (0 if make_bytes is None else os.O_CREAT | os.O_TRUNC)
-        fd = os.open(path, flags, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if make_bytes is not None:
-                os.posix_fallocate(fd, 0, make_bytes)
+            if os.fstat(fd).st_size < at_least:
+                os.posix_fallocate(fd, 0, at_least)
             self._map = mmap.mmap(fd, 0)
-        except (OSError, ValueError) as error:  # ValueError: an empty file, whose maker died over it
-            if make_bytes is not None:
-                with suppress(OSError):
-                    os.unlink(path)
-            raise OSError(getattr(error, "errno", None), f"{path}: {error}") from error
+        except ValueError as error:
+            raise OSError(errno.ENODATA, f"{path} is empty") from error
         finally:
             os.close(fd)
         self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
         self._sizes = 0, 0
 
     @property
+    def bytes(self) -> int:
+        """Of memory that it takes."""
+        return len(self._map)
+
+    @property
     def address(self) -> tuple[int, int]:
         """Where it is mapped, and its size in bytes."""
         return self._bytes.data_ptr(), len(self._map)
 
-    def write(self, facts: Facts, pieces: Pieces) -> bool:
-        """Begin a new copy: returns False when it does not fit. Of GPU tensors the bytes come later, in the order of
-        the current stream. It is none before `seal`."""
+    def write(self, facts: Facts, pieces: Pieces) -> None:
+        """Begin a new copy, for which `needed_bytes` says how much room there must be. Of GPU tensors the bytes come
+        later, in the order of the current stream. It is none before `seal`."""
         spots, body = _spots(pieces.tensors)
         tail = _tail(facts, spots, pieces.rest)
-        if _BODY + body + len(tail) > len(self._map):
-            return False
+        assert _BODY + body + len(tail) <= len(self._map), f"{self.path} is too small"
         self._mark(WRITING)
         for spot, tensor in zip(spots, pieces.tensors.values(), strict=True):
             self._view(spot).copy_(tensor, non_blocking=tensor.is_cuda)
         self._map[_BODY + body : _BODY + body + len(tail)] = tail
         self._sizes = body, len(tail)
-        return True
 
     def seal(self) -> None:
         """All bytes are there: from now on it is a copy."""

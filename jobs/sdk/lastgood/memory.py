@@ -1,4 +1,4 @@
-"""How does a rank's state outlive the rank? Two copies in turn, in memory that its node keeps.
+"""How does a rank's state outlive the rank? Two copies in turn, in memory that its agent owns.
 
 After a step, or every few, what this rank holds is copied; the digest is made beside training. A world that begins
 on the same node takes the newest step of which every rank has a copy, without a byte from disk. Copies are good for a
@@ -9,7 +9,6 @@ with `since`.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from lastgood.notes import Note, made
 from lastgood.peers import Peers, RoundFailed
 from lastgood.pieces import Unfit
 from lastgood.place import Place
+from lastgood.room import free_bytes
 from lastgood.snapshot import State
 from lastgood.staging import SideStream
 
@@ -36,7 +36,7 @@ SHARE = 0.004
 MEASURED = 6
 """copies after as many steps, before it is known how often is often enough"""
 MEMORY_SHARE = 0.4
-"""of the memory that is free when the first copy is made, for the copies of all ranks of the node"""
+"""of the memory that is free when room is made, for the copies of all ranks of the node"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Memory:
         self._here = here
         self._note = note
         self._available = available or free_bytes
+        self._paths = here.memory.paths
         self._peers = Peers(here.rank, here.world_size)
         self._copies: list[Copy] = []
         self._turn = 0
@@ -115,15 +116,10 @@ class Memory:
 
     def _there(self) -> list[Copy]:
         copies = []
-        for path in self._paths():
+        for path in self._paths:
             with suppress(OSError):
                 copies.append(Copy(path))
         return copies
-
-    def _paths(self) -> tuple[str, str]:
-        assert self._here.memory is not None
-        stem = f"{self._here.memory.prefix}rank{self._here.rank}"
-        return f"{stem}.0", f"{stem}.1"
 
     def _usable(self, copy: Copy, above: int) -> Facts | None:
         here, facts = self._here, copy.facts()
@@ -142,7 +138,7 @@ class Memory:
         except RoundFailed as error:
             self._note(made("copies", sense=SENSE, why=f"a copy was refused: {error}"))
             return None
-        tensors, rest = self._ready
+        (tensors, rest), self._ready = self._ready, ({}, b"")
         try:
             self._peers.all(lambda: pieces.together(state, tensors, rest))
         except RoundFailed as error:
@@ -169,14 +165,24 @@ class Memory:
             world_size=here.world_size,
             data_index=data_index,
         )
-        copy = self._copies[self._turn % len(self._copies)]
+        taken = pieces.apart(state)
+        turn = self._turn % len(self._copies)
         self._turn += 1
+        self._grow(turn, needed_bytes(taken))
+        copy = self._copies[turn]
         with self._side.beside(state):
-            fits = copy.write(facts, pieces.apart(state))
-        if not fits:
-            raise OSError(f"the state has outgrown its copy of {copy.address[1]} bytes")
+            copy.write(facts, taken)
         self._sealing = threading.Thread(target=self._seal, args=(copy,), name="lastgood-copy", daemon=True)
         self._sealing.start()
+
+    def _grow(self, turn: int, size: int) -> None:
+        """A state may outgrow its copies: optimizers keep nothing before their first step."""
+        copy = self._copies[turn]
+        if size - ROOM // 2 > copy.bytes:
+            if (more := size - copy.bytes) > self._room():
+                raise OSError(f"the copies of the state would have to grow by {more >> 20} MiB")
+            self._copies[turn] = Copy(copy.path, at_least=size)
+            self._side.register(*self._copies[turn].address)
 
     def _seal(self, copy: Copy) -> None:
         self._side.wait()
@@ -195,30 +201,24 @@ class Memory:
             size = needed_bytes(pieces.apart(state))
         except Unfit as error:
             why = str(error)
-        room = int(MEMORY_SHARE * self._available() / self._here.local_world_size)
-        counts = self._peers.all(lambda: min(2, room // size) if size else 0)
-        if min(counts) == 0:
-            there = f"{room >> 20} MiB may be taken for it here, or less on another node"
-            self._turn_off(why or f"a copy takes {size >> 20} MiB a rank: {there}")
-            return
+        room = self._room() + sum(copy.bytes for copy in self._there())
+        count = min(self._peers.all(lambda: min(len(self._paths), room // size) if size else 0))
         try:
-            self._copies = [self._reopened(path, size) for path in self._paths()[: min(counts)]]
+            if count == 0:
+                there = f"{room >> 20} MiB may be taken for it here, or less elsewhere"
+                raise OSError(why or f"a copy takes {size >> 20} MiB a rank: {there}")
+            self._copies = sorted((Copy(path, at_least=size) for path in self._paths[:count]), key=_age)
         except OSError as error:
             self._turn_off(str(error))
             return
-        self._copies.sort(key=_age)
         for copy in self._copies:
             self._side.register(*copy.address)
-        why = "" if min(counts) == 2 else "there is memory for one copy only: a rank that dies over it has none"
-        self._note(made("copies", sense=SENSE, why=why, count=min(counts), bytes=size))
+        why = "" if count > 1 else "there is memory for one copy only: a rank that dies over it has none"
+        self._note(made("copies", sense=SENSE, why=why, count=count, bytes=size))
 
-    def _reopened(self, path: str, size: int) -> Copy:
-        """What older worlds left is kept until something newer takes its place."""
-        with suppress(OSError):
-            copy = Copy(path)
-            if size - ROOM // 2 <= copy.address[1] <= 2 * size:
-                return copy
-        return Copy(path, make_bytes=size)
+    def _room(self) -> int:
+        """Bytes that this rank may take."""
+        return int(MEMORY_SHARE * self._available() / self._here.local_world_size)
 
     def _turn_off(self, why: str) -> None:
         self._off = why
@@ -245,14 +245,3 @@ def _common(lists: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
 def _age(copy: Copy) -> tuple[int, int]:
     facts = copy.facts()
     return (-1, -1) if facts is None else (facts.world, facts.step)
-
-
-def free_bytes() -> int:
-    """Of memory that may be taken without swapping, where copies lie: the host's, or what is left of /dev/shm."""
-    with open("/proc/meminfo") as file:
-        fields = dict(line.split(":", 1) for line in file)
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    with suppress(OSError):
-        shm = os.statvfs("/dev/shm")
-        free = min(free, shm.f_bavail * shm.f_frsize)
-    return free

@@ -17,8 +17,8 @@ SAVE_EVERY = 50
 class CopyPlace:
     """Where a rank's copies in memory lie, and which may be trusted."""
 
-    prefix: str
-    """of the files of all ranks of this node"""
+    paths: tuple[str, ...]
+    """files of this rank, which the agent owns"""
     since: int | None = None
     """first world whose copies may be restored; None: none may"""
     every: int = 0
@@ -82,7 +82,14 @@ def from_environment(env: Mapping[str, str]) -> Place:
         skips=tuple((int(first), int(end)) for first, end in json.loads(env.get("LASTGOOD_SKIPS", "[]"))),
         save_every=int(env.get("LASTGOOD_SAVE_EVERY", SAVE_EVERY)),
         fresh=env.get("LASTGOOD_FRESH", "1") != "0",
-        memory=CopyPlace(**json.loads(env["LASTGOOD_MEMORY"])) if env.get("LASTGOOD_MEMORY") else None,
+        memory=_copy_place(env.get("LASTGOOD_MEMORY")),
         progress=env.get("LASTGOOD_PROGRESS"),
         rank_dir=env.get("LASTGOOD_RANK_DIR"),
     )
+
+
+def _copy_place(said: str | None) -> CopyPlace | None:
+    if said is None:
+        return None
+    body = json.loads(said)
+    return CopyPlace(paths=tuple(body["paths"]), since=body["since"], every=int(body["every"]))
