@@ -23,6 +23,9 @@ AFTER_S = 10.0
 SURE = 0.9
 """confidence from which the word of the ranks about where the fault sits outweighs another node's hardware"""
 
+VICTIM = 0.5
+"""confidence below which a failure names a rank only because none other was found: its words point elsewhere"""
+
 CONFINED = frozenset({Kind.GPU_FAULT, Kind.GPU_MEMORY})
 """they strike the program on that GPU, and others only in that these wait for it; a lost GPU or a broken link takes
 the collectives of the whole node along"""
@@ -136,7 +139,7 @@ def merged(cause: Incident, failed: Incident) -> Incident:
     """One incident of both: the cause's kind, and everybody's evidence."""
     same_node = cause.subject.node in (None, failed.subject.node)
     rank = cause.subject.rank
-    if rank is None and same_node and cause.subject.device is None:
+    if rank is None and same_node and cause.subject.device is None and failed.confidence >= VICTIM:
         rank = failed.subject.rank
     subject = replace(cause.subject, rank=rank, node=failed.subject.node if same_node else cause.subject.node)
     doubt = (1.0 - cause.confidence) * (1.0 - failed.confidence)

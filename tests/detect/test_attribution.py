@@ -30,11 +30,17 @@ def told(*faults: Incident) -> list[Incident]:
 
 
 def test_a_port_that_fails_before_a_rank_is_the_cause_and_the_rank_comes_second() -> None:
-    noted, failed = told(fault(Kind.NIC_FAULT, 90), fault(Kind.HANG, 100, rank=1, sure=0.4))
+    noted, failed = told(fault(Kind.NIC_FAULT, 90), fault(Kind.HANG, 100, rank=1, sure=0.6))
     assert (noted.kind, noted.witnesses) == (Kind.NIC_FAULT, 1)
     assert (failed.kind, failed.witnesses, failed.onset) == (Kind.NIC_FAULT, 2, 90)
     assert failed.subject == Subject(node=0, rank=1)
     assert failed.evidence == ("nic_fault is seen", "hang is seen")
+
+
+def test_a_victim_is_not_named_beside_a_fault_of_nobody_knows_whose_gpu() -> None:
+    _, failed = told(fault(Kind.LINK_FAULT, 90), fault(Kind.WORKER_EXCEPTION, 100, rank=1, sure=0.4))
+    assert (failed.kind, failed.subject, failed.witnesses) == (Kind.LINK_FAULT, Subject(node=0), 2)
+    assert failed.next_best == Subject(node=0, rank=1)
 
 
 def test_a_line_that_is_read_after_the_death_still_explains_it() -> None:
