@@ -77,8 +77,9 @@ class Watch:
     def _table(self) -> _Table:
         """Who wants to see what."""
         return {
-            s.RankStarted: (self._gpus.see, self._host.see),
+            s.RankStarted: (self._placed_by, self._gpus.see, self._host.see),
             s.RankProgress: (
+                self._placed_by,
                 self._progress,
                 self._start.see,
                 self._hang.see,
@@ -110,7 +111,7 @@ class Watch:
             KernelSaw: (self._gpus.see, self._host.see),
             GpuEvent: (self._gpus.see,),
             GpuFailed: (self._gpus.see, self._power.see),
-            GpuLooked: (self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
+            GpuLooked: (self._placed_by, self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
             ProbeDone: (self._probes.see,),
             HostLooked: (self._host.see, self._straggler.see),
         }
@@ -118,8 +119,12 @@ class Watch:
     @property
     def deadline(self) -> float | None:
         """When `silent` should be called next; None: only signals can make a difference."""
-        waits = [one.deadline for one in self._patient]
-        return min([wait for wait in waits if wait is not None], default=None)
+        nearest = None
+        for one in self._patient:
+            wait = one.deadline
+            if wait is not None and (nearest is None or wait < nearest):
+                nearest = wait
+        return nearest
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -173,19 +178,18 @@ class Watch:
         detectors = self._see.get(type(signal))
         if detectors is None or not isfinite(signal.at) or self._is_history(signal):
             return []
-        self.placement.see(signal)
         incidents: list[Incident] = []
         for see in detectors:
-            incidents += see(signal)
-        return self._judged(incidents)
+            if found := see(signal):
+                incidents += found
+        return self._judged(incidents) if incidents else incidents
 
     def silent(self, now: float) -> list[Incident]:
         """What it means that nothing was heard until now; asked twice, it says nothing new."""
-        return self._judged([incident for detector in self._patient for incident in detector.silent(now)])
+        incidents = [incident for detector in self._patient for incident in detector.silent(now)]
+        return self._judged(incidents) if incidents else incidents
 
     def _judged(self, incidents: list[Incident]) -> list[Incident]:
-        if not incidents:
-            return incidents
         self._attribution.suspect(
             Suspicion(at=witness.at, subject=witness.subject, sentence=witness.sentence)
             for witness in self._power.witnesses
@@ -200,6 +204,10 @@ class Watch:
         """How far the world was: a driver knows nothing of steps, nor does a rank that prints none."""
         unknown = incident.step == 0 and incident.world == self._world
         return replace(incident, step=self._step_of_world) if unknown and self._step_of_world else incident
+
+    def _placed_by(self, signal: s.Signal) -> list[Incident]:
+        self.placement.see(signal)
+        return []
 
     def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
         if self._probes.running:

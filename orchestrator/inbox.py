@@ -115,7 +115,8 @@ class Inbox:
 
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
-        return self._facts(signal) + self._concluded(self._watch.see(signal))
+        facts, incidents = self._facts(signal), self._watch.see(signal)
+        return facts + self._concluded(incidents) if incidents else facts
 
     def silent(self, now: float) -> list[e.Event]:
         """What it means that nothing was heard until now."""

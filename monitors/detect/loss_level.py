@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from monitors.detect.running_median import RunningMedian
 
@@ -40,9 +41,8 @@ class LevelConfig:
     """of the level: bf16 losses take few distinct values, their noise can be 0"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One loss beside what was expected."""
+class Reading(NamedTuple):
+    """One loss beside what was expected. A tuple, for one is made of every row, again at every rewind."""
 
     level: float
     excess: float
