@@ -115,8 +115,7 @@ class Inbox:
 
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
-        facts, incidents = self._facts(signal), self._watch.see(signal)
-        return facts + self._concluded(incidents) if incidents else facts
+        return self._facts(signal) + self._concluded(self._watch.see(signal))
 
     def silent(self, now: float) -> list[e.Event]:
         """What it means that nothing was heard until now."""
