@@ -174,6 +174,8 @@ def _who(by: str) -> str:
 def _from(world: World) -> str:
     if world.checkpoint is not None:
         return f"from step {world.from_step} ({world.checkpoint})"
+    if world.copied_in is not None:
+        return f"from step {world.from_step} (what world {world.copied_in} left in memory)"
     return "from the start" if world.from_step == 0 else "by its own means"
 
 

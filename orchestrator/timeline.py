@@ -46,6 +46,8 @@ class World:
     """restored; None: fresh, or by the script's own means"""
     from_step: int | None = None
     """the step whose state it began with; None: not known"""
+    copied_in: int | None = None
+    """the world that left the copies in memory which it took; None: it took none"""
     first_step_at: float | None = None
     step: int | None = None
     """last step that every rank is known to have finished; None before the first"""
@@ -168,7 +170,13 @@ class _Course:
     def _restored(self, event: e.WorldRestored) -> None:
         if event.world != self._world:
             return
-        self._seen(event.world, restored_at=event.at, checkpoint=event.checkpoint, from_step=event.step)
+        self._seen(
+            event.world,
+            restored_at=event.at,
+            checkpoint=event.checkpoint,
+            from_step=event.step,
+            copied_in=event.copied_in,
+        )
         self._rolled_back(event.step)
 
     def _rolled_back(self, step: int) -> None:

@@ -143,6 +143,7 @@ def _answered(before: State, state: State, opened: Opened, backoff_s: float, at:
     else:
         known = state.recovery or Recovery(rung=Rung.RELAUNCH)
         recovery = replace(known, rung=Rung.RELAUNCH, backoff_s=backoff_s, asked=False)
+    reason = _sentence(replace(before, recovery=recovery), opened)
     if why := unrestorable(state, recovery):
         return hold(state, at, f"{reason}; {why}", opened=opened)
     if whole:
