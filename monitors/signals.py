@@ -119,6 +119,8 @@ class StepReported:
     tokens: float | None = None
     data_index: int | None = None
     step_s: float | None = None
+    loss_scale: float | None = None
+    """of half-precision training, where a scaler looks for it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

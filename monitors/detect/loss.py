@@ -14,6 +14,7 @@ from monitors.detect.loss_curve import Curve, CurveConfig, Finding, Row
 from monitors.detect.loss_gradient import GradientConfig, Gradients, Shifted
 from monitors.detect.loss_ranks import Apart, Departed
 from monitors.detect.loss_resume import Mismatch, ResumeConfig, Resumes
+from monitors.detect.loss_scale import Collapsed, LossScale
 from monitors.detect.loss_spike import SpikeConfig
 from monitors.incidents import Incident, Kind, Subject
 from monitors.signals import RanksReported, Signal, StepReported
@@ -62,6 +63,7 @@ class Loss:
         self._named_step: int | None = None
         """onset of the newest shift of a rank's own numbers that was told"""
         self._resumes = Resumes(ResumeConfig())
+        self._scale = LossScale()
         self.world_began(0)
 
     def world_began(self, world: int) -> None:
@@ -72,6 +74,7 @@ class Loss:
         self._named_step = None
         self._apart.world_began()
         self._curve.started()
+        self._scale.started()
 
     @property
     def suspicious_since_step(self) -> int | None:
@@ -121,8 +124,11 @@ class Loss:
             self.rewound(row.step - 1)
         self._heard_at = row.at
         mismatch = self._resumes.see(signal)
-        found = [self._found(finding, signal) for finding in self._curve.see(row)]
-        return found + shifted + ([] if mismatch is None else [self._mismatched(mismatch, signal)])
+        found = [self._found(finding, signal) for finding in self._curve.see(row)] + shifted
+        if mismatch is not None:
+            found.append(self._mismatched(mismatch, signal))
+        collapsed = self._scale.see(signal.step, signal.at, signal.loss_scale)
+        return found if collapsed is None else [*found, self._unscaled(collapsed, signal)]
 
     def _broken_elsewhere(self, row: Row) -> list[Finding]:
         """A rank that does not speak for the run: only numbers that broke matter, and its loss must not mix in."""
@@ -186,6 +192,11 @@ class Loss:
         subject = Subject() if shifted.rank is None else Subject(node=signal.node, rank=shifted.rank)
         kind = Kind.GRADIENT_SHIFT
         return self._incident(kind, signal, shifted.onset_at, shifted.onset_step, said, subject=subject)
+
+    def _unscaled(self, fell: Collapsed, signal: StepReported) -> Incident:
+        said = f"the loss scale fell from {fell.usual:.4g} to {fell.now:.4g} since step {fell.onset_step}"
+        why = "gradients overflow at ever smaller scales: recorded runs lost their loss some thirty steps later"
+        return self._incident(Kind.GRADIENT_SHIFT, signal, fell.onset_at, fell.onset_step, (said, why))
 
     def _mismatched(self, mismatch: Mismatch, signal: StepReported) -> Incident:
         since, said = mismatch.since, (mismatch.what,)

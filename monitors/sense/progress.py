@@ -141,6 +141,7 @@ class RankSense:
             tokens=row.tokens,
             data_index=row.data_index if row.data_index >= 0 else None,
             step_s=row.step_s,
+            loss_scale=row.loss_scale,
         )
 
     def _output(self, now: float, busy: bool) -> list[Signal]:

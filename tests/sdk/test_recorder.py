@@ -86,8 +86,8 @@ def pair(start: Start, tmp_path: Path, *, stuck: str, waits: str) -> list[subpro
 
 def test_ranks_say_which_of_them_never_came(start: Start, tmp_path: Path) -> None:
     pair(start, tmp_path, stuck="time.sleep(3600)", waits="dist.all_reduce(torch.ones(4))")
-    waits = until(tmp_path, 0, lambda dump: any(s.enqueued > s.completed for s in dump.statuses))
-    sleeps = until(tmp_path, 1, lambda dump: bool(dump.entries))
+    waits = until(tmp_path, 0, lambda dump: any(s.group == "gloo:0" and s.enqueued == 4 for s in dump.statuses))
+    sleeps = until(tmp_path, 1, lambda dump: any(s.group == "gloo:0" and s.completed == 3 for s in dump.statuses))
     (ours, theirs) = ({status.group: status for status in dump.statuses} for dump in (waits, sleeps))
     assert (ours["gloo:0"].enqueued, ours["gloo:0"].completed) == (4, 3)
     assert (theirs["gloo:0"].enqueued, theirs["gloo:0"].completed) == (3, 3)

@@ -118,12 +118,13 @@ def test_what_a_rank_saw_alone_stands_beside_what_all_saw(rank: Ranks, state: St
     world = rank()
     for step in world.run.steps(state, until=2):
         if step == 1:
-            world.run.report(loss=Busy(), local_loss=Busy(), local_grad_norm=torch.tensor(0.25))
+            world.run.report(loss=Busy(), local_loss=Busy(), local_grad_norm=torch.tensor(0.25), loss_scale=65536.0)
         else:
             world.run.report(loss=1.0)
     one, two = world.rows()
     assert (one.loss, one.local_loss, one.local_grad_norm) == (4.0, 4.0, 0.25)
     assert 0.04 <= one.waited_s <= one.step_s
+    assert (one.loss_scale, two.loss_scale) == (65536.0, None)
     assert (two.loss, two.local_loss, two.local_grad_norm, two.waited_s) == (1.0, None, None, 0.0)
 
 
@@ -135,11 +136,11 @@ def test_an_older_agent_and_a_newer_rank_understand_each_other(tmp_path: Path) -
     ring = progress.HEADER_BYTES + 4 * progress.RECORD.size
     older = bytearray(whole[:ring])
     assert int.from_bytes(older[272:280], "little") == ring
-    older[272:280] = bytes(8)
+    older[272:288] = bytes(16)
     path.write_bytes(older)
     writer, reader = progress.Writer(str(path)), progress.Reader(str(path))
     for step in range(1, 7):
-        writer.row(step, step, 2.0, None, None, None, 0.1, 3.0, 4.0, 0.05)
+        writer.row(step, step, 2.0, None, None, None, 0.1, 3.0, 4.0, 0.05, 65536.0)
     assert path.stat().st_size == ring
     _, rows = reader.rows(3)
     assert [(row.step, row.loss, row.local_loss, row.waited_s) for row in rows] == [

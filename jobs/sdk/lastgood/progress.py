@@ -38,13 +38,16 @@ RECORD = struct.Struct("<qqdddddd")
 """step, data index, time of finishing (epoch seconds), loss, gradient norm, learning rate, tokens, step seconds"""
 OWN = struct.Struct("<ddd")
 """of this rank alone: loss, gradient norm, seconds of the step in which it waited for its device"""
+SCALE = struct.Struct("<d")
+"""loss scale"""
 
 _HEAD = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _PHASE = struct.Struct("<qq")
 _SPENT = struct.Struct("<16d")
 _AT_HEAD, _AT_NOTES, _AT_PHASE, _AT_STEP, _AT_SPENT, _AT_STOP, _AT_DRILL = 16, 24, 32, 48, 64, 256, 264
-_AT_OWN = 272
+_AT_OWN, _AT_SCALE = 272, 280
+"""where the second and the third ring begin; 0 in the file of an older agent, which has none"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +80,18 @@ class Row:
     local_grad_norm: float | None = None
     waited_s: float = 0.0
     """of the step: for the device, while a reported tensor was read"""
+    loss_scale: float | None = None
 
 
 def create(path: str, capacity: int = CAPACITY) -> None:
     """Make an empty progress file (the agent does, before the rank starts)."""
     own = HEADER_BYTES + capacity * RECORD.size
+    scale = own + capacity * OWN.size
     body = bytearray(own) + bytearray(OWN.pack(_MISSING, _MISSING, 0.0) * capacity)
+    body += bytearray(SCALE.pack(_MISSING) * capacity)
     body[0:8] = MAGIC
     _HEAD.pack_into(body, _AT_OWN, own)
+    _HEAD.pack_into(body, _AT_SCALE, scale)
     struct.pack_into("<II", body, 8, VERSION, capacity)
     _I64.pack_into(body, _AT_STOP, -1)
     _PHASE.pack_into(body, _AT_PHASE, 0, time.monotonic_ns())
@@ -120,6 +127,7 @@ class Writer:
     def __init__(self, path: str) -> None:
         self._memory, self._capacity = _open(path, write=True)
         self._own = int(_HEAD.unpack_from(self._memory, _AT_OWN)[0])
+        self._scale = int(_HEAD.unpack_from(self._memory, _AT_SCALE)[0])
         self._head = _HEAD.unpack_from(self._memory, _AT_HEAD)[0]
         self._spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))
         self._phase, self._since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
@@ -144,6 +152,7 @@ class Writer:
         local_loss: float | None = None,
         local_grad_norm: float | None = None,
         waited_s: float = 0.0,
+        loss_scale: float | None = None,
     ) -> None:
         """Write one finished step; the counters move after the record is whole."""
         slot = self._head % self._capacity
@@ -155,6 +164,9 @@ class Writer:
                 _MISSING if local_grad_norm is None else local_grad_norm,
                 waited_s,
             )
+        if self._scale:
+            at = self._scale + slot * SCALE.size
+            SCALE.pack_into(self._memory, at, _MISSING if loss_scale is None else loss_scale)
         at = HEADER_BYTES + slot * RECORD.size
         RECORD.pack_into(
             self._memory,
@@ -195,6 +207,7 @@ class Reader:
     def __init__(self, path: str) -> None:
         self._memory, self._capacity = _open(path, write=True)
         self._own = int(_HEAD.unpack_from(self._memory, _AT_OWN)[0])
+        self._scale = int(_HEAD.unpack_from(self._memory, _AT_SCALE)[0])
 
     def look(self) -> Standing:
         """Where the rank is now."""
@@ -235,6 +248,7 @@ class Reader:
             local_loss=local[0],
             local_grad_norm=local[1],
             waited_s=local[2] or 0.0,
+            loss_scale=_read_value(self._memory, self._scale + slot * SCALE.size) if self._scale else None,
         )
 
     def order_stop_after(self, step: int) -> None:

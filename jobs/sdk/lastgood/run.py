@@ -77,6 +77,7 @@ class Run:
         self._tokens: float | None = None
         self._local_loss: float | None = None
         self._local_grad_norm: float | None = None
+        self._loss_scale: float | None = None
         self._waited_s = 0.0
 
     @property
@@ -125,6 +126,7 @@ class Run:
         tokens: SupportsFloat | None = None,
         local_loss: SupportsFloat | None = None,
         local_grad_norm: SupportsFloat | None = None,
+        loss_scale: SupportsFloat | None = None,
     ) -> None:
         """Say how the present step goes; may be called more than once in a step, and need not be called at all.
 
@@ -133,6 +135,8 @@ class Run:
         fed wrong data, shows there and nowhere else, and is named. Any gradient that this rank computed alone will do,
         for a rank is only held against itself and the others: that which comes back to the first layer costs next to
         nothing (see `jobs/recipes/gpt.py`). Ranks whose `loss` is not averaged need not say it twice.
+
+        `loss_scale` is that of half-precision training (`scaler.get_scale()`): it collapses before the loss does.
 
         Numbers, or tensors of one element. A tensor is read with `.item()`, which for a GPU waits until the step's
         kernels are done, so report at the end of the step. That wait does not count as the rank's own time: where
@@ -151,6 +155,8 @@ class Run:
             self._local_loss = self._number(local_loss)
         if local_grad_norm is not None:
             self._local_grad_norm = self._number(local_grad_norm)
+        if loss_scale is not None:
+            self._loss_scale = self._number(loss_scale)
 
     @contextmanager
     def phase(self, phase: Literal["eval", "data"]) -> Iterator[None]:
@@ -298,10 +304,12 @@ class Run:
             self._local_loss,
             self._local_grad_norm,
             self._waited_s,
+            self._loss_scale,
         )
 
     def _forget(self) -> None:
         self._loss = self._grad_norm = self._lr = self._tokens = self._local_loss = self._local_grad_norm = None
+        self._loss_scale = None
         self._waited_s = 0.0
 
     def _ordered_to_stop(self, step: int) -> bool:
