@@ -7,10 +7,11 @@ hosts' clocks a minute apart would turn that around.
 from __future__ import annotations
 
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from monitors.signals import CollectivesLooked, NodeSeen, Signal
+from orchestrator.core.replacing import replace
 
 TOLD_S = 0.5
 """less is no more than a busy host's delay, and shorter than the floor of every limit"""

@@ -23,7 +23,6 @@ def kinds(lab: Lab, run: str) -> list[str]:
     [
         ("kill", 1, "worker_killed"),
         ("exception", 1, "worker_exception"),
-        ("stop", 1, "hang"),
         ("spin", 0, "hang"),
         ("nan", 1, "nonfinite_loss"),
     ],

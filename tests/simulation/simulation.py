@@ -82,13 +82,14 @@ class Simulation:
 
     def _until(self, end: float) -> None:
         office, time = self.office, self.time
-        wakes, decided = 0, -1
+        entries, wakes, decided, up = office.journal.entries, 0, -1, False
         while time.now() < end:
-            if decided != len(office.journal.entries):
-                decided = len(office.journal.entries)
+            # Nothing else ends it, and most of what happens is neither.
+            if decided != len(entries) or up != office.up:
+                decided, up = len(entries), office.up
                 self.faults.care()
-            if self._over():
-                return
+                if self._over():
+                    return
             deadline = office.deadline
             if deadline < time.next_at:
                 wakes = wakes + 1 if deadline <= time.now() else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import StrEnum
 from math import exp, nan
 from random import Random
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from monitors import signals as s
 from monitors.catalogue.signatures import judge
 from orchestrator.core.actions import StartWorld
+from orchestrator.core.replacing import replace
 from tests.simulation.data import Data
 from tests.simulation.knobs import Knobs
 from tests.simulation.timeline import Timeline

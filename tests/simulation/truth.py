@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from monitors.incidents import Incident, Kind
 from orchestrator.core.actions import StartWorld
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import CheckpointState, Opened, State
 
 Windows = tuple[tuple[int, int], ...]
