@@ -132,11 +132,11 @@ def _noted(state: State, opened: Opened, response: Response) -> Decision:
 def _answered(before: State, state: State, opened: Opened, backoff_s: float, at: float) -> Decision:
     incident, rung = opened.incident, opened.rung
     response = state.policy.responses[incident.kind]
-    reason = _sentence(before, opened)
     if rung is Rung.HOLD:
         # A ladder that ends here holds for the cause itself, whatever its budget is.
         spent = budget.spent(before, incident.kind, at) and budget.rung(before, incident.kind)[0] is not Rung.HOLD
-        return hold(state, at, reason + (_budget_sentence(response) if spent else ""), opened=opened, spent=spent)
+        reason = _sentence(before, opened) + (_budget_sentence(response) if spent else "")
+        return hold(state, at, reason, opened=opened, spent=spent)
     whole = rung is Rung.RELAUNCH or incident.kind in WHOLE_ATTEMPT
     if not whole:
         state, recovery = _rewound(before, state, opened, backoff_s)

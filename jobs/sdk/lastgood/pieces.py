@@ -41,14 +41,11 @@ def apart(state: State) -> Pieces:
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for key, value in state.items():
-        if isinstance(value, nn.Module):
-            tensors.update(_of_module(key, value))
-        elif isinstance(value, Optimizer):
+        tensors.update(_places(key, value))
+        if isinstance(value, Optimizer):
             found, rest[key] = _of_optimizer(key, value)
             tensors.update(found)
-        elif isinstance(value, Tensor):
-            tensors[key] = _local(value)
-        else:
+        elif not isinstance(value, nn.Module | Tensor):
             rest[key] = _plain(key, value.state_dict() if isinstance(value, Stateful) else value)
     return Pieces(tensors=tensors, rest=pickle.dumps((rest, rng.take())))
 
@@ -87,7 +84,8 @@ def _described(tensor: Tensor | None) -> str:
 def _places(key: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a value that exist before it is restored."""
     if isinstance(value, nn.Module):
-        yield from _of_module(key, value)
+        for name, part in (*value.named_parameters(), *value.named_buffers()):
+            yield f"{key}.{name}", _local(part)
     elif isinstance(value, Tensor):
         yield key, _local(value)
 
@@ -107,13 +105,6 @@ def _refilled(old: Any, new: Any) -> Any:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [_refilled(*pair) for pair in zip(old, new, strict=True)]
     return new
-
-
-def _of_module(key: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, parameter in module.named_parameters():
-        yield f"{key}.{name}", _local(parameter)
-    for name, buffer in module.named_buffers():
-        yield f"{key}.{name}", _local(buffer)
 
 
 def _local(tensor: Tensor) -> Tensor:
