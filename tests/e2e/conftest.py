@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lab import Lab
+from lab import STEPS, Alone, Lab, Trained, read, undisturbed
 
 
 @pytest.fixture
@@ -19,3 +20,21 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Alone:
+    """Trained once, whoever asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base  # that of all processes of this session
+
+    def train(steps: int = STEPS, ranks: int = 2) -> Trained:
+        folder = shared / f"alone-{steps}-{ranks}"
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                undisturbed(folder.with_suffix(".training"), "--steps", str(steps), ranks=ranks)
+                folder.with_suffix(".training").rename(folder)
+        return read(folder / "losses", folder / "weights")
+
+    return train

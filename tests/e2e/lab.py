@@ -39,6 +39,10 @@ class Trained:
     """digest"""
 
 
+Alone = Callable[..., Trained]
+"""`alone(steps=60, ranks=2)`: what comes out where nothing disturbs"""
+
+
 def read(losses: Path, weights: Path) -> Trained:
     """Read what the recipe wrote; a step computed again must come out the same unless the run was rewound."""
     final: dict[int, tuple[int, str]] = {}

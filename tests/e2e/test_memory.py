@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab import Lab, gpt, read, undisturbed
+from lab import Alone, Lab, Trained, gpt, read
 
 from orchestrator.core import events as e
 from orchestrator.home import Home
@@ -24,17 +24,16 @@ def restored(lab: Lab, run: str) -> list[e.WorldRestored]:
         return [entry.event for entry in journal.entries(run) if isinstance(entry.event, e.WorldRestored)]
 
 
-def same(lab: Lab, reference: Path) -> None:
+def same(lab: Lab, expected: Trained) -> None:
     """It was trained as if nothing had happened."""
     trained = read(lab.folder / "losses", lab.folder / "weights")
-    expected = read(reference / "losses", reference / "weights")
     assert trained.repeats_differ == ()
     assert trained.losses == expected.losses
     assert trained.weights == expected.weights
 
 
 @pytest.mark.parametrize(("drill", "rank"), [("kill", 1), ("stop", 1)])
-def test_a_crash_costs_a_step_at_most(lab: Lab, reference: Path, drill: str, rank: int) -> None:
+def test_a_crash_costs_a_step_at_most(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
     run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint={**NEVER, "memory_every_steps": 1})
     lab.wait(run, lambda status: status["step"] >= 35)
     lab.drill(run, drill, rank)
@@ -44,13 +43,5 @@ def test_a_crash_costs_a_step_at_most(lab: Lab, reference: Path, drill: str, ran
     assert (second.checkpoint, second.copied_in) == (None, 1)
     assert incident["steps_lost"] <= 1, incident
     assert incident["resumed_from_step"] == second.step >= 34
-    same(lab, reference)
+    same(lab, alone(STEPS))
     assert not list(Path("/dev/shm").glob(f"lastgood.*{run}*")), "nothing stays in memory"
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run."""
-    folder = tmp_path_factory.mktemp("reference") / "run"
-    undisturbed(folder, "--steps", str(STEPS))
-    return folder

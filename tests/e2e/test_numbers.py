@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from lab import Lab, gpt, read, undisturbed
+from lab import Alone, Lab, gpt, read, undisturbed
 
 pytestmark = [pytest.mark.e2e]
 
@@ -26,7 +26,7 @@ def test_a_poisoned_window_is_skipped_as_if_it_had_been_left_out_from_the_start(
     assert trained.weights == expected.weights
 
 
-def test_a_flipped_bit_is_named_and_the_older_checkpoint_taken(lab: Lab) -> None:
+def test_a_flipped_bit_is_named_and_the_older_checkpoint_taken(lab: Lab, alone: Alone) -> None:
     # Slow steps: no newer checkpoint may come between the flip and the crash.
     run = lab.submit(gpt(lab.folder, "--step-s", "0.2"), checkpoint={"every_steps": 12, "keep": 3})
     lab.reach(run, 26)
@@ -41,7 +41,7 @@ def test_a_flipped_bit_is_named_and_the_older_checkpoint_taken(lab: Lab) -> None
     resumed = found["worker_killed"]["resumed_from_step"]
     damaged = json.dumps(found["checkpoint_corrupt"]["evidence"])
     assert f"{resumed:08d}" not in damaged
-    expected = undisturbed(lab.folder / "undisturbed")
+    expected = alone()
     trained = read(lab.folder / "losses", lab.folder / "weights")
     assert (trained.losses, trained.weights) == (expected.losses, expected.weights)
 

@@ -9,7 +9,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from lab import STEPS, Lab, gpt, read, undisturbed
+from lab import STEPS, Alone, Lab, gpt, read
 
 from jobs import registry
 from orchestrator import client
@@ -69,7 +69,7 @@ def test_a_run_whose_supervisor_ends_while_it_is_launched_begins_all_the_same(la
     assert (lab.status(run)["attempt"], lab.incidents(run)) == (1, [])
 
 
-def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab) -> None:
+def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder))
     lab.reach(run, 35)
     lab.drill(run, "agent")
@@ -77,7 +77,7 @@ def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: 
     assert [i["kind"] for i in lab.incidents(run)] == ["agent_lost"]
     assert lab.status(run)["attempt"] == 2
     assert not registry.marked(run, 1)
-    expected = undisturbed(lab.folder / "undisturbed")
+    expected = alone()
     trained = read(lab.folder / "losses", lab.folder / "weights")
     assert (trained.losses, trained.weights) == (expected.losses, expected.weights)
 
@@ -97,14 +97,14 @@ def test_a_stopped_run_has_saved_and_resumes_where_it_was(lab: Lab) -> None:
     assert lab.incidents(run) == []
 
 
-def test_two_nodes_of_two_ranks_survive_the_loss_of_a_rank(lab: Lab) -> None:
+def test_two_nodes_of_two_ranks_survive_the_loss_of_a_rank(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder), nodes=2, ranks_per_node=2)
     lab.reach(run, 20)
     lab.drill(run, "kill", 3)
     lab.finish(run)
     incidents = lab.incidents(run)
     assert [(i["kind"], i["subject"]["node"], i["subject"]["rank"]) for i in incidents] == [("worker_killed", 1, 3)]
-    expected = undisturbed(lab.folder / "undisturbed", ranks=4)
+    expected = alone(ranks=4)
     trained = read(lab.folder / "losses", lab.folder / "weights")
     assert (trained.losses, trained.weights) == (expected.losses, expected.weights)
     assert len(trained.losses) == STEPS
