@@ -145,6 +145,9 @@ class Recovery(Part):
     launch_timeout_s: float = Field(default=120.0, gt=0)
     warm: bool = True
     """Keep a process per node that has imported what the program imports, and fork ranks from it in milliseconds."""
+    in_process: bool = False
+    """Ranks that are not to blame for the end of a world keep their process, with its device and all it compiled, and
+    call the training function again in the next one (`lastgood.main`). Needs `warm`."""
     stop_grace_s: float = Field(default=60.0, ge=0)
     """For finishing the step and saving when a person stops the run."""
 

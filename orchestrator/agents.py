@@ -132,6 +132,7 @@ class ConnectedAgents:
                 skips=order.skips,
                 memory_since=order.memory_since,
                 fresh=order.fresh,
+                in_process=order.in_process,
             )
         )
 
@@ -149,7 +150,9 @@ class ConnectedAgents:
 
     def stop_world(self, order: actions.StopWorld) -> None:
         """End the ranks."""
-        self._tell(o.StopWorld(world=order.world, grace_s=order.grace_s))
+        self._tell(
+            o.StopWorld(world=order.world, grace_s=order.grace_s, in_process=order.in_process, culprits=order.culprits)
+        )
 
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""

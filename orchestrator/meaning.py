@@ -17,6 +17,7 @@ def plan_of(spec: Spec) -> events.Plan:
     """What the core must know of a spec."""
     return events.Plan(
         copies=spec.python and spec.checkpoint.memory_every_steps != 0,
+        in_process=spec.python and spec.recovery.warm and spec.recovery.in_process,
         nodes=spec.nodes,
         ranks_per_node=spec.ranks_per_node,
         skips=spec.data.skip,

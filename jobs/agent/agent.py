@@ -25,6 +25,7 @@ from jobs.agent.place import Place
 from jobs.agent.probe import Prober
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
+from jobs.agent.survivors import Survivors, end
 from jobs.agent.world import World
 from jobs.spec import Spec
 from monitors.clock import SystemClock
@@ -68,6 +69,8 @@ class Agent:
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
+        self._survivors: Survivors = {}
+        """of that world"""
         self._next: orders.StartWorld | None = None
         """waits until the world before it is gone"""
         self._unbegun: list[int] = []
@@ -173,8 +176,8 @@ class Agent:
         match order:
             case orders.StartWorld():
                 self._start_world(order)
-            case orders.StopWorld(world=number, grace_s=grace_s):
-                self._stop_world(number, grace_s)
+            case orders.StopWorld():
+                self._stop_world(order)
             case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
                 self._storage.obey(order)
             case orders.StopAfter() | orders.LookAt() | orders.Inject() | orders.Probe():
@@ -213,14 +216,19 @@ class Agent:
             self._world.stop()
         self._go_on()
 
-    def _stop_world(self, number: int, grace_s: float) -> None:
+    def _stop_world(self, order: orders.StopWorld) -> None:
+        number = order.world
+        end({rank: self._survivors.pop(rank) for rank in order.culprits if rank in self._survivors})
         if self._next is not None and self._next.world <= number:
             self._drop_next()
         if number > self._newest:
             self._newest = number
             self._unbegun.append(number)
         if self._world is not None and self._world.number <= number:
-            self._world.stop(grace_s)
+            if order.in_process and self._world.number == number:
+                self._world.vacate(order.culprits)
+            else:
+                self._world.stop(order.grace_s)
         self._go_on()
 
     def _drop_next(self) -> None:
@@ -229,7 +237,8 @@ class Agent:
             self._next = None
 
     def _world_over(self) -> None:
-        self._ranks = self._world.ranks if self._world is not None else ()
+        if self._world is not None:
+            self._ranks, self._survivors = self._world.ranks, self._world.survivors
         self._world = None
         self._go_on()
 
@@ -246,6 +255,8 @@ class Agent:
             self._begin(order)
 
     def _begin(self, order: orders.StartWorld) -> None:
+        if not order.in_process:
+            end(self._survivors)
         self._world = World(
             order,
             place=self._place,
@@ -255,6 +266,7 @@ class Agent:
             over=self._world_over,
             nursery=self._nursery,
             copies=self._copies.paths,
+            survivors=self._survivors,
         )
         if self._stores is not None:
             if not self._stores.take(order.store):
@@ -309,6 +321,7 @@ class Agent:
 
     def _leave(self, grace_s: float) -> None:
         self._drop_next()
+        end(self._survivors)
         if self._world is not None:
             self._world.stop(grace_s)
         if self._leaving is None:

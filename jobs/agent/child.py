@@ -87,6 +87,10 @@ class Child:
             self._process.returncode = seen.si_status
         self._on_end(self.exit)
 
+    def tell(self, on_end: Callable[[Exit], None]) -> None:
+        """Another one hears of the end from now on."""
+        self._on_end = on_end
+
     def send(self, number: int) -> None:
         """Signal the process alone; nothing happens when it has ended."""
         if self.exit is None:

@@ -103,12 +103,14 @@ class Nursery:
         env: Mapping[str, str],
         stdout: IO[bytes],
         stderr: IO[bytes],
+        control: socket.socket | None = None,
     ) -> Child:
         """A rank. Raises Cold when it has to be started another way, and OSError as a start does."""
         if self._channel is None or self.why:
             raise Cold(self.why)
         request = {"argv": list(argv), "env": dict(env), "cwd": str(self._cwd), "agent": os.getpid()}
-        answer = self._asked(json.dumps(request).encode(), (stdout.fileno(), stderr.fileno()))
+        files = [stdout.fileno(), stderr.fileno(), *([] if control is None else [control.fileno()])]
+        answer = self._asked(json.dumps(request).encode(), files)
         if "pid" not in answer:
             self._lost(str(answer.get("why")))
             raise Cold(str(answer.get("why")))
@@ -121,7 +123,7 @@ class Nursery:
         if self._child is not None:
             self._child.send(signal.SIGKILL)
 
-    def _asked(self, request: bytes, files: tuple[int, int]) -> dict[str, Any]:
+    def _asked(self, request: bytes, files: Sequence[int]) -> dict[str, Any]:
         assert self._channel is not None
         self._channel.settimeout(ANSWER_WITHIN_S)
         subreaper(True)  # for this moment only: other orphans are none of ours

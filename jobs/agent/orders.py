@@ -125,6 +125,8 @@ class StartWorld:
     """first world whose copies in memory the ranks may take, where those are newer; None: none may"""
     fresh: bool = True
     """they may begin from scratch when there is nothing to restore"""
+    in_process: bool = False
+    """processes that left the world before may be ranks of this one"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,10 @@ class StopWorld:
 
     world: int
     grace_s: float = 0.0
+    in_process: bool = False
+    """processes that leave the world in time may live on, but for those of `culprits`"""
+    culprits: tuple[int, ...] = ()
+    """ranks"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

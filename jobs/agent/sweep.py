@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +36,18 @@ class Marks:
         return f"LASTGOOD_WORLD={self.world}".encode() in variables
 
 
-def find(marks: Marks) -> list[int]:
-    """Living processes with these marks, but for the caller; zombies have no environment and are not found."""
+def find(marks: Marks, spared: Collection[int] = ()) -> list[int]:
+    """Living processes with these marks, but for the caller and the sessions of `spared` leaders; zombies have no
+    environment and are not found."""
     own = os.getpid()
     pids = (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit())
-    return [pid for pid in pids if pid != own and marks.match(_environ(pid))]
+    found = [pid for pid in pids if pid != own and marks.match(_environ(pid))]
+    return [pid for pid in found if not spared or _session(pid) not in spared]
 
 
-def kill(marks: Marks) -> int:
-    """SIGKILL every process with these marks; gives how many there were."""
-    return sum(_kill(pid, marks) for pid in find(marks))
+def kill(marks: Marks, spared: Collection[int] = ()) -> int:
+    """SIGKILL every process with these marks that is not spared; gives how many there were."""
+    return sum(_kill(pid, marks) for pid in find(marks, spared))
 
 
 def kill_sessions(leaders: set[int]) -> None:

@@ -6,49 +6,34 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from jobs.agent import drills, environment, failures, gpus, rehearsals, sweep
-from jobs.agent.child import Child, Exit
+from jobs.agent import drills, environment, failures, gpus, looks, rehearsals, sweep
+from jobs.agent.births import Births, Hears
+from jobs.agent.child import Exit
 from jobs.agent.dumps import Dumps
-from jobs.agent.nursery import Cold, Nursery
+from jobs.agent.nursery import Nursery
 from jobs.agent.orders import Inject, StartWorld
 from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
+from jobs.agent.survivors import LEAVE_WITHIN_S, Survivors
+from jobs.agent.worker import Worker
 from jobs.spec import Spec
 from lastgood import progress
 from monitors.clock import Clock
-from monitors.sense import flight_recorder, processes, ras
-from monitors.sense.flight_recorder_dump import Dump
+from monitors.sense import flight_recorder, processes
 from monitors.sense.progress import RankSense, Where
 from monitors.sense.selection import Selection
-from monitors.signals import DrillDone, Failure, RankExited, RankStarted, WorldStarted, WorldStopped
+from monitors.signals import DrillDone, RankExited, RankStarted, WorldStarted, WorldStopped
 
 LEFTOVER_GRACE_S = 5.0
 """for what the workers of a world that ended well left running: a logger that uploads its last lines"""
-MUTE_S = 0.3
-"""after which a rank that has not told its own stack is interrupted for it; a healthy one answers within 0.1 s"""
 NOT_STARTED = 127
 """exit status of a rank that could not be started, as of a command that a shell cannot start"""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Worker:
-    rank: int
-    child: Child
-    sense: RankSense
-    folder: Path
-    started: RankStarted
-    ordered: bool = False
-    """its end was ordered"""
-    failure: Failure | None = None
-    """why the agent itself ended it"""
 
 
 class World:
@@ -65,7 +50,9 @@ class World:
         over: Callable[[], None],
         nursery: Nursery | None = None,
         copies: Callable[[int], Sequence[str]] = lambda _: (),
+        survivors: Survivors | None = None,
     ) -> None:
+        """`survivors` of the world before may be ranks of this one; who does not come along is ended."""
         self.number = order.world
         self._environment = partial(environment.of_worker, os.environ, spec, place, order)
         self._place = place
@@ -73,20 +60,22 @@ class World:
         self._clock = clock
         self._outbox = outbox
         self._over = over
-        self._nursery = nursery
         self._copies = copies
-        self._workers: dict[int, _Worker] = {}
+        self._births = Births(spec, nursery, {} if survivors is None else survivors)
+        self._workers: dict[int, Worker] = {}
         self._selection = Selection(
             node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node
         )
         self._dumps = Dumps(
-            recorders=lambda: [self._recorder(worker) for worker in self._workers.values()],
+            recorders=lambda: [worker.recorder for worker in self._workers.values()],
             living=lambda: {worker.rank for worker in self._living()},
             clock=clock,
         )
         self._cpu = processes.CpuUse()
         self._starting = True
         self._hurry = False
+        self._culprits: frozenset[int] = frozenset()
+        """whose processes must not live on"""
         self._kill_timer: asyncio.TimerHandle | None = None
         self._clearing: asyncio.Task[None] | None = None
 
@@ -94,6 +83,12 @@ class World:
     def alive(self) -> bool:
         """A worker of it runs."""
         return any(self._living())
+
+    @property
+    def survivors(self) -> Survivors:
+        """Processes that left it and live."""
+        fit = (w for w in self._workers.values() if w.left and w.child.exit is None and w.rank not in self._culprits)
+        return {worker.rank: (worker.child, worker.line) for worker in fit if worker.line is not None}
 
     @property
     def ranks(self) -> tuple[RankStarted, ...]:
@@ -104,6 +99,7 @@ class World:
         """Start every rank of this node. One that cannot start has exited, and says why."""
         started = [self._start(local) for local in range(self._spec.ranks_per_node)]
         self._starting = False
+        self._births.over()
         if all(started):
             self.tell_started()
         self._clear_when_empty()
@@ -148,6 +144,22 @@ class World:
             self._cancel_timer()
             self._kill_timer = loop.call_later(grace_s, self._kill)
 
+    def vacate(self, culprits: Sequence[int]) -> None:
+        """End it on an order, but let the processes live that leave it in time and are none of the culprits."""
+        self._hurry, self._culprits = True, frozenset(culprits)
+        for worker in self._living():
+            worker.child.reap()
+        for worker in self._living():
+            worker.ordered = True
+        for worker in self._workers.values():
+            if worker.rank in culprits or worker.line is None or not worker.line.ready:
+                self._end(worker)
+            elif not worker.left:
+                worker.line.leave(self.number)
+        self._cancel_timer()
+        self._kill_timer = asyncio.get_running_loop().call_later(LEAVE_WITHIN_S, self._kill)
+        self._clear_when_empty()
+
     def fail(self, kind: str, why: str) -> None:
         """End it because it cannot go on: not an order, so the way of every failed world is taken."""
         self._hurry = True
@@ -189,40 +201,11 @@ class World:
 
     async def look_at(self, ranks: tuple[int, ...]) -> None:
         """Ask the kernel, and the processes themselves, about ranks; about all when none is named."""
-        at = self._clock.now()
         asked = [worker for worker in self._living() if not ranks or worker.rank in ranks]
-        dumps = await asyncio.gather(*(self._look_at(worker, at) for worker in asked))
-        mute = {w.child.pid: w for w, dump in zip(asked, dumps, strict=True) if dump is None and w.child.exit is None}
-        known = [dump for dump in dumps if dump is not None]
-        if mute and known:
-            pids = {pid: worker.rank for pid, worker in mute.items()}
-            said = await ras.witness(known, pids, os.environ | self._spec.env)
-            for worker in mute.values():
-                if worker.rank in said:
-                    self._outbox.put(flight_recorder.mute(at, self._recorder(worker), said[worker.rank]))
+        await looks.look_at(asked, at=self._clock.now(), env=os.environ | self._spec.env, outbox=self._outbox)
 
-    async def _look_at(self, worker: _Worker, at: float) -> Dump | None:
-        """Tell each answer when it is there: one that is stopped gives none, and holds up nobody's news."""
-        recorder = self._recorder(worker)
-        recorded = asyncio.create_task(flight_recorder.look(at, recorder))
-        pid = worker.child.pid
-        seen = processes.look(at, node=self._place.node, world=self.number, rank=worker.rank, pid=pid)
-        self._outbox.put(seen)
-        await asyncio.wait([recorded], timeout=MUTE_S)
-        is_mute = not recorded.done() or recorded.result() is None
-        if is_mute and (stack := await processes.stack(pid, worker.folder / "stack.txt")):
-            self._outbox.put(replace(seen, stack=stack))
-        dump = await recorded
-        if dump is not None:
-            self._outbox.put(replace(seen, stack=dump.stack))
-            self._outbox.put(flight_recorder.looked(at, recorder, dump))
-        return dump
-
-    def _recorder(self, worker: _Worker) -> flight_recorder.Where:
-        return flight_recorder.Where(node=self._place.node, world=self.number, rank=worker.rank, folder=worker.folder)
-
-    def _living(self) -> Iterator[_Worker]:
-        return (worker for worker in self._workers.values() if worker.child.exit is None)
+    def _living(self) -> Iterator[Worker]:
+        return (worker for worker in self._workers.values() if worker.child.exit is None and not worker.left)
 
     def _rank(self, local: int) -> int:
         return self._place.node * self._spec.ranks_per_node + local
@@ -233,7 +216,9 @@ class World:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             memory = self._create_progress(rank, folder)
-            child = self._spawn(local, folder, memory)
+            env = self._environment(local_rank=local, progress=memory, copies=self._copies(rank))
+            hears = Hears(partial(self._ended, rank), partial(self._left, rank))
+            child, line = self._births.rank(rank, env, folder, hears)
         except (OSError, ValueError) as error:  # ValueError: an environment that no process can have
             self._not_started(rank, type(error).__qualname__, str(error))
             return False
@@ -242,7 +227,7 @@ class World:
         pattern = self._spec.progress.pattern
         sense = RankSense(where, progress=memory, folder=folder, pattern=pattern, at=now, selection=self._selection)
         started = self._started(local, now, child.pid)
-        self._workers[rank] = _Worker(rank=rank, child=child, sense=sense, folder=folder, started=started)
+        self._workers[rank] = Worker(rank=rank, child=child, sense=sense, folder=folder, started=started, line=line)
         log.info("world %d: rank %d is process %d", self.number, rank, child.pid)
         self._outbox.put(started)
         return True
@@ -270,26 +255,6 @@ class World:
             progress.create(str(memory))
         return memory
 
-    def _spawn(self, local: int, folder: Path, memory: Path) -> Child:
-        program = () if self._spec.python else ("--program",)
-        rank = self._rank(local)
-        env = self._environment(local_rank=local, progress=memory, copies=self._copies(rank))
-        ended = partial(self._ended, rank)
-        with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
-            if self._nursery is not None:
-                try:
-                    return self._nursery.fork(("--", *self._spec.argv), ended, env=env, stdout=out, stderr=err)
-                except Cold as why:
-                    log.info("world %d: a cold start: %s", self.number, why)
-            return Child(
-                (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv),
-                ended,
-                env=env,
-                cwd=Path(self._spec.workdir),
-                stdout=out,
-                stderr=err,
-            )
-
     def _not_started(self, rank: int, kind: str, why: str) -> None:
         log.error("world %d: rank %d was not started: %s", self.number, rank, why)
         self._outbox.put(
@@ -305,8 +270,19 @@ class World:
             )
         )
 
+    def _left(self, rank: int, failed: bool) -> None:
+        """Its process lives on; for this world it has ended, as the others' end does."""
+        worker = self._workers[rank]
+        self._ended(rank, Exit(code=int(failed), signal=None))
+        worker.left = True
+        self._clear_when_empty()
+
     def _ended(self, rank: int, end: Exit) -> None:
         worker = self._workers[rank]
+        if worker.left:
+            return  # told before
+        if worker.line is not None and worker.child.exit is not None:
+            worker.line.close()
         now = self._clock.now()
         for seen in worker.sense.look(now, final=True):
             self._outbox.put(seen)
@@ -334,7 +310,7 @@ class World:
         """What a rank knows of a hang dies with it: NCCL may finish a dump that it has begun."""
         self._cancel_timer()
         loop = asyncio.get_running_loop()
-        if loop.time() < until and flight_recorder.is_coming(map(self._recorder, self._living())):
+        if loop.time() < until and flight_recorder.is_coming(worker.recorder for worker in self._living()):
             self._kill_timer = loop.call_later(flight_recorder.KILL_POLL_S, self._kill_when_told, until)
             return
         self._kill()
@@ -343,9 +319,12 @@ class World:
         self._cancel_timer()
         living = list(self._living())
         for worker in living:
-            worker.child.send_group(signal.SIGKILL)
-            worker.child.send(signal.SIGKILL)
+            self._end(worker)
         sweep.kill_sessions({worker.child.pid for worker in living})
+
+    def _end(self, worker: Worker) -> None:
+        worker.child.send_group(signal.SIGKILL)
+        worker.child.send(signal.SIGKILL)
 
     def _cancel_timer(self) -> None:
         if self._kill_timer is not None:
@@ -367,10 +346,11 @@ class World:
         nothing_seen, wait_s = 0, 0.005
         while nothing_seen < 2:
             nothing_seen += 1
-            if sweep.find(marks):
+            spared = {child.pid for child, _ in self.survivors.values()}
+            if sweep.find(marks, spared):
                 nothing_seen = 0
                 if self._hurry or self._clock.now() >= grace_until:
-                    log.warning("world %d: swept %d processes", self.number, sweep.kill(marks))
+                    log.warning("world %d: swept %d processes", self.number, sweep.kill(marks, spared))
                 wait_s = min(2 * wait_s, 0.2)
             await asyncio.sleep(wait_s)
         await self._dumps.told()

@@ -36,6 +36,8 @@ class StartWorld:
     """first world whose copies in memory may be restored in place of an older checkpoint; None: none may"""
     fresh: bool = True
     """it may begin from scratch when it finds nothing to restore"""
+    in_process: bool = False
+    """processes that outlived the world before may be its ranks"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,10 @@ class StopWorld:
     attempt: int
     world: int
     grace_s: float = 0.0
+    in_process: bool = False
+    """processes that leave the world in time may live on, but for those of `culprits`"""
+    culprits: tuple[int, ...] = ()
+    """ranks"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ class Plan:
     """steps that may be thrown away by starting from scratch when no checkpoint is usable"""
     copies: bool = False
     """ranks keep copies of their state in memory"""
+    in_process: bool = False
+    """processes of ranks may outlive their world"""
     launch_timeout_s: float = 120.0
     start_timeout_s: float = 600.0
     """from starting a world to its first step"""

@@ -19,6 +19,8 @@ WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 READ_S = 60.0
 """for the newest save to be read back, when a person lets the run go on and an older one would do too"""
 READ_AGAIN_S = 2.0
+IN_PROCESS = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.HANG})
+"""what one rank did, and says nothing of the processes of the others"""
 SPOILS_MEMORY = frozenset({Kind.GPU_MEMORY, Kind.HOST_FAULT})
 """what was copied before the fault was told may be wrong already"""
 LASTING = frozenset({Kind.SAVE_FAILED, Kind.NODE_UNSEEN})
@@ -169,7 +171,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     incident, rung = opened.incident, opened.rung
     if rung is Rung.RESTART:
         # A world that dies before its first step leaves what it was started for still to be done.
-        return state, _restart(state, incident, rung, backoff_s)
+        return state, _restart(before, state, incident, backoff_s)
     returns = len(budget.unforgiven(before, incident.kind))
     onset = max(1, incident.step + 1 if incident.onset_step is None else incident.onset_step)
     if rung is Rung.REWIND_SKIP:
@@ -186,12 +188,36 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     return budget.rewound(state, onset - 1), recovery
 
 
-def _restart(state: State, incident: Incident, rung: Rung, backoff_s: float) -> Recovery:
-    known = state.recovery or Recovery(rung=rung, copied=state.plan.copies and state.entered)
+def _restart(before: State, state: State, incident: Incident, backoff_s: float) -> Recovery:
+    in_process = _in_process(before, incident)
+    known = state.recovery or Recovery(
+        rung=Rung.RESTART, copied=state.plan.copies and state.entered, in_process=in_process
+    )
     from_disk = known.from_disk or incident.kind in SPOILS_MEMORY
     # A world that was to go on from copies, and failed before its first step, may have found none.
     copied = known.copied and not from_disk and state.phase is not Phase.STARTING
-    return replace(known, rung=rung, backoff_s=backoff_s, from_disk=from_disk, copied=copied, asked=False)
+    culprits = {*known.culprits, *(rank for rank in (incident.subject.rank,) if rank is not None)}
+    return replace(
+        known,
+        rung=Rung.RESTART,
+        backoff_s=backoff_s,
+        from_disk=from_disk,
+        copied=copied,
+        asked=False,
+        in_process=known.in_process and in_process,
+        culprits=tuple(sorted(culprits)),
+    )
+
+
+def _in_process(before: State, incident: Incident) -> bool:
+    """Processes may go on where one rank is to blame, and where that was not tried in vain just now."""
+    return (
+        before.plan.in_process
+        and incident.kind in IN_PROCESS
+        and incident.subject.rank is not None
+        and before.phase is Phase.TRAINING
+        and not budget.unforgiven(before, incident.kind)
+    )
 
 
 def unrestorable(state: State, recovery: Recovery | None, *, waits: bool = True) -> str:

@@ -129,7 +129,7 @@ def _again(state: State, at: float) -> Decision:
     if state.nagged + 1 == TRIES_MAX:
         return _nag(state, at, f"{state.phase} does not come to an end", also=worlds.outstanding(state))
     again = replace(state, nagged=state.nagged + 1, deadline=at + wait_s)
-    return Decision(state=again, actions=worlds.outstanding(state), reason=f"{state.phase}: ordered again")
+    return Decision(state=again, actions=worlds.outstanding(again), reason=f"{state.phase}: ordered again")
 
 
 def _nag(state: State, at: float, text: str, also: tuple[Action, ...] = ()) -> Decision:

@@ -115,6 +115,10 @@ class Recovery:
     """the world that ended trained, and left copies in memory"""
     asked: bool = False
     """a person lets the run go on: nothing failed, and there is time to read the newest save back"""
+    in_process: bool = False
+    """processes that nobody suspects may go on into the next world"""
+    culprits: tuple[int, ...] = ()
+    """ranks whose processes may not"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,8 @@ class State:
     """first world whose copies in memory it may restore: nobody doubts the numbers in those"""
     fresh: bool = True
     """it may begin from scratch when it finds nothing to restore"""
+    in_process: bool = False
+    """processes that outlived the world before may be its ranks"""
     entered: bool = False
     """a world of this run spoke through the SDK, so its checkpoints are ours"""
     step: int = 0

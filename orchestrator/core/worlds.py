@@ -70,6 +70,7 @@ def start_world(state: State, at: float, reason: str) -> Move:
         candidates=tuple(c.name for c in checkpoints.candidates(state, state.recovery)),
         memory_since=_memory_since(state),
         fresh=origin.may_begin_fresh(state),
+        in_process=state.recovery is not None and state.recovery.in_process,
         stopped=(),
         finished=(),
         step=0,
@@ -99,13 +100,22 @@ def start_order(state: State) -> StartWorld:
         skips=state.skips,
         memory_since=state.memory_since,
         fresh=state.fresh,
+        in_process=state.in_process,
     )
 
 
 def stop_world(state: State, at: float, recovery: Recovery, reason: str) -> Move:
     """End the world at once; what comes next is remembered."""
-    order = StopWorld(attempt=state.attempt, world=state.world)
-    return enter(replace(state, recovery=recovery), Phase.STOPPING_WORLD, at, reason), (order,)
+    stopping = enter(replace(state, recovery=recovery), Phase.STOPPING_WORLD, at, reason)
+    return stopping, (stop_order(stopping),)
+
+
+def stop_order(state: State) -> StopWorld:
+    """The order that ends the newest world."""
+    recovery = state.recovery
+    if recovery is None or not recovery.in_process or state.nagged:  # asked once: then nobody is spared
+        return StopWorld(attempt=state.attempt, world=state.world)
+    return StopWorld(attempt=state.attempt, world=state.world, in_process=True, culprits=recovery.culprits)
 
 
 def end_attempt(state: State, at: float, phase: Phase, reason: str, *, grace_s: float = 0.0) -> Move:
@@ -164,7 +174,7 @@ def outstanding(state: State) -> tuple[Action, ...]:
         case Phase.STARTING:
             return (start_order(state),)
         case Phase.STOPPING_WORLD:
-            return (StopWorld(attempt=state.attempt, world=state.world),)
+            return (stop_order(state),)
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
             return (EndAttempt(attempt=state.attempt, why=state.reason),)
         case Phase.STOPPING:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.worker import STACK_SIGNAL
+from lastgood.stacks import SIGNAL as STACK_SIGNAL
 from monitors.sense import processes
 
 DEADLINE_S = 20.0

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lastgood import parting, survivor
 from lastgood.place import Place
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _join(place: Place) -> None:
     import torch
     import torch.distributed as dist
 
+    if survivor.CONTROL in os.environ:
+        parting.watch_groups()
     backend = "gloo"
     if (own := device(place)).type == "cuda":
         torch.cuda.set_device(own)

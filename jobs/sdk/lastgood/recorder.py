@@ -32,6 +32,8 @@ _PICKLE_DUMPS = ("_dump_fr_trace", "_dump_nccl_trace")
 _STRANGE = (AttributeError, KeyError, LookupError, RuntimeError, TypeError, ValueError)
 """what torch's private parts raise when they are not what they were"""
 
+END = "end"
+"""the question that ends the answers"""
 _TIMED_OUT = re.compile(r"time(d?[ -])?out", re.IGNORECASE)
 _watched: set[tuple[int, str]] = set()
 
@@ -51,12 +53,24 @@ def answer_in(folder: str | Path) -> None:
     threading.Thread(target=_answer, args=(fd, Path(folder)), name="lastgood-recorder", daemon=True).start()
 
 
+def stop_answering_in(folder: str | Path) -> None:
+    """Nobody asks there any more: the thread ends. Nothing happens when there is none."""
+    _watched.discard((os.getpid(), str(folder)))
+    with suppress(OSError):
+        fd = os.open(Path(folder) / PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "wb") as pipe:
+            pipe.write(f"{END}\n".encode())
+
+
 def _answer(fd: int, folder: Path) -> None:
     # A signal for the process must interrupt the main thread, or Python would act on it only when that wakes up.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with suppress(OSError):  # a user's code has closed all descriptors
         while asked := os.read(fd, QUESTION_BYTES):
             newest = asked.decode(errors="replace").split()[-1:]
+            if newest == [END]:
+                os.close(fd)
+                return
             with suppress(OSError):  # a full disk
                 write(folder, asked="".join(newest))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
-from lastgood import group, local, place, recorder
+from lastgood import group, local, place, recorder, survivor
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
 from lastgood.notes import Note, Spoken, Written, made
@@ -35,8 +35,30 @@ def main(train: Callable[[Run], object]) -> None:
     is one rank. A process group is made (NCCL where there are GPUs, else gloo) unless one is up already. What `train`
     raises is raised.
     """
-    with group.joined(place.from_environment(os.environ)) as here:
-        run = open_run(here)
+    process = survivor.of(os.environ)
+    while not _trained(train, process):
+        assert process is not None
+        process.enter()
+
+
+def _trained(train: Callable[[Run], object], process: survivor.Survivor | None) -> bool:
+    """In one world; False when this process is to enter another one."""
+    here = place.from_environment(os.environ)
+    if process is None:
+        _train_in(here, train)
+        return True
+    ended = process.attempt(lambda: _train_in(here, train))
+    if ended is None:
+        return True
+    if not process.outlives(ended):
+        raise ended
+    process.leave(here.world)
+    return False
+
+
+def _train_in(here: Place, train: Callable[[Run], object]) -> None:
+    with group.joined(here) as joined:
+        run = open_run(joined)
         train(run)
         run.close()
 

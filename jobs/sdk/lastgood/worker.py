@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import builtins
 import ctypes
-import faulthandler
 import importlib.util
 import io
 import os
@@ -19,14 +18,11 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import NoReturn
 
-from lastgood import failure, recorder
+from lastgood import last_words, recorder, stacks
 
-STACK_SIGNAL = signal.SIGRTMIN + 3
-"""Makes a rank append the stack of its main thread to `stack.txt`; send it only once that file exists."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TERMINATED = 128 + signal.SIGTERM
 
@@ -35,8 +31,8 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> None:
     """Become the command in `words`. Returns when a Python command has ended well."""
     die_with_agent(env)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # an agent may block signals, and a child inherits that
-    # A program that does not know this signal must survive it; for Python `_dump_stacks_on_order` takes it.
-    signal.signal(STACK_SIGNAL, signal.SIG_IGN)
+    # A program that does not know this signal must survive it; for Python `stacks.show_on_order` takes it.
+    signal.signal(stacks.SIGNAL, signal.SIG_IGN)
     program = words[:1] == ["--program"]
     argv = list(words[1:] if program else words)
     if argv[:1] == ["--"]:
@@ -45,8 +41,8 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> None:
         sys.exit("lastgood.worker: no command was given")
     if program:
         _become(argv)
-    ending = _Ending(env.get("LASTGOOD_RANK_DIR"))
-    _dump_stacks_on_order(env.get("LASTGOOD_RANK_DIR"))
+    ending = _Ending()
+    stacks.show_on_order(env.get("LASTGOOD_RANK_DIR"))
     _answer_questions(env.get("LASTGOOD_RANK_DIR"))
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
@@ -71,18 +67,6 @@ def _become(argv: list[str]) -> NoReturn:
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)  # as a shell says it
 
 
-def _dump_stacks_on_order(folder: str | None) -> None:
-    # From C, without the interpreter's help: it answers when Python spins and when it waits inside a collective.
-    faulthandler.enable()
-    if folder is None:
-        return
-    stacks = Path(folder) / "stack.txt"
-    file = os.open(stacks.with_suffix(".new"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    # The thread that is interrupted, and no other: their frames may change while they are read, which is a crash.
-    faulthandler.register(STACK_SIGNAL, file=file, all_threads=False)
-    stacks.with_suffix(".new").replace(stacks)
-
-
 def _answer_questions(folder: str | None) -> None:
     if folder is not None:
         with suppress(OSError):  # a file system without pipes: this sense is blind, the rank trains
@@ -96,8 +80,7 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
 class _Ending:
     """Runs the command and makes its end quick, whichever way it comes."""
 
-    def __init__(self, folder: str | None) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._pid = os.getpid()
         self._status = 0
         # Registered first, so called last: after the threads are joined and the user's own exit functions have run,
@@ -115,14 +98,9 @@ class _Ending:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> NoReturn:
-        error.__traceback__ = failure.users_part(error.__traceback__)
         try:
-            if self._folder is not None and os.getpid() == self._pid:  # a forked child is not the rank
-                with suppress(OSError):  # a full disk: the exit is told all the same
-                    failure.write(failure.of(error), self._folder)
-                    recorder.leave(Path(self._folder), error)
-            # The hook that is installed now: Python's own prints, a user's may do more.
-            sys.excepthook(type(error), error, error.__traceback__)
+            folder = os.environ.get("LASTGOOD_RANK_DIR")  # of now: a process may be a rank of one world after the other
+            last_words.leave(error, folder if os.getpid() == self._pid else None)  # a forked child is not the rank
         finally:
             _flush()
             os._exit(1)

@@ -5,7 +5,8 @@ and never touches a GPU: only then is a fork as good as a new process. It says
 
     {"ready": true, "took_s": 2.1, "modules": 1830}          or  {"ready": false, "why": "..."} and ends
 
-and then answers each request, which comes with the files for stdout and stderr,
+and then answers each request, which comes with the files for stdout and stderr, and may bring the rank's end of a
+socket to the agent (`survivor.py`),
 
     {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
 
@@ -15,7 +16,6 @@ agent hears of its end as of any other's, and the zygote may die without any ran
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -23,15 +23,13 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lastgood import imports, worker
+from lastgood import imports, shown, survivor, worker
 
 REQUEST_BYTES = 1 << 18
 """an environment and a command line; the kernel allows 2 MiB, a sane one has 10 KiB"""
 ADOPTED_WITHIN_S = 5.0
-WORLD = b"LASTGOOD_WORLD="
 
 
 def main(words: list[str]) -> None:
@@ -48,7 +46,7 @@ def main(words: list[str]) -> None:
     gc.freeze()  # what is shared with the ranks stays shared: a collection would touch, and so copy, every page
     _say(channel, {"ready": True, "took_s": time.monotonic() - began, "modules": len(sys.modules)})
     while True:
-        message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 2)
+        message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 3)
         if not message:
             return
         if changed := loaded.changed():
@@ -89,33 +87,21 @@ def _settle(channel: socket.socket, request: Mapping[str, Any], files: list[int]
     """Make this process what a started one would be: its session, its files, its environment, its parent."""
     os.setsid()
     channel.close()
-    for number, file in enumerate(files, start=1):
+    for number, file in enumerate(files[:2], start=1):
         os.dup2(file, number)
-    for end in (*files, *pipe):
+    for end in (*files[:2], *pipe):
         os.close(end)
     os.environ.clear()
     os.environ.update(request["env"])
-    _show_world(request["env"]["LASTGOOD_WORLD"].encode())
+    for control in files[2:]:
+        os.environ[survivor.CONTROL] = str(control)
+    if not shown.show_world(request["env"]["LASTGOOD_WORLD"].encode()):
+        os._exit(worker.TERMINATED)  # nobody could find what it leaves behind
     deadline = time.monotonic() + ADOPTED_WITHIN_S
     while os.getppid() != request["agent"]:
         if time.monotonic() > deadline:
             os._exit(worker.TERMINATED)
         time.sleep(0.0005)
-
-
-def _show_world(world: bytes) -> None:
-    """Write the world where /proc/PID/environ reads it: by it the agent finds what a rank's children left behind.
-
-    The kernel shows the memory that the process was started with, which a changed environment does not touch.
-    """
-    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
-    start, end = int(fields[47]), int(fields[48])  # fields 50 and 51 of proc(5), counted from the third
-    shown = ctypes.string_at(start, end - start)
-    at = shown.find(WORLD)
-    room = shown.index(b"\0", at) - at - len(WORLD) if at >= 0 else 0
-    if room < len(world):
-        os._exit(worker.TERMINATED)  # nobody could find what it leaves behind
-    ctypes.memmove(start + at + len(WORLD), world.ljust(room, b"\0"), room)
 
 
 def become(request: Mapping[str, Any]) -> None:
