@@ -23,6 +23,7 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.probe import Prober
+from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
 from jobs.agent.survivors import Survivors, end
@@ -69,6 +70,7 @@ class Agent:
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
+        self._spares: Spares | None = None
         self._survivors: Survivors = {}
         """of that world"""
         self._next: orders.StartWorld | None = None
@@ -97,6 +99,7 @@ class Agent:
         if self._spec.python and self._spec.recovery.warm:
             self._nursery = self._new_nursery()
             self._nursery.start()
+            self._spares = self._new_spares(self._nursery) if self._spec.recovery.spares else None
         watchdog = guard.Guard(
             self._place.home,
             self._clock,
@@ -137,6 +140,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._senses.close()
+        if self._spares is not None:
+            self._spares.close()
         if self._nursery is not None:
             self._nursery.close()
         if self._stores is not None:
@@ -267,7 +272,10 @@ class Agent:
             nursery=self._nursery,
             copies=self._copies.paths,
             survivors=self._survivors,
+            spare=self._spares.take if self._spares is not None else lambda _: {},
         )
+        if self._spares is not None:
+            self._spares.fill_later()
         if self._stores is not None:
             if not self._stores.take(order.store):
                 self._world.refuse(f"the store at port {order.store.port} is not the one that was offered")
@@ -283,6 +291,16 @@ class Agent:
             cwd=Path(self._spec.workdir),
             log_file=self._place.folder / "zygote.log",
             settled=self._warmed,
+        )
+
+    def _new_spares(self, nursery: Nursery) -> Spares:
+        per_node = self._spec.ranks_per_node
+        return Spares(
+            self._spec.argv,
+            range(self._place.node * per_node, (self._place.node + 1) * per_node),
+            env=environment.of_zygote(os.environ, self._spec, self._place),
+            nursery=nursery,
+            log_file=self._place.folder / "zygote.log",
         )
 
     def _warmed(self, why: str) -> None:

@@ -1,6 +1,9 @@
-"""Where does the process of a rank come from? One that outlived the world before, a fork of the zygote, or a new one.
+"""Where does the process of a rank come from? The first of these that can be had:
 
-The first that can be had: each is slower than the one before, by about a model, and by all imports.
+one that outlived the world before       everything it needs is there
+a spare                                  its device is held
+a fork of the zygote                     everything is imported
+a new one
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.survivors import Line, Survivors, end
 from jobs.spec import Spec
+from lastgood.survivor import CONTROL
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +35,12 @@ class Hears(NamedTuple):
 class Births:
     """The processes of one world of this node."""
 
-    def __init__(self, spec: Spec, nursery: Nursery | None, survivors: Survivors) -> None:
+    def __init__(
+        self, spec: Spec, nursery: Nursery | None, survivors: Survivors, spare: Callable[[int], Survivors]
+    ) -> None:
+        """`spare` gives away that of a rank, if there is one."""
         self._spec = spec
+        self._spare = spare
         self._nursery = nursery
         self._survivors = survivors
 
@@ -40,8 +48,9 @@ class Births:
         """Its process, and the line to it where it may outlive this world. Raises OSError or ValueError when the kernel
         refuses."""
         with (folder / "stdout.log").open("ab") as out, (folder / "stderr.log").open("ab") as err:
-            if rank in self._survivors and (found := self._entered(rank, env, (out, err), hears)) is not None:
-                return found
+            for waiting in (self._survivors, self._spare(rank)):
+                if rank in waiting and (found := self._entered(waiting.pop(rank), env, (out, err), hears)) is not None:
+                    return found
             if self._nursery is not None:
                 try:
                     return self._forked(self._nursery, env, (out, err), hears)
@@ -54,16 +63,18 @@ class Births:
         end(self._survivors)
 
     def _entered(
-        self, rank: int, env: Mapping[str, str], files: tuple[IO[bytes], IO[bytes]], hears: Hears
-    ) -> tuple[Child, Line] | None:
-        child, line = self._survivors.pop(rank)
-        if child.exit is not None or not line.enter(env, *files):
-            end({rank: (child, line)})
+        self, waiting: tuple[Child, Line], env: Mapping[str, str], files: tuple[IO[bytes], IO[bytes]], hears: Hears
+    ) -> tuple[Child, Line | None] | None:
+        child, line = waiting
+        again = self._spec.recovery.in_process
+        if child.exit is not None or not line.enter({**env, CONTROL: ""} if again else env, *files):
+            end({0: waiting})
             return None
         child.tell(hears.ended)
         line.hear(hears.left)
-        log.info("rank %d goes on in process %d", rank, child.pid)
-        return child, line
+        if not again:
+            line.close()
+        return child, line if again else None
 
     def _forked(
         self, nursery: Nursery, env: Mapping[str, str], files: tuple[IO[bytes], IO[bytes]], hears: Hears

@@ -40,8 +40,8 @@ class Line:
         self.theirs.close()
 
     def hear(self, left: Callable[[bool], None]) -> None:
-        """Another world listens from now on."""
-        self._left = left
+        """Another world listens from now on, when the rank has said that it can leave that one too."""
+        self._left, self.ready = left, False
 
     def leave(self, world: int) -> None:
         """The world is over."""

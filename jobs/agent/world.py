@@ -51,6 +51,7 @@ class World:
         nursery: Nursery | None = None,
         copies: Callable[[int], Sequence[str]] = lambda _: (),
         survivors: Survivors | None = None,
+        spare: Callable[[int], Survivors] = lambda _: {},
     ) -> None:
         """`survivors` of the world before may be ranks of this one; who does not come along is ended."""
         self.number = order.world
@@ -61,7 +62,7 @@ class World:
         self._outbox = outbox
         self._over = over
         self._copies = copies
-        self._births = Births(spec, nursery, {} if survivors is None else survivors)
+        self._births = Births(spec, nursery, {} if survivors is None else survivors, spare)
         self._workers: dict[int, Worker] = {}
         self._selection = Selection(
             node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from lab import Alone, Lab, gpt, read
+
+from jobs import registry
 
 pytestmark = [pytest.mark.e2e]
 
@@ -30,3 +34,19 @@ def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, r
     assert len(other) == 2
     assert len(set(other)) == 1
     assert read(lab.folder / "losses", lab.folder / "weights") == alone(STEPS)
+
+
+def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.1", steps=STEPS), checkpoint=SAVES, recovery={"spares": True})
+    lab.wait(run, lambda _: len(spares(run)) == 2)
+    waiting = spares(run)
+    lab.drill(run, "kill", 1)
+    lab.finish(run)
+    assert {processes(lab, run, rank)[1] for rank in range(2)} == {str(pid) for pid in waiting}
+    assert read(lab.folder / "losses", lab.folder / "weights") == alone(STEPS)
+    assert spares(run) == []
+
+
+def spares(run: str) -> list[int]:
+    """Processes of the run that wait for a world: they leave it in time that nobody else wants."""
+    return [pid for pid in registry.marked(run, 1) if os.sched_getscheduler(pid) == os.SCHED_IDLE]

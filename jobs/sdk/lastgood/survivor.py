@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NoReturn
@@ -89,21 +89,14 @@ class Survivor:
 
     def leave(self, world: int) -> None:
         """Tell the agent that nothing of this world runs here any more."""
-        self._say({"left": world, "failed": not self._ordered})
+        say(self._control, {"left": world, "failed": not self._ordered})
 
     def enter(self) -> None:
         """Wait for the next world, and become a rank of it."""
         gc.collect()  # the model of the old one, with its memory on the device
         env, files = self._entries.get()
         old = os.environ.get("LASTGOOD_RANK_DIR")
-        for number, file in enumerate(files, start=1):
-            os.dup2(file, number)
-            os.close(file)
-        os.environ.clear()
-        os.environ.update(env)
-        os.environ[CONTROL] = str(self._control.fileno())
-        if not shown.show_world(env["LASTGOOD_WORLD"].encode()):
-            os._exit(1)  # nobody could find what it leaves behind
+        settle(self._control, env, files)
         if old is not None:
             recorder.stop_answering_in(old)
         stacks.show_on_order(env.get("LASTGOOD_RANK_DIR"))
@@ -113,18 +106,11 @@ class Survivor:
     def _listen(self) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            message, files = self._received()
+            message, files = received(self._control)
             if "enter" in message:
                 self._entries.put((message["enter"], files))
             elif "leave" in message:
                 self._expel()
-
-    def _received(self) -> tuple[dict[str, Any], list[int]]:
-        with suppress(OSError, ValueError):
-            body, files, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 2)
-            if body:
-                return dict(json.loads(body)), files
-        os._exit(1)  # the agent is gone, and this process would die with it anyway
 
     def _expel(self) -> None:
         with self._lock:
@@ -137,10 +123,6 @@ class Survivor:
             with self._lock:
                 if self._inside:
                     _raise_in(self._main, WorldOver)
-
-    def _say(self, message: Mapping[str, Any]) -> None:
-        with suppress(OSError):
-            self._control.send(json.dumps(message).encode())
 
     def _go_in(self) -> None:
         self._outside.clear()
@@ -167,8 +149,36 @@ def of(env: Mapping[str, str]) -> Survivor | None:
     control = socket.socket(fileno=int(descriptor))
     control.setblocking(True)
     survivor = Survivor(control)
-    survivor._say({"ready": True})
+    say(control, {"ready": True})
     return survivor
+
+
+def received(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """What the agent says next, and the files that come with it."""
+    with suppress(OSError, ValueError):
+        body, files, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 2)
+        if body:
+            return dict(json.loads(body)), files
+    os._exit(1)  # the agent is gone, and this process would die with it anyway
+
+
+def say(control: socket.socket, message: Mapping[str, Any]) -> None:
+    """Tell the agent; when it is gone, nobody."""
+    with suppress(OSError):
+        control.send(json.dumps(message).encode())
+
+
+def settle(control: socket.socket, env: Mapping[str, str], files: Sequence[int]) -> None:
+    """Make this process what one started for that rank would be: its files and its environment."""
+    for number, file in enumerate(files, start=1):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(env)
+    if CONTROL in env:
+        os.environ[CONTROL] = str(control.fileno())
+    if not shown.show_world(env["LASTGOOD_WORLD"].encode()):
+        os._exit(1)  # nobody could find what it leaves behind
 
 
 def _raise_in(thread: int, kind: type[BaseException] | None) -> None:

@@ -10,6 +10,9 @@ socket to the agent (`survivor.py`),
 
     {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
 
+A request with `"spare": LOCAL_RANK` is for a process that nobody needs yet: it makes its device ready, in the time that
+nobody else wants, and waits at its socket for the world that it will be a rank of.
+
 The rank is forked twice, so that it becomes the agent's own child (who has made itself a subreaper meanwhile): the
 agent hears of its end as of any other's, and the zygote may die without any rank.
 """
@@ -54,6 +57,8 @@ def main(words: list[str]) -> None:
             return
         request = json.loads(message)
         if _forked(channel, request, files):
+            if "spare" in request:
+                request = _waited(request, loaded)
             become(request)
             return
 
@@ -95,13 +100,38 @@ def _settle(channel: socket.socket, request: Mapping[str, Any], files: list[int]
     os.environ.update(request["env"])
     for control in files[2:]:
         os.environ[survivor.CONTROL] = str(control)
-    if not shown.show_world(request["env"]["LASTGOOD_WORLD"].encode()):
+    if "spare" not in request and not shown.show_world(request["env"]["LASTGOOD_WORLD"].encode()):
         os._exit(worker.TERMINATED)  # nobody could find what it leaves behind
     deadline = time.monotonic() + ADOPTED_WITHIN_S
     while os.getppid() != request["agent"]:
         if time.monotonic() > deadline:
             os._exit(worker.TERMINATED)
         time.sleep(0.0005)
+
+
+def _waited(request: Mapping[str, Any], loaded: imports.Loaded) -> dict[str, Any]:
+    """Until a world needs this process; what it is to be then."""
+    control = socket.socket(fileno=int(os.environ[survivor.CONTROL]))
+    control.setblocking(True)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    _hold_device(int(request["spare"]))
+    survivor.say(control, {"ready": True})
+    message, files = survivor.received(control)
+    if loaded.changed():
+        os._exit(worker.TERMINATED)  # a new fork would be refused for it, too
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    survivor.settle(control, message["enter"], files)
+    control.detach()
+    return {**request, "env": message["enter"]}
+
+
+def _hold_device(local_rank: int) -> None:
+    """The context of the GPU that this rank would have: half a second that no recovery should wait for."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.device_count() > local_rank:
+        torch.cuda.set_device(local_rank)
+        torch.empty(1, device="cuda")
 
 
 def become(request: Mapping[str, Any]) -> None:

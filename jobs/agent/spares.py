@@ -1,0 +1,97 @@
+"""Which processes wait for a rank to fall? One for each rank of the node, with everything imported and its device held.
+
+Made in the background from the zygote, in time that nobody else wants; one that a world takes is made anew later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from jobs.agent.child import Exit
+from jobs.agent.nursery import Cold, Nursery
+from jobs.agent.survivors import Line, Survivors, end
+
+AFTER_S = 5.0
+"""a world that begins has the machine for itself"""
+LOST_MAX = 3
+"""spares that end by themselves, one after the other, before no more are made: a GPU may admit one process only"""
+
+log = logging.getLogger(__name__)
+
+
+class Spares:
+    """Those of one node, by rank."""
+
+    def __init__(
+        self, argv: Sequence[str], ranks: Sequence[int], *, env: Mapping[str, str], nursery: Nursery, log_file: Path
+    ) -> None:
+        self._argv = ("--", *argv)
+        self._ranks = tuple(ranks)
+        self._env = env
+        self._nursery = nursery
+        self._log_file = log_file
+        self._waiting: Survivors = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._lost = 0
+
+    def fill_later(self) -> None:
+        """Make those that are missing, when the world that begins now has begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(AFTER_S, self._fill)
+
+    def take(self, rank: int) -> Survivors:
+        """That of a rank, if it is there and ready, which then is the caller's."""
+        found = self._waiting.get(rank)
+        if found is None or not found[1].ready or found[0].exit is not None:
+            return {}
+        self._lost = 0
+        return {rank: self._waiting.pop(rank)}
+
+    def close(self) -> None:
+        """End them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        end(self._waiting)
+
+    def _fill(self) -> None:
+        for local, rank in enumerate(self._ranks):
+            if rank not in self._waiting and self._lost < LOST_MAX:
+                self._add(local, rank)
+
+    def _add(self, local: int, rank: int) -> None:
+        line = Line(_nobody_left)
+        try:
+            with self._log_file.open("ab") as file:
+                child = self._nursery.fork(
+                    self._argv,
+                    partial(self._ended, rank),
+                    env=self._env,
+                    stdout=file,
+                    stderr=file,
+                    control=line.theirs,
+                    spare=local,
+                )
+        except (Cold, OSError) as why:
+            line.close()
+            log.info("no spare for rank %d: %s", rank, why)
+            return
+        finally:
+            line.connected()
+        self._waiting[rank] = child, line
+
+    def _ended(self, rank: int, how: Exit) -> None:
+        if rank not in self._waiting:
+            return  # ended by us
+        self._waiting.pop(rank)[1].close()
+        self._lost += 1
+        log.warning("the spare of rank %d ended: status %s, signal %s", rank, how.code, how.signal)
+        self.fill_later()
+
+
+def _nobody_left(_: bool) -> None:
+    """A process that waits is in no world."""
