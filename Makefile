@@ -19,11 +19,11 @@ help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
 	@echo "make test    every test: under 10 minutes on 2 cores"
 	@echo "make check   ruff and mypy"
-	@echo "make bench   figures: what a step pays, how fast a run comes back"
+	@echo "make bench   figures, beside those of its peers: what a step pays, how fast a run comes back (ARGS=--help)"
 	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
 	@echo "make soak    the tests that are too long for make test"
 	@echo "make chaos   half an hour of a fault every ten seconds; then the same training undisturbed"
-	@echo "make clean   remove .venv and what tools left behind; runs and checkpoints stay"
+	@echo "make clean   remove .venv, .venv-peers and what tools left behind; runs and checkpoints stay"
 
 demo: .venv/ready
 	@$(BIN)/python -P -m orchestrator.demo $(ARGS)
@@ -52,7 +52,7 @@ chaos: .venv/ready-to-develop
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find orchestrator jobs monitors tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/torch:

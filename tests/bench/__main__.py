@@ -1,29 +1,96 @@
 """What does it cost, and how fast does a run come back? `make bench`: every figure that the documents quote.
 
-python -m tests.bench [report|memory|recovery] [--trials N]
+make bench                                                all of it: about two hours on 2 cores, with nothing beside it
+make bench ARGS="recovery --peers torchrun,nvrx"          lastgood and these, 5 rounds: 15 minutes for a peer
+make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
+make bench ARGS="table FILE"                              table and picture of rows that were measured before
+make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes
+make bench ARGS="overhead"                                what supervision costs a step: 10 minutes
+make bench ARGS="report", ARGS="memory"                   what a report and a copy in memory cost: seconds
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
+import time
+from pathlib import Path
 
-from tests.bench import memory, recovery, report
+from tests.bench import memory, overhead, picture, recovery, report, trials
+from tests.bench.environments import ROOT
+from tests.bench.peers import PEERS
+from tests.bench.referee import TITLES
+
+PICTURE = ROOT / "docs" / "recovery.svg"
+PARTS = ("report", "memory", "overhead", "recovery", "trials")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("which", nargs="?", choices=("report", "memory", "recovery"))
-    parser.add_argument("--trials", type=int, default=3, help="of each fault")
-    options = parser.parse_args()
-    print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
-    if options.which in (None, "report"):
-        report.main()
-    if options.which in (None, "memory"):
-        memory.main(4 * options.trials)
-    if options.which in (None, "recovery"):
-        recovery.main(options.trials)
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("which", nargs="?", choices=(*PARTS, "table"), help="default: all but table")
+    parser.add_argument("file", nargs="?", type=Path, help="of rows, for table")
+    parser.add_argument(
+        "--peers", type=_some(PEERS), default=tuple(PEERS), help=f"of {', '.join(PEERS)}; lastgood is in"
+    )
+    parser.add_argument("--faults", type=_some(TITLES), default=tuple(TITLES), help=f"of {', '.join(TITLES)}")
+    parser.add_argument("--rounds", type=int, default=5, help="each runs every peer with every fault once")
+    parser.add_argument("--trials", type=int, default=100, help="kills, and as many exceptions, in one run")
+    parser.add_argument("--blocks", type=int, default=10, help="without supervision, of the overhead")
+    parser.add_argument("--out", type=Path, help="rows are appended there; default: bench-TIME.jsonl")
+    parser.add_argument("--draw", type=Path, help="the picture; default: docs/recovery.svg, where all peers took part")
+    options = parser.parse_args(words)
+    if (options.which == "table") != (options.file is not None):
+        parser.error("table needs the file of rows, and nothing else does")
+    if options.which == "table" and not options.file.is_file():
+        parser.error(f"{options.file} is no file")
+    if min(options.rounds, options.trials, options.blocks) < 1:
+        parser.error("rounds, trials and blocks are at least 1")
+    return options
+
+
+def _some(known: dict[str, object]) -> object:
+    def some(text: str) -> tuple[str, ...]:
+        names = text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return tuple(name for name in known if name in names or name == "lastgood")
+
+    return some
+
+
+def main() -> int:
+    """0 when what was asked for is within its targets."""
+    options = parse()
+    out = options.out or Path(time.strftime("bench-%Y%m%d-%H%M%S.jsonl"))
+    whole = set(options.peers) == set(PEERS) and set(options.faults) >= set(picture.PANELS)
+    draw = options.draw or (PICTURE if whole else None)
+    print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores", flush=True)
+    if options.which == "table":
+        rows = [json.loads(line) for line in options.file.read_text().splitlines()]
+        recovery.tell([row for row in rows if "peer" in row], {}, options.draw)
+        return 0
+    good = True
+    for part in PARTS if options.which is None else (options.which,):
+        print(f"\n--- {part}", flush=True)
+        match part:
+            case "report":
+                report.main()
+            case "memory":
+                memory.main(12)
+            case "overhead":
+                good &= overhead.main(options.blocks)
+            case "recovery":
+                recovery.main(options.peers, options.faults, options.rounds, out, draw)
+            case "trials":
+                good &= trials.main(options.trials, out)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,72 +1,73 @@
-"""How many seconds from a fault to the first step of the whole world? `python -m tests.bench recovery`
-
-Faults into the recipe's small GPT on 2 ranks, one run for each kind, measured by the run's own journal: from the
-drill to the first step after it.
-"""
+"""How long until the whole world trains on, here and elsewhere? Peers and faults interleaved, one round at a time."""
 
 from __future__ import annotations
 
-import importlib.util
-import statistics
-import sys
-import tempfile
+import json
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-DRILLS = (("kill", 1), ("exception", 1), ("stop", 1), ("spin", 0))
-GAP_STEPS = 30
-"""between two faults: enough for the hang limits to be learned and a checkpoint to be there"""
+from tests.bench import environments, picture, referee, table
+from tests.bench.peers import PEERS
 
-
-def _lab() -> ModuleType:
-    path = Path(__file__).parent.parent / "e2e" / "lab.py"
-    spec = importlib.util.spec_from_file_location("lab", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["lab"] = module
-    spec.loader.exec_module(module)
-    return module
+HOPELESS_AFTER = 3
+"""trials of which none came back: the rest would only cost a minute each, and are not made"""
 
 
-def _trials(lab: ModuleType, drill: str, rank: int, trials: int) -> list[dict[str, float]]:
-    with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
-        bench = lab.Lab(Path(folder))
-        try:
-            command = lab.gpt(bench.folder, "--step-s", "0.1", steps=(trials + 2) * GAP_STEPS)
-            saves = {"every_steps": 10, "probation_steps": 12, "keep": 3, "memory_every_steps": 1}
-            run = bench.submit(command, checkpoint=saves)
-            for trial in range(trials):
-                bench.reach(run, (trial + 1) * GAP_STEPS)
-                bench.drill(run, drill, rank)
-                bench.wait(run, lambda _, n=trial: len(_recovered(bench, run)) > n)
-            return _recovered(bench, run)
-        finally:
-            bench.close()
+def missing(peers: Sequence[str]) -> dict[str, str]:
+    """Peers that cannot be used here, and why; what is not there yet is installed."""
+    found = {}
+    for name in peers:
+        environment = PEERS[name].environment
+        why = "" if environment is None else environments.prepare(environment)
+        if why:
+            found[name] = why
+    return found
 
 
-def _recovered(bench: object, run: str) -> list[dict[str, float]]:
-    found = bench.incidents(run)  # type: ignore[attr-defined]
-    return [
-        incident["phases_s"] | {"steps": incident["steps_lost"]}
-        for incident in found
-        if incident["phases_s"]["total"] is not None
-    ]
+def schedule(peers: Sequence[str], faults: Sequence[str], rounds: int) -> Iterator[tuple[int, str, str]]:
+    """Round, peer, fault: everything once before anything twice; who begins changes with the round."""
+    for turn in range(rounds):
+        first = turn % len(peers)
+        for fault, name in product(faults, (*peers[first:], *peers[:first])):
+            only_ours = fault == "supervisor" and PEERS[name].environment is not None
+            if fault not in PEERS[name].without and not only_ours:
+                yield turn, name, fault
 
 
-def main(trials: int) -> None:
-    """Print one line for each fault: median and minimum of the whole and of its parts, in seconds."""
-    lab = _lab()
-    print(f"{'fault':10} {'total s':>14} {'detect':>7} {'stop':>6} {'start':>6} {'restore':>8} {'first':>6} lost")
-    for drill, rank in DRILLS:
-        found = _trials(lab, drill, rank, trials)
-        totals = [phases["total"] for phases in found]
-        parts = [
-            statistics.median(phases[part] for phases in found)
-            for part in ("detect", "stop", "start", "restore", "first_step")
-        ]
-        whole = f"{statistics.median(totals):.2f} [{min(totals):.2f}]"
-        print(
-            f"{drill:10} {whole:>14} {parts[0]:7.2f} {parts[1]:6.2f} {parts[2]:6.2f} {parts[3]:8.2f} {parts[4]:6.2f} "
-            f"{max(phases['steps'] for phases in found):4.0f}"
-        )
+def hopeless(rows: Sequence[dict[str, Any]], peer: str, fault: str) -> bool:
+    """It was tried often enough, and never came back."""
+    tried = table.of(rows, peer, fault)
+    return len(tried) >= HOPELESS_AFTER and not any(row["end"] in ("recovered", "shrunk") for row in tried)
+
+
+def measure(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path) -> list[dict[str, Any]]:
+    """All trials, each written to `out` as soon as it is over."""
+    outcome = referee.reference(PEERS[table.OURS].until)
+    rows: list[dict[str, Any]] = []
+    for turn, name, fault in schedule(peers, faults, rounds):
+        if hopeless(rows, name, fault):
+            continue
+        row = referee.trial(PEERS[name], fault, outcome) | {"round": turn + 1}
+        rows.append(row)
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"round {turn + 1} {name:15} {fault:10} load {row['load']:4.1f}  {table.cell([row])}", flush=True)
+    return rows
+
+
+def main(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path, draw: Path | None) -> None:
+    """Measure, and tell."""
+    gone = missing(peers)
+    rows = measure([name for name in peers if name not in gone], faults, rounds, out)
+    tell(rows, gone, draw)
+
+
+def tell(rows: Sequence[dict[str, Any]], gone: dict[str, str], draw: Path | None) -> None:
+    """The table, the ratios, where the time goes, and the picture."""
+    print(f"\nSeconds from the fault to the first new step of the whole world, median [minimum]; {table.loads(rows)}\n")
+    print(table.markdown(rows, gone), *table.ratios(rows), "", *table.phases(rows), sep="\n")
+    if draw is not None:
+        draw.write_text(picture.draw(rows))
+        print(f"\ndrawn: {draw}")
