@@ -57,14 +57,15 @@ ENVIRONMENTS = {
         ),
         Environment(
             name="dlrover",
-            # Two packages that it needs and does not declare, and an argument that torch 2.13 wants.
-            packages=(("dlrover==0.6.1", "grpcio", "protobuf", "psutil"),),
+            # Its local master needs what belongs to Kubernetes, and two packages that nobody declares; torch 2.13 wants
+            # one argument more.
+            packages=(("dlrover[k8s]==0.6.1", "grpcio", "protobuf"),),
             patch=(
                 "dlrover/trainer/torch/elastic_run.py",
                 'SubprocessHandler(cmd, args, {}, "", "", 0)',
                 'SubprocessHandler(cmd, args, {}, "", "", 0, None)',
             ),
-            module="dlrover.trainer.torch.elastic_run",
+            module="dlrover.python.master.local_master",
         ),
         Environment(name="torchft", packages=(("torchft-nightly==2026.10.26",),), module="torchft"),
     )

@@ -48,7 +48,7 @@ class Recovery:
     new_s: float | None
     """until each has done one that had not been done before"""
     shrunk_s: float | None
-    """until a world of fewer ranks did a new step, where the whole one never did"""
+    """until a world of fewer ranks did a new step, where there was one"""
     lost: int | None
     """steps that had to be done again"""
 
@@ -78,7 +78,7 @@ def recovery(lines: Sequence[Line], fault_at: float, victims: Collection[int], r
         last_step=last_step,
         first_s=_since(fault_at, _last_first(full, ranks, above=0)),
         new_s=_since(fault_at, new_at),
-        shrunk_s=_since(fault_at, min(small)) if small and new_at is None else None,
+        shrunk_s=_since(fault_at, min(small, default=None)),
         lost=max(0, last_step - min(again) + 1) if again else None if must else 0,
     )
 

@@ -122,8 +122,8 @@ def follow(
         return figures.recovery(watch.lines, fault_at, VICTIMS[fault], RANKS)
 
     def settled(lines: list[figures.Line]) -> bool:
-        now = found()
-        return now.new_s is not None or now.shrunk_s is not None or figures.outcome(lines, RANKS) is not None
+        # Not when a world of fewer ranks goes on: it may grow again.
+        return found().new_s is not None or figures.outcome(lines, RANKS) is not None
 
     limit_s = LAUNCHER_S if fault == "launcher" else RECOVER_S
     watch.wait(settled, within_s=limit_s, session=session)

@@ -34,6 +34,8 @@ def cell(rows: Sequence[Row]) -> str:
     came = recovered(rows)
     if came:
         told = f"{statistics.median(came):.2f} [{min(came):.2f}]"
+        fewer = recovered(rows, "shrunk_s")
+        told += f", fewer ranks after {statistics.median(fewer):.2f}" if fewer else ""
         return told if len(came) == len(rows) else f"{told}, {len(came)} of {len(rows)}"
     shrunk = [row["shrunk_s"] for row in rows if row["end"] == "shrunk"]
     if shrunk:

@@ -62,6 +62,13 @@ def test_a_world_that_shrinks_is_not_whole() -> None:
     assert (found.first_s, found.new_s, found.shrunk_s, found.lost) == (None, None, 1.6, 5)
 
 
+def test_a_world_that_shrinks_and_grows_again_has_both_figures() -> None:
+    alone = [told(3.0 + 0.1 * n, 0, 16 + n, "a0", size=1) for n in range(3)]
+    both = [told(4.1 + 0.1 * n, rank, 19 + n, f"{'ab'[rank]}{rank}") for n in range(3) for rank in (0, 1)]
+    found = figures.recovery([*world(0.0, 1, 15, "a"), *alone, *both], 2.0, (1,), 2)
+    assert (found.shrunk_s, found.new_s, found.lost) == (1.0, 2.1, 0)
+
+
 def test_orphans_that_train_on_did_not_come_back() -> None:
     found = figures.recovery(world(0.0, 1, 40, "a"), 1.55, (0, 1), 2)
     assert found == Recovery(last_step=15, first_s=None, new_s=None, shrunk_s=None, lost=None)
