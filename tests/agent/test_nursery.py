@@ -96,6 +96,20 @@ def test_a_forked_rank_is_what_a_started_one_would_be(tmp_path: Path) -> None:
     played(tmp_path, play)
 
 
+@pytest.mark.parametrize(("mine", "collects"), [("VALUE = 1", True), ("import gc\ngc.disable()", False)])
+def test_a_rank_collects_garbage_as_its_program_says_but_not_what_it_shares(
+    tmp_path: Path, mine: str, collects: bool
+) -> None:
+    program = "import gc, mine\nprint(gc.isenabled(), gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)"
+
+    async def play(nest: Nest) -> None:
+        assert await nest.ready() == ""
+        _, said = await nest.run()
+        assert said == [str(collects), "True", "True"]
+
+    played(tmp_path, play, mine=mine, program=program)
+
+
 def test_what_a_rank_leaves_behind_shows_its_world(tmp_path: Path) -> None:
     program = "import os, time\nos.fork()\ntime.sleep(60)"
 
