@@ -17,8 +17,8 @@ PANELS = {
     "spin": "a rank spins, without collectives",
 }
 LONGEST_S = 12.0
-"""What takes longer is drawn as long as this, and says its number: one of 48 s would leave nothing of the others."""
-PANEL, NAME, BAR, ROW, TOP, MARGIN = 480, 112, 248, 24, 44, 10
+"""What takes longer is cut there, and says its number: a bar of 48 s would leave nothing of the others."""
+PANEL, NAME, BAR, ROW, TOP, MARGIN, END = 480, 112, 248, 24, 44, 10, 12
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2933}.title{font-weight:600;font-size:13px}.note{fill:#52606d}"
     ".ours{fill:#0b69a3}.whole{fill:#9aa5b1}.part{fill:none;stroke:#9aa5b1;stroke-dasharray:3 2}.never{fill:#e4e7eb}"
@@ -59,7 +59,13 @@ def _row(rows: Sequence[dict[str, Any]], peer: str, x: float, y: float) -> str:
         return (
             name + _rect(x + NAME, y, BAR, kind) + _text(x + NAME + 8, y + 12, max(set(ends), key=ends.count), "note")
         )
-    return name + _rect(x + NAME, y, width, kind) + _text(x + NAME + width + 6, y + 12, beside)
+    drawn = _rect(x + NAME, y, width, kind) if seconds <= LONGEST_S else _cut(x + NAME, y, kind)
+    return name + drawn + _text(x + NAME + width + 6, y + 12, beside)
+
+
+def _cut(x: float, y: float, kind: str) -> str:
+    """A bar that is longer than there is room for."""
+    return _rect(x, y, BAR - END - 4, kind) + _rect(x + BAR - END, y, END, kind)
 
 
 def _panel(rows: Sequence[dict[str, Any]], fault: str, x: float, y: float) -> str:

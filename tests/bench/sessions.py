@@ -153,13 +153,15 @@ class Watch:
             self._rest = self._rest[self._rest.rfind("\n") + 1 :]
         return self.lines
 
-    def wait(self, until: Callable[[list[Line]], bool], *, within_s: float, session: Session) -> bool:
+    def wait(
+        self, until: Callable[[list[Line]], bool], *, within_s: float, session: Session, every_s: float = POLL_S
+    ) -> bool:
         """Whether it came true before the time was over, and before the session was."""
         deadline = time.monotonic() + within_s
         while not until(self.look()):
             if time.monotonic() > deadline or session.ended():
                 return until(self.look())
-            time.sleep(POLL_S)
+            time.sleep(every_s)
         return True
 
     def pid(self, rank: int) -> int:

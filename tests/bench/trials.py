@@ -40,12 +40,12 @@ def main(trials: int, out: Path) -> bool:
             )
             assert done, f"it did not finish: {session.said()}"
             assert isinstance(session, sessions.Supervised)
-            told = session.lab.incidents(session.run)
+            incidents = session.lab.incidents(session.run)
         finally:
             session.close()
+    rows = [row | {"phases_s": spent(row, incidents)} for row in rows]
     with out.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    print(*phases(told), sep="\n")
     return judged(rows) & same(watch.lines, until)
 
 
@@ -66,7 +66,14 @@ def one(fault: str, number: int, session: sessions.Session, watch: sessions.Watc
     assert watch.wait(lambda _: found().new_s is not None, within_s=WITHIN_S, session=session), session.said()
     back = found()
     row = {"trial": number, "fault": fault, "step": back.last_step, "first_s": back.first_s, "new_s": back.new_s}
-    return row | {"lost": back.lost, "load": round(load, 2)}
+    return row | {"lost": back.lost, "load": round(load, 2), "at": round(fault_at, 3)}
+
+
+def spent(row: dict[str, Any], incidents: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Where the time of a trial went, by the incident that began nearest to its fault."""
+    nearest = min(incidents, key=lambda incident: abs(incident["onset"] - row["at"]))
+    found: dict[str, float | None] = nearest["phases_s"]
+    return found
 
 
 def recent(lines: Sequence[figures.Line]) -> Sequence[figures.Line]:
@@ -88,7 +95,19 @@ def judged(rows: Sequence[dict[str, Any]]) -> bool:
             + ("as wanted" if met else f"wanted {MEDIAN_S} s, never over {WORST_S} s, at most {LOST} step lost")
         )
         good &= met
+    told(rows)
     return good
+
+
+def told(rows: Sequence[dict[str, Any]]) -> None:
+    """Print where the time goes, in the middle and in those that took longer than any should."""
+    for fault in FAULTS:
+        parts = [row["phases_s"] for row in rows if row["fault"] == fault]
+        middle = {name: [part[name] for part in parts if part[name] is not None] for name in parts[0]}
+        print(f"{fault:10} " + ", ".join(f"{name} {statistics.median(s):.2f}" for name, s in middle.items() if s))
+    for row in rows:
+        if row["new_s"] > WORST_S:
+            print(f"trial {row['trial']}, {row['fault']}, load {row['load']}: {row['new_s']:.2f} s, {row['phases_s']}")
 
 
 def same(lines: Sequence[figures.Line], until: int) -> bool:
@@ -100,18 +119,3 @@ def same(lines: Sequence[figures.Line], until: int) -> bool:
         "bit-identical to undisturbed training, every loss and the weights" if equal else "DIFFERENT from undisturbed"
     )
     return equal
-
-
-def phases(incidents: Sequence[dict[str, Any]]) -> list[str]:
-    """Where the time goes."""
-    kinds = sorted({incident["kind"] for incident in incidents})
-    told = []
-    for kind in kinds:
-        spent = [incident["phases_s"] for incident in incidents if incident["kind"] == kind]
-        parts = {
-            name: statistics.median(found)
-            for name in spent[0]
-            if (found := [one[name] for one in spent if one[name] is not None])
-        }
-        told.append(f"{len(spent)} {kind}: " + ", ".join(f"{name} {value:.2f}" for name, value in parts.items()))
-    return told
