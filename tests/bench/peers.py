@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.bench.environments import ENVIRONMENTS, Environment
 
@@ -36,6 +37,10 @@ class Peer:
     """more of them for the job"""
     without: frozenset[str] = frozenset()
     """faults that mean nothing here"""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """of lastgood: more than the usual"""
+    usual: bool = True
+    """takes part unless others are named"""
     job: Path = JOB
     until: int = 40
     """the last step"""
@@ -118,6 +123,14 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(name="lastgood", title="**lastgood**", environment=None, words=("--by", "lastgood")),
+        Peer(
+            name="lastgood-inprocess",
+            title="lastgood, ranks that are not to blame keep their process",
+            environment=None,
+            words=("--by", "lastgood"),
+            spec={"recovery": {"in_process": True}},
+            usual=False,
+        ),
         Peer(name="torchrun", title="torchrun 2.13", environment=ENVIRONMENTS["torchrun"], starts=_torchrun),
         Peer(
             name="torchrun-store",

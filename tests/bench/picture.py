@@ -18,7 +18,7 @@ PANELS = {
 }
 LONGEST_S = 12.0
 """What takes longer is cut there, and says its number: a bar of 48 s would leave nothing of the others."""
-PANEL, NAME, BAR, ROW, TOP, MARGIN, END = 480, 112, 248, 24, 44, 10, 12
+PANEL, NAME, BAR, ROW, TOP, MARGIN, END = 490, 124, 246, 24, 44, 10, 12
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2933}.title{font-weight:600;font-size:13px}.note{fill:#52606d}"
     ".ours{fill:#0b69a3}.whole{fill:#9aa5b1}.part{fill:none;stroke:#9aa5b1;stroke-dasharray:3 2}.never{fill:#e4e7eb}"
@@ -42,7 +42,7 @@ def bar(rows: Sequence[dict[str, Any]], peer: str) -> tuple[float, str, str]:
     if came:
         some = "" if len(came) == len(rows) else f", {len(came)} of {len(rows)}"
         median = statistics.median(came)
-        return median, "ours" if peer == table.OURS else "whole", f"{median:.2f} s{some}"
+        return median, "ours" if PEERS[peer].environment is None else "whole", f"{median:.2f} s{some}"
     shrunk = [row["shrunk_s"] for row in rows if row["end"] == "shrunk"]
     if shrunk:
         median = statistics.median(shrunk)
@@ -53,7 +53,7 @@ def bar(rows: Sequence[dict[str, Any]], peer: str) -> tuple[float, str, str]:
 def _row(rows: Sequence[dict[str, Any]], peer: str, x: float, y: float) -> str:
     seconds, kind, beside = bar(rows, peer)
     width = max(1.5, min(seconds, LONGEST_S) / LONGEST_S * BAR)
-    name = _text(x + NAME - 8, y + 12, peer, "mine" if peer == table.OURS else "", "end")
+    name = _text(x + NAME - 8, y + 12, peer, "mine" if PEERS[peer].environment is None else "", "end")
     if kind == "never":
         ends = [row["end"] for row in rows]
         return (

@@ -130,7 +130,7 @@ def start(peer: Peer, out: Path, until: int) -> Supervised | Launched:
     """Start the job under a peer; what it writes lies in `out`."""
     words = (str(peer.job), "--out", str(out), "--until", str(until), *peer.words)
     if peer.environment is None:
-        return Supervised(words, out)
+        return Supervised(words, out, **peer.spec)
     return Launched(peer.starts(peer.environment, words), out)
 
 

@@ -87,7 +87,7 @@ def best_peer(rows: Sequence[Row], fault: str) -> tuple[str, float] | None:
     for name in PEERS:
         trials = of(rows, name, fault)
         came = recovered(trials)
-        if name != OURS and came and len(came) == len(trials):
+        if PEERS[name].environment is not None and came and len(came) == len(trials):
             found.append((statistics.median(came), name))
     return (min(found)[1], min(found)[0]) if found else None
 

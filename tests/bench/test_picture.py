@@ -33,6 +33,7 @@ def test_a_cell_says_how_often_it_came_back() -> None:
     cells = {peer: table.cell(table.of(ROWS, peer, "kill")) for peer in PEERS}
     assert cells == {
         "lastgood": "0.60 [0.50]",
+        "lastgood-inprocess": "-",
         "torchrun": "5.10 [5.00], 2 of 3",
         "torchrun-store": "5.30 [5.10]",
         "nvrx": "-",
@@ -109,4 +110,4 @@ def test_lastgood_is_always_among_the_peers(capsys: pytest.CaptureFixture[str]) 
     assert parse(["recovery", "--peers", "nvrx,torchrun"]).peers == ("lastgood", "torchrun", "nvrx")
     with pytest.raises(SystemExit):
         parse(["recovery", "--peers", "slurm"])
-    assert "'slurm' is none of lastgood, torchrun" in capsys.readouterr().err
+    assert "'slurm' is none of lastgood, lastgood-inprocess, torchrun" in capsys.readouterr().err
