@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -63,6 +64,8 @@ class TorchXScheduler:
             command = registry.request(self._home.root, self._run, attempt)
             child = await asyncio.create_subprocess_exec(
                 *command,
+                # It would begin anew to wear the mark by itself.
+                env={**os.environ, registry.MARK: registry.mark(self._run, attempt)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

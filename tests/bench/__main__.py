@@ -1,7 +1,7 @@
 """What does it cost, and how fast does a run come back? `make bench`: every figure that the documents quote.
 
 make bench                                                all of it: about two hours on 2 cores, with nothing beside it
-make bench ARGS="recovery --peers torchrun,nvrx"          lastgood and these, 5 rounds: 15 minutes for a peer
+make bench ARGS="recovery --peers torchrun,nvrx"          lastgood and these, 5 rounds: 12 minutes for each
 make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
 make bench ARGS="table FILE"                              table and picture of rows that were measured before
 make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes

@@ -12,6 +12,8 @@ import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,21 +99,26 @@ def without(session: sessions.Supervised, watch: sessions.Watch, out: Path) -> f
 
         return watch.wait(there, within_s=WITHIN_S, session=session, every_s=LOOK_EVERY_S)
 
-    others = around(session, watch)
-    began, used = time.monotonic(), cpu_s(others)
+    began, used = time.monotonic(), cpu_s(around(session, watch))
     assert next_("bare"), session.said()
+    others = around(session, watch)
     share = (cpu_s(others) - used) / (time.monotonic() - began)
-    for process in others:
-        process.send_signal(signal.SIGSTOP)
+    signalled(others, signal.SIGSTOP)
     (out / "frozen").touch()
     try:
         ended = next_("supervised")
     finally:
         (out / "frozen").unlink()
-        for process in others:
-            process.send_signal(signal.SIGCONT)
+        signalled(others, signal.SIGCONT)
     assert ended, session.said()
     return share
+
+
+def signalled(processes: Iterable[psutil.Process], number: int) -> None:
+    """Send it to those that are still there: some only read a checkpoint back."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def around(session: sessions.Supervised, watch: sessions.Watch) -> list[psutil.Process]:
@@ -126,6 +133,10 @@ def around(session: sessions.Supervised, watch: sessions.Watch) -> list[psutil.P
     return [process for process in found if process.pid not in ranks]
 
 
-def cpu_s(processes: list[psutil.Process]) -> float:
-    """Seconds of CPU that they have used."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
+def cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """Seconds of CPU that they, and children of theirs that ended, have used."""
+    used = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:4])
+    return used

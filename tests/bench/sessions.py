@@ -21,6 +21,7 @@ MARK = "BENCH_RUN"
 """in the environment of everything that is started here: ranks may outlive their launcher, and leave its session"""
 ENV = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "0"}
 POLL_S = 0.005
+ASK_EVERY_S = 3.0
 SAID_CHARACTERS = 400
 
 
@@ -68,8 +69,8 @@ class Launched:
     def ended(self) -> bool:
         if any(child.poll() is None for child in self._processes):
             return False
-        # The launcher is gone; its ranks may train on. Once a second: all processes of the machine are looked at.
-        if time.monotonic() - self._looked_at > 1.0:
+        # The launcher is gone; its ranks may train on. To know it, all processes of the machine are looked at.
+        if time.monotonic() - self._looked_at > ASK_EVERY_S:
             self._looked_at, self._alone = time.monotonic(), bool(self._left())
         return not self._alone
 
@@ -113,8 +114,8 @@ class Supervised:
         return int(json.loads(newest.read_text())["pid"])
 
     def ended(self) -> bool:
-        # Once a second: the question reads the journal, and the answer must not cost the run its time.
-        if time.monotonic() - self._looked_at > 1.0:
+        # Seldom: the question reads the journal, and the answer must not cost the run its time.
+        if time.monotonic() - self._looked_at > ASK_EVERY_S:
             self._looked_at = time.monotonic()
             self._ended = self.lab.status(self.run)["exit_code"] != contract.NOT_FINISHED
         return self._ended
