@@ -21,6 +21,8 @@ from jobs.agent.child import Child, Exit
 from monitors.clock import Clock
 
 LOOK_EVERY_S = 0.1
+LOOK_LINKED_S = 1.0
+"""while a connection says more than the process table does: a look reads a file, binds a socket and reads /proc"""
 GONE_S = 0.3
 """a supervisor that is being replaced by a newer one is gone for less"""
 AGAIN_S = 2.0
@@ -71,7 +73,9 @@ class Guard:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            self.look(self._clock.now())
+            now = self._clock.now()
+            if not self._is_linked() or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
+                self.look(now)
             await asyncio.sleep(LOOK_EVERY_S)
 
     def look(self, now: float) -> bool:

@@ -55,6 +55,41 @@ def looks(
     return asyncio.run(watch())
 
 
+class Ticking(SystemClock):
+    """A tenth of a second later each time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def now(self) -> float:
+        self.asked += 1
+        return self.asked / 10
+
+
+class Looking(Guard):
+    """Remembers when it looked."""
+
+    looked: tuple[float, ...] = ()
+
+    def look(self, now: float) -> bool:
+        self.looked += (now,)
+        return super().look(now)
+
+
+@pytest.mark.parametrize(("linked", "times"), [(True, (0.1, 1.1)), (False, tuple(n / 10 for n in range(1, 13)))])
+def test_while_linked_it_looks_once_a_second(tmp_path: Path, linked: bool, times: tuple[float, ...]) -> None:
+    async def watch() -> tuple[float, ...]:
+        clock = Ticking()
+        guard = Looking(tmp_path, clock, is_linked=lambda: linked, is_silent=lambda: False, argv=("true",))
+        running = asyncio.create_task(guard.run())
+        while clock.asked < 12:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        return guard.looked
+
+    assert asyncio.run(watch()) == times
+
+
 def test_a_dead_supervisor_is_started_anew_ever_less_often(tmp_path: Path, dead_pid: int) -> None:
     publish(tmp_path, dead_pid)
     every_tenth = [number / 10 for number in range(1200)]

@@ -3,7 +3,7 @@
 make bench                                                all of it: about two hours on 2 cores, with nothing beside it
 make bench ARGS="recovery --peers torchrun,nvrx"          lastgood and these, 5 rounds: 12 minutes for each
 make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
-make bench ARGS="table FILE"                              table and picture of rows that were measured before
+make bench ARGS="table FILE --draw docs/recovery.svg"     table and picture of rows that were measured before
 make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes
 make bench ARGS="overhead"                                what supervision costs a step: 10 minutes
 make bench ARGS="report", ARGS="memory"                   what a report and a copy in memory cost: seconds

@@ -19,7 +19,6 @@ FAULT_STEP = 15
 START_S = 90.0
 RECOVER_S = 60.0
 """the slowest that is known to come back at all needs 48"""
-LAUNCHER_S = 20.0
 FINISH_S = 60.0
 TAKEN_S = 10.0
 """for a rank to find the fault that it was told to have: a step and a save"""
@@ -125,10 +124,9 @@ def follow(
         # Not when a world of fewer ranks goes on: it may grow again.
         return found().new_s is not None or figures.outcome(lines, RANKS) is not None
 
-    limit_s = LAUNCHER_S if fault == "launcher" else RECOVER_S
-    watch.wait(settled, within_s=limit_s, session=session)
+    watch.wait(settled, within_s=RECOVER_S, session=session)
     back = found()
-    row = asdict(back) | {"end": _end(back, session, watch, fault_at, limit_s)}
+    row = asdict(back) | {"end": _end(back, session, watch, fault_at)}
     if back.new_s is not None:
         row["same"] = _finishes_as(outcome, session, watch)
         if isinstance(session, sessions.Supervised):
@@ -138,9 +136,7 @@ def follow(
     return row
 
 
-def _end(
-    back: figures.Recovery, session: sessions.Session, watch: sessions.Watch, fault_at: float, limit_s: float
-) -> str:
+def _end(back: figures.Recovery, session: sessions.Session, watch: sessions.Watch, fault_at: float) -> str:
     if back.new_s is not None:
         return "recovered"
     if back.shrunk_s is not None:
@@ -150,7 +146,7 @@ def _end(
         return "trains on, nobody watches"
     if session.ended() and not sessions.alive(watch):
         return "ends"
-    return f"not within {limit_s:.0f} s"
+    return f"not within {RECOVER_S:.0f} s"
 
 
 def _finishes_as(outcome: tuple[str, str] | None, session: sessions.Session, watch: sessions.Watch) -> bool | None:
