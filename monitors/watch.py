@@ -20,6 +20,7 @@ from monitors.detect.host import Host
 from monitors.detect.loss import Loss, LossConfig
 from monitors.detect.power import Power
 from monitors.detect.probes import Note, Probes, ProbeWanted
+from monitors.detect.recovery import Recovery, Resumption
 from monitors.detect.saves import Saves
 from monitors.detect.start import Start, StartConfig
 from monitors.detect.straggler import Straggler
@@ -72,6 +73,8 @@ class Watch:
         self._probes = Probes(nodes=nodes, ranks_per_node=ranks_per_node, rank_of=self.placement.likely_rank)
         self._patient = (self._exits, self._unseen, self._saves, self._host, self._straggler, self._probes)
         """whom silence tells something"""
+        self._recovery = Recovery(loss_enabled=config.loss_enabled)
+        self._notes: list[Note] = []
         self._see = self._table()
 
     def _table(self) -> _Table:
@@ -89,7 +92,7 @@ class Watch:
             ),
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
             s.RankEntered: (self._start.see,),
-            s.RankRestored: (self._start.see, self._hang.see),
+            s.RankRestored: (self._start.see, self._hang.see, self._recovered),
             s.RankSaid: (self._exits.see,),
             s.RankExited: (
                 self._exits.see,
@@ -100,7 +103,7 @@ class Watch:
                 self._straggler.see,
                 self._probes.see,
             ),
-            s.StepReported: (self._loss.see, self._power.see, self._disturbed, self._straggler.see),
+            s.StepReported: (self._loss.see, self._power.see, self._disturbed, self._straggler.see, self._recovered),
             s.RanksReported: (self._loss.see, self._straggler.see),
             s.ProcessLooked: (self._hang.see, self._straggler.see),
             s.CollectivesLooked: (self._exits.see, self._hang.see, self._straggler.see),
@@ -140,15 +143,18 @@ class Watch:
 
     def notes(self) -> list[Note]:
         """What was learned since this was last asked, and asks for no action."""
-        return self._probes.notes()
+        notes = self._probes.notes()
+        if self._notes:
+            notes, self._notes = notes + self._notes, []
+        return notes
 
     @property
     def suspicious_since_step(self) -> int | None:
         """First step from which the loss looks wrong by now; nothing saved from it on should be called good yet."""
         return self._loss.suspicious_since_step
 
-    def world_began(self, world: int, at: float) -> None:
-        """A new set of ranks was ordered to start."""
+    def world_began(self, world: int, at: float, how: Resumption | None = None) -> None:
+        """A new set of ranks was ordered to start; `how` it goes on, as far as that is known."""
         assert world > self._world, f"world {world} after {self._world}"
         self._world, self._step_of_world = world, 0
         self._hang.world_began(world)
@@ -160,6 +166,7 @@ class Watch:
         self.placement.world_began(world)
         for detector in (self._gpus, self._host, self._power, self._straggler, self._probes):
             detector.world_began(world)
+        self._recovery.world_began(world, how)
         self._attribution.world_began(world)
 
     def rewound(self, step: int) -> None:
@@ -198,6 +205,7 @@ class Watch:
         told = [self._placed(incident) for incident in self._attribution.judge(incidents)]
         for incident in told:
             self._probes.suspect(incident)
+            self._recovery.heard(incident)
         return told
 
     def _placed(self, incident: Incident) -> Incident:
@@ -212,7 +220,13 @@ class Watch:
     def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
         if self._probes.running:
             self._straggler.disturbed()
+            self._recovery.disturbed()
         return []
+
+    def _recovered(self, signal: s.Signal) -> list[Incident]:
+        incidents, notes = self._recovery.see(signal)
+        self._notes += notes
+        return incidents
 
     def _is_history(self, signal: s.Signal) -> bool:
         # An agent is there whatever world it has; and what it says of a checkpoint is true in any.

@@ -34,7 +34,7 @@ POISON = (190, 206)
 """data indices whose targets are random in the demo's recipe"""
 POISONED = frozenset({Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
 """what they may be told as: one of them"""
-BUSY = frozenset({Kind.STRAGGLER, Kind.HOST_DEGRADED})
+BUSY = frozenset({Kind.STRAGGLER, Kind.HOST_DEGRADED, Kind.RECOVERY_SLOW})
 """What a machine may really be, beside the demo: no problem as long as it is only noted."""
 
 

@@ -14,6 +14,7 @@ from statistics import median
 from monitors import signals as s
 from monitors.detect.energy import Energy
 from monitors.detect.probes import ProbeWanted
+from monitors.detect.recovery import Resumption
 from monitors.hardware import GpuLooked
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
@@ -65,11 +66,11 @@ class Inbox:
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
 
-    def began(self, world: int, at: float) -> None:
+    def began(self, world: int, at: float, how: Resumption | None = None) -> None:
         """A world was ordered; what older ones still say is history."""
         if world > self._world.number:
             self._world = _World(number=world, began=at)
-            self._watch.world_began(world, at)
+            self._watch.world_began(world, at, how)
 
     def adopted(self, world: int, at: float, *, speaks: bool, trains: bool) -> None:
         """A supervisor before us ordered this world, and heard of it what will not be said again.
@@ -130,7 +131,10 @@ class Inbox:
             for incident in incidents
             if incident.kind is not Kind.START_STALLED or self._speaks_of_steps()
         ]
-        return told + [e.DeviceProbed(at=note.at, world=note.world, sentence=note.sentence) for note in notes]
+        return told + [
+            (e.RecoveryProved if note.proof else e.DeviceProbed)(at=note.at, world=note.world, sentence=note.sentence)
+            for note in notes
+        ]
 
     def _speaks_of_steps(self) -> bool:
         return self._world.speaks or self._world.told_step != 0

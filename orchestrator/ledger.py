@@ -78,6 +78,7 @@ UNTIL_DETECTED = {
     Kind.NONFINITE_LOSS: Bucket.DETECTING,
     Kind.LOSS_SPIKE: Bucket.DETECTING,
     Kind.LOSS_DIVERGENCE: Bucket.DETECTING,
+    Kind.RECOVERY_WRONG: Bucket.DETECTING,
 }
 """Other kinds (a corrupt checkpoint, a failed save, a refused launch) did not stop the world they were found in."""
 

@@ -131,7 +131,7 @@ class _Teller:
             case e.DrillRequested():
                 rank = "" if event.rank is None else f" of rank {event.rank}"
                 yield f"{_who(event.by)} asked for a drill: {event.drill}{rank}."
-            case e.DeviceProbed():
+            case e.DeviceProbed() | e.RecoveryProved():
                 yield event.sentence[0].upper() + event.sentence[1:] + "."
             case e.Progressed():
                 yield from self._first_step(event)

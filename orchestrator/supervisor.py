@@ -13,6 +13,7 @@ from collections.abc import Callable
 from monitors import signals as s
 from monitors.clock import Clock
 from monitors.detect.probes import ProbeWanted
+from monitors.detect.recovery import Resumption
 from orchestrator.core import actions, decide, events, invariants, worlds
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
@@ -178,7 +179,7 @@ class RunLoop:
             self._inbox.launched()
         if before is None or after.world != before.world:
             self._asked_at.clear()
-            self._inbox.began(after.world, after.since)
+            self._inbox.began(after.world, after.since, _resumption(after))
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
         perform(self.run, action, self._ports, self.answered)
@@ -203,3 +204,11 @@ class RunLoop:
         if due:
             self._asked_at[what] = now
         return due
+
+
+def _resumption(state: State) -> Resumption:
+    """How the world that was just ordered goes on. What copies in memory may not be used for is in doubt."""
+    recovery = state.recovery
+    if recovery is None:
+        return Resumption(skips=state.skips)
+    return Resumption(skips=state.skips, doubted=recovery.good_only or recovery.from_disk, asked=recovery.asked)

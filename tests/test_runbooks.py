@@ -37,7 +37,7 @@ drill:
 # Ours
 Call Ada.
 """
-NUMERIC = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
+NUMERIC = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE, Kind.RECOVERY_WRONG})
 RESTORING = frozenset({Rung.RESTART, Rung.RELAUNCH})
 
 

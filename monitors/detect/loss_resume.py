@@ -1,12 +1,11 @@
-"""After a restart, is the run where it was?
+"""After a restart, is the learning rate where it was?
 
-Steps that are trained again must show the learning rate, the data and, on the same data, the loss that they showed
-before. Most resume bugs leave the loss fine for hours: a warm-up that began anew, a loader that starts over.
+Steps that are trained again must show the rate that they showed before. A warm-up that began anew leaves the loss fine
+for hours. Loss and data of a recovery are judged in `recovery.py`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from math import isfinite
@@ -29,14 +28,11 @@ class ResumeConfig:
     """factor between neighbouring steps over a restart at the very step, where steps changed it far less before"""
     lr_rows: int = 16
     """before the restart, that show how fast the schedule moves"""
-    loss_rows: int = 8
-    loss_share: float = 0.05
-    """of the loss on the same data: more was lost in the restore"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """A value that is not what it was."""
+    """A learning rate that is not what it was."""
 
     what: str
     since: StepReported
@@ -53,8 +49,7 @@ class Resumes:
     def _begin(self, world: int | None) -> None:
         self._world = world
         self._told = not self._rows  # the first world has nothing to be compared with
-        self._differs: dict[str, list[StepReported]] = {"lr": [], "data": []}
-        self._excess: deque[tuple[float, float]] = deque(maxlen=self.config.loss_rows)
+        self._differs: list[StepReported] = []
         self._last = next(reversed(self._rows.values()), None)
         self._behind: StepReported | None = None
         """of the step before, what was reported before the restart"""
@@ -79,14 +74,10 @@ class Resumes:
         if was is None or was.world >= row.world:
             return self._compare_onward(row)
         behind, self._behind = self._behind, was
-        return (
-            self._lasting("lr", row, self._lr(row, (behind, was, self._rows.get(row.step + 1))))
-            or self._lasting("data", row, _data(row, was))
-            or self._loss(row, was)
-        )
+        return self._lasting(row, self._lr(row, (behind, was, self._rows.get(row.step + 1))))
 
-    def _lasting(self, name: str, row: StepReported, said: str) -> Mismatch | None:
-        rows = self._differs[name]
+    def _lasting(self, row: StepReported, said: str) -> Mismatch | None:
+        rows = self._differs
         if not said:
             rows.clear()
             return None
@@ -101,20 +92,6 @@ class Resumes:
         if min(known) - slack <= row.lr <= max(known) + slack:
             return ""
         return f"the learning rate at step {row.step} is {row.lr:.4g}; before the restart it was {median(known):.4g}"
-
-    def _loss(self, row: StepReported, was: StepReported) -> Mismatch | None:
-        same = row.data_index is not None and row.data_index == was.data_index
-        if not same or row.loss is None or was.loss is None or not (isfinite(row.loss) and isfinite(was.loss)):
-            return None
-        self._excess.append((row.loss - was.loss, abs(was.loss)))
-        if len(self._excess) < self.config.loss_rows:
-            return None
-        rise, usual = median(one[0] for one in self._excess), median(one[1] for one in self._excess)
-        spread = median(abs(one[0] - rise) for one in self._excess)
-        if not (rise > self.config.loss_share * usual and rise > 3 * spread):
-            return None
-        what = f"on the same data the loss is {rise:.4g} higher than before the restart ({usual:.4g})"
-        return Mismatch(what=what, since=row)
 
     def _compare_onward(self, row: StepReported) -> Mismatch | None:
         """No step is trained again: the schedule must go on from where it was."""
@@ -138,11 +115,3 @@ class Resumes:
 
 def _moves(row: StepReported) -> bool:
     return row.lr is not None and isfinite(row.lr) and row.lr > 0
-
-
-def _data(row: StepReported, was: StepReported) -> str:
-    """Batches that were left out on purpose only ever move the index on."""
-    now, before = row.data_index, was.data_index
-    if now is None or before is None or now >= before:
-        return ""
-    return f"step {row.step} was fed batch {now}; before the restart it was batch {before}"

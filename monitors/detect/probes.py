@@ -55,6 +55,8 @@ class Note:
     at: float
     world: int
     sentence: str
+    proof: bool = False
+    """a recovery is shown to have brought the run back as it was"""
 
 
 @dataclass(slots=True)

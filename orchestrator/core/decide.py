@@ -67,7 +67,7 @@ def decide(state: State, event: e.Event) -> Decision:
             return _person(state, event)
         case e.PolicyChanged():
             return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
-        case e.DeviceProbed():
+        case e.DeviceProbed() | e.RecoveryProved():
             return Decision(state=state, reason=event.sentence)
         case e.SupervisorStarted():
             return _supervisor_started(state, event)

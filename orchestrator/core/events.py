@@ -301,6 +301,15 @@ class DeviceProbed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryProved:
+    """Step time, loss and data position of a world match those from before the fault."""
+
+    at: float
+    world: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """Silence until the deadline."""
 
@@ -331,5 +340,6 @@ Event = (
     | DrillRequested
     | DrillDone
     | DeviceProbed
+    | RecoveryProved
     | TimePassed
 )

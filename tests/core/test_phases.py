@@ -51,6 +51,7 @@ def event_of(name: str, run: Script) -> e.Event:
         "drill": e.DrillRequested(at=at, by="p", drill="kill", rank=0, number=1),
         "drilled": e.DrillDone(at=at, world=world, drill="kill", rank=0),
         "probed": e.DeviceProbed(at=at, world=world, sentence="as fast as its peers"),
+        "proved": e.RecoveryProved(at=at, world=world, sentence="world 2 proved itself"),
         "time": e.TimePassed(at=at),
     }
     return found[name]
@@ -59,7 +60,7 @@ def event_of(name: str, run: Script) -> e.Event:
 NAMES = tuple(
     "submitted, policy, supervisor, first supervisor, launched, launch failed, joined, gone, gone/ one witness, ended, "
     "entered, restored, progressed, finished, node stopped, committed, verified, refused, deleted, crash, spike, stop, "
-    "stop now, resume, resume from, drill, drilled, probed, time".replace("/", "\0").split(", ")
+    "stop now, resume, resume from, drill, drilled, probed, proved, time".replace("/", "\0").split(", ")
 )
 NAMES = tuple(name.replace("\0", ",") for name in NAMES)
 

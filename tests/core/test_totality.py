@@ -56,6 +56,7 @@ events = st.one_of(
     st.builds(e.Launched, at=times, attempt=small, handle=st.just("h")),
     st.builds(e.DrillDone, at=times, world=small, drill=st.just("kill"), rank=st.none() | small),
     st.builds(e.DeviceProbed, at=times, world=small, sentence=st.just("as fast as its peers")),
+    st.builds(e.RecoveryProved, at=times, world=small, sentence=st.just("world 2 proved itself")),
     st.builds(e.LaunchFailed, at=times, attempt=small, why=st.just("no")),
     st.builds(e.AgentJoined, at=times, attempt=small, node=small, host=st.just("h")),
     st.builds(e.AgentGone, at=times, attempt=small, node=small, witnesses=words),

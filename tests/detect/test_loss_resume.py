@@ -28,9 +28,6 @@ def rows(
     world: int,
     steps: Iterable[int],
     lr: Schedule = cosine,
-    *,
-    data: Callable[[int], int] = lambda step: step - 1,
-    more: float = 0.0,
 ) -> list[StepReported]:
     return [
         StepReported(
@@ -39,9 +36,9 @@ def rows(
             world=world,
             rank=0,
             step=step,
-            loss=loss_of(data(step)) + more,
+            loss=loss_of(step),
             lr=lr(step),
-            data_index=data(step),
+            data_index=step - 1,
         )
         for step in steps
     ]
@@ -72,19 +69,6 @@ def test_a_warm_up_that_began_anew_is_seen_at_the_first_steps() -> None:
 def test_a_warm_up_that_began_anew_where_no_step_is_trained_again() -> None:
     (told,) = restarted(rows(1, range(1, 301)), rows(2, range(301, 320), lambda step: cosine(step - 300)))
     assert told.step == 301
-
-
-def test_data_that_begins_anew_is_seen_and_data_that_is_left_out_is_not() -> None:
-    first = rows(1, range(1, 301))
-    (told,) = restarted(first, rows(2, range(201, 320), data=lambda step: step - 201))
-    assert "batch" in told.evidence[0]
-    assert restarted(first, rows(2, range(201, 320), data=lambda step: step + 399)) == []
-
-
-def test_a_restore_that_lost_something_shows_on_the_same_data() -> None:
-    (told,) = restarted(rows(1, range(1, 301)), rows(2, range(201, 320), more=0.3))
-    assert told.step <= 210
-    assert "same data" in told.evidence[0]
 
 
 def test_a_trainer_that_counts_one_step_differently_after_a_restart_is_forgiven() -> None:

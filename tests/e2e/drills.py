@@ -35,4 +35,6 @@ DRILLS = {
     "gradient": "tests/e2e/test_ranks_apart.py::test_gradients_that_stay_too_large_are_noted",
     "warmup": "tests/e2e/test_ranks_apart.py::test_a_schedule_that_begins_anew_after_a_restart_is_told",
     "repeat": "tests/e2e/test_ranks_apart.py::test_a_loss_that_falls_too_well_is_noted",
+    "lukewarm": "tests/e2e/test_recoveries.py::test_a_run_that_is_slow_after_a_restart_is_told",
+    "forgotten": "tests/e2e/test_recoveries.py::test_a_run_that_forgets_a_part_of_its_weights_is_rewound_and_held",
 }

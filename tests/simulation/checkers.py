@@ -12,7 +12,8 @@ from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
 
 NAMING = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP})
-LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
+LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE, Kind.RECOVERY_WRONG})
+"""true of poisoned weights only: no world here restores anything but what was saved or copied"""
 
 
 class Checkers:
@@ -40,6 +41,8 @@ class Checkers:
         self.incidents[incident.kind] += 1
         if self._knobs.profile is Profile.HEALTHY:
             raise Violation(f"nothing is wrong, and yet: {incident}")
+        if incident.kind is Kind.RECOVERY_SLOW and incident.world not in self._truth.slowed:
+            raise Violation(f"no step of this world took longer, and yet: {incident}")
         if opened.rung is Rung.OBSERVE:
             return
         self.recoveries += 1

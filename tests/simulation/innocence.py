@@ -36,6 +36,7 @@ class Innocence:
         else:
             gpu.cap_w = 400.0
         training.slowness = SLOWED
+        self._cluster.truth.slowed.add(training.world)
         step_s = self._cluster.knobs.step_s * SLOWED
         for step in range(LOOKED_AT_STEPS):
             self._time.after((step + 0.5) * step_s, self._attend)

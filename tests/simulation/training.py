@@ -70,6 +70,7 @@ class Training:
         self._generation = 0
         self._commits = 0
         self._rows = 0
+        self._took_s = 0.0
 
     # Where it stands
 
@@ -176,7 +177,8 @@ class Training:
             self._truth.culprits[self.world].add(culprit)
             self.fail(culprit, "ValueError", f"the batch of step {step + 1} is odd", cascade=True)
             return
-        self._later(self._step_s(), self._stepped)
+        self._took_s = self._step_s()
+        self._later(self._took_s, self._stepped)
 
     def _step_s(self) -> float:
         knobs, dice = self._knobs, self._dice
@@ -215,7 +217,7 @@ class Training:
         if self.of_node(node):
             row = s.StepReported(
                 at=self._time.now(), node=node, world=self.world, rank=0, step=step, loss=loss, data_index=index,
-                step_s=self._knobs.step_s * self.slowness,
+                step_s=self._took_s,
             )  # fmt: skip
             self._agents[node].put([row])
 

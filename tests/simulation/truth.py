@@ -127,6 +127,8 @@ class Truth:
     poison_of: dict[int, Poison] = field(default_factory=dict)
     """by world: what its weights hold"""
     poisons: int = 0
+    slowed: set[int] = field(default_factory=set)
+    """worlds of which some steps took longer"""
     lost_links: set[int] = field(default_factory=set)
     """attempts of which a node was not heard for a while"""
     troubles: dict[int, Trouble] = field(default_factory=dict)
