@@ -131,7 +131,7 @@ def _chosen(state: State) -> State:
     """With the interval by what is known now, when that differs by enough, and with the reason for it."""
     if not state.stalls_s or not state.step_s:
         return state
-    cost_s, written_s = _typical(state.stalls_s), _typical(state.writes_s)
+    cost_s, written_s = max(_typical(state.stalls_s), COST_LEAST_S), _typical(state.writes_s)
     failure_s = failure_every_s(state.plan, state.trained_s, state.durable_restarts)
     best_s = optimum_s(cost_s, failure_s, written_s)
     steps = best_s / state.step_s
@@ -152,7 +152,7 @@ def _why(plan: Plan, cost_s: float, failure_s: float, written_s: float) -> str:
     why = f"a save costs {_length(cost_s)}, {kind} is expected every {_length(failure_s)}"
     if best_s > optimum_s(cost_s, failure_s):
         return f"{why}; one takes {_length(written_s)} to be written"
-    if best_s >= LONGEST_S and best_s < sqrt(2.0 * max(cost_s, COST_LEAST_S) * failure_s):
+    if best_s >= LONGEST_S and best_s < sqrt(2.0 * cost_s * failure_s):
         return f"{why}; {_length(best_s)} of training at most"
     return why
 

@@ -45,5 +45,5 @@ def test_the_first_save_is_measured_and_the_next_ones_come_as_seldom_as_that_is_
     orders = told(lab, run)
     assert orders[:2] == [(1, 10), (1, every)]
     newest = [steps for world, steps in orders if world == 1][-1]
-    assert [steps for world, steps in orders if world == 2][0] == newest, "the next world begins with it"
+    assert next(steps for world, steps in orders if world == 2) == newest, "the next world begins with it"
     assert any(f"Saves every {every} steps now" in one["text"] for one in contract.story(lab.home, run)["sentences"])
