@@ -58,8 +58,9 @@ class Checkpoints(Part):
 
     folder: str | None = None
     """Where they lie, on storage that every node sees; default: `checkpoints` in the run's own folder."""
-    every_steps: int = Field(default=50, ge=1)
-    """Steps between saves."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Steps between saves; default: chosen while the run goes on, from what a save costs and how often something fails.
+    `lastgood status` shows the number, and why."""
     memory_every_steps: int | None = Field(default=None, ge=0)
     """Steps between copies of the state in the memory of each rank's node, from which a world goes on that follows a
     crash or a hang; default: as often as costs 0.4 % of the steps' time; 0: no copies. Two copies are kept, where they

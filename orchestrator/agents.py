@@ -133,6 +133,7 @@ class ConnectedAgents:
                 memory_since=order.memory_since,
                 fresh=order.fresh,
                 in_process=order.in_process,
+                save_every=order.save_every,
             )
         )
 
@@ -153,6 +154,10 @@ class ConnectedAgents:
         self._tell(
             o.StopWorld(world=order.world, grace_s=order.grace_s, in_process=order.in_process, culprits=order.culprits)
         )
+
+    def save_every(self, order: actions.SaveEvery) -> None:
+        """Let the ranks save more often, or more seldom."""
+        self._tell(o.SaveEvery(world=order.world, steps=order.steps))
 
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""

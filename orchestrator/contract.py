@@ -233,6 +233,7 @@ def _status(home: str | Path, journal: Journal, submission: Submission, now: flo
         "step": state.step if state else 0,
         "best_step": state.best_step if state else 0,
         "last_good_step": _last_good_step(state),
+        **_interval(state),
         "restarts": state.restarts if state else 0,
         "open_incidents": [opened.id for opened in state.open] if state else [],
         **_speed(rows),
@@ -257,6 +258,14 @@ def _cause(state: State | None) -> str | None:
 def _last_good_step(state: State | None) -> int | None:
     saved: Iterable[Checkpoint] = state.checkpoints if state else ()
     return max((save.step for save in saved if save.state is CheckpointState.GOOD), default=None)
+
+
+def _interval(state: State | None) -> dict[str, Any]:
+    known = state is not None and state.entered and state.save_every > 0
+    return {
+        "save_every_steps": state.save_every if state and known else None,
+        "save_every_why": state.save_why if state and known else None,
+    }
 
 
 def _speed(rows: Sequence[StepReported]) -> dict[str, float | None]:

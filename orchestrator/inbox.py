@@ -308,6 +308,7 @@ class Inbox:
                     bytes=signal.bytes,
                     path=f"{self._folder}/{signal.checkpoint}",
                     stall_s=signal.stall_s,
+                    write_s=max(0.0, signal.at - signal.saved_at),  # both by the clock of the rank's host
                 )
             case s.CheckpointVerified():
                 return e.CheckpointVerified(at=signal.at, checkpoint=signal.checkpoint)

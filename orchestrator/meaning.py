@@ -15,7 +15,10 @@ START_SLACK_S = 10.0
 
 def plan_of(spec: Spec) -> events.Plan:
     """What the core must know of a spec."""
+    every = spec.checkpoint.every_steps
     return events.Plan(
+        save_every=every,
+        chooses_interval=spec.python and every is None,
         copies=spec.python and spec.checkpoint.memory_every_steps != 0,
         in_process=spec.python and spec.recovery.warm and spec.recovery.in_process,
         nodes=spec.nodes,

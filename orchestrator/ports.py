@@ -36,6 +36,9 @@ class Agents(Protocol):
     def stop_world(self, order: actions.StopWorld) -> None:
         """End the ranks."""
 
+    def save_every(self, order: actions.SaveEvery) -> None:
+        """Let the ranks save more often, or more seldom."""
+
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""
 
@@ -81,6 +84,8 @@ def perform(run: str, action: actions.Action, ports: Ports, answer: Answer) -> N
             ports.agents.start_world(action)
         case actions.StopWorld():
             ports.agents.stop_world(action)
+        case actions.SaveEvery():
+            ports.agents.save_every(action)
         case actions.StopAfterStep():
             ports.agents.stop_after_step(action)
         case actions.InjectFault():

@@ -45,7 +45,7 @@ def describe(action: a.Action) -> str | None:
             return f"{'paged a person' if action.page else 'told a person'}: {action.title}"
         case a.InjectFault():
             return f"injected the drill {action.drill} into rank {action.rank}"
-        case a.VerifyCheckpoint() | a.DeleteCheckpoint():
+        case a.VerifyCheckpoint() | a.DeleteCheckpoint() | a.SaveEvery():
             return None
 
 
@@ -87,6 +87,8 @@ class _Teller:
         """worlds whose first step was told"""
         self._ordered: set[a.Action] = set()
         self._phase: Phase | None = None
+        self._save_every = 0
+        """steps, as the ranks were told last"""
 
     def tell(self, entries: Iterable[Entry]) -> list[Sentence]:
         return [Sentence(at=entry.event.at, text=text) for entry in entries for text in self._of(entry)]
@@ -99,11 +101,22 @@ class _Teller:
             text = describe(action)
             if text is not None and not self._again(action):
                 yield text[0].upper() + text[1:] + "."
+            yield from self._interval(action)
         for closed in entry.closed:
             yield from self._closed(closed, entry)
         if entry.phase is not self._phase and entry.phase in ENDED:
             yield f"The run {_ENDS[entry.phase]}: {entry.reason}."
         self._phase = entry.phase
+
+    def _interval(self, action: a.Action) -> Iterator[str]:
+        """The first one is no news, and one that is told again is none either."""
+        match action:
+            case a.SaveEvery(steps=steps, why=why) | a.StartWorld(save_every=steps, save_why=why):
+                if self._save_every not in (0, steps):
+                    yield f"Saves every {_count(steps, 'step')} now: {why}."
+                self._save_every = steps
+            case _:
+                pass
 
     def _again(self, action: a.Action) -> bool:
         """Ordered before, and only repeated because nobody answered; a person may well be told twice."""

@@ -148,7 +148,7 @@ class RunLoop:
         if self.state is None:
             return
         for action in worlds.outstanding(self.state):
-            if isinstance(action, actions.StartWorld | actions.StopWorld | actions.StopAfterStep):
+            if isinstance(action, actions.StartWorld | actions.StopWorld | actions.SaveEvery | actions.StopAfterStep):
                 perform(self.run, action, self._ports, self.answered)
 
     def _handle(self, event: events.Event) -> None:

@@ -185,15 +185,16 @@ class Agent:
                 self._stop_world(order)
             case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
                 self._storage.obey(order)
-            case orders.StopAfter() | orders.LookAt() | orders.Inject() | orders.Probe():
-                if world := self._current(order.world):
-                    self._obey_in(world, order)
             case orders.Leave(grace_s=grace_s):
                 self._leave(grace_s)
+            case _:
+                if world := self._current(order.world):
+                    self._obey_in(world, order)
 
-    def _obey_in(self, world: World, order: orders.StopAfter | orders.LookAt | orders.Inject | orders.Probe) -> None:
-        """What means something only while this world is there."""
+    def _obey_in(self, world: World, order: orders.InWorld) -> None:
         match order:
+            case orders.SaveEvery(steps=steps):
+                world.save_every(steps)
             case orders.StopAfter(step=step):
                 world.stop_after(step)
             case orders.LookAt(ranks=ranks):

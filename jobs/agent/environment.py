@@ -139,7 +139,12 @@ def _ours(spec: Spec, place: Place, order: StartWorld, local_rank: int) -> dict[
         "LASTGOOD_CHECKPOINTS": str(place.checkpoints(spec.checkpoint.folder)),
         "LASTGOOD_RESUME": json.dumps([[c.checkpoint, c.step] for c in order.candidates]),
         "LASTGOOD_SKIPS": json.dumps(order.skips),
-        "LASTGOOD_SAVE_EVERY": str(spec.checkpoint.every_steps),
+        **_save_every(spec, order),
         "LASTGOOD_FRESH": str(int(order.fresh)),
         "LASTGOOD_AGENT_PID": str(os.getpid()),
     }
+
+
+def _save_every(spec: Spec, order: StartWorld) -> dict[str, str]:
+    steps = spec.checkpoint.every_steps or order.save_every
+    return {"LASTGOOD_SAVE_EVERY": str(steps)} if steps else {}

@@ -127,6 +127,8 @@ class StartWorld:
     """they may begin from scratch when there is nothing to restore"""
     in_process: bool = False
     """processes that left the world before may be ranks of this one"""
+    save_every: int = 0
+    """steps between durable saves, where the spec does not fix them; 0: of an older supervisor"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,14 @@ class StopWorld:
     """processes that leave the world in time may live on, but for those of `culprits`"""
     culprits: tuple[int, ...] = ()
     """ranks"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveEvery:
+    """Tell the ranks how many steps should lie between durable saves; they agree on it at their next one."""
+
+    world: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +210,9 @@ class Leave:
     grace_s: float = 0.0
 
 
-Order = StartWorld | StopWorld | StopAfter | VerifyCheckpoint | DeleteCheckpoint | LookAt | Inject | Probe | Leave
+InWorld = SaveEvery | StopAfter | LookAt | Inject | Probe
+"""what means something only while its world is there"""
+Order = StartWorld | StopWorld | InWorld | VerifyCheckpoint | DeleteCheckpoint | Leave
 ToAgent = Welcome | Refused | Heard | Order
 FromAgent = Hello | Report | StoreOffered
 
@@ -210,6 +222,7 @@ TO_AGENT = wire.by_name(
     Heard,
     StartWorld,
     StopWorld,
+    SaveEvery,
     StopAfter,
     VerifyCheckpoint,
     DeleteCheckpoint,

@@ -168,6 +168,11 @@ class World:
             worker.failure = failures.of_agent(kind, why, self._clock.now())
         self._kill()
 
+    def save_every(self, steps: int) -> None:
+        """Tell the ranks how many steps should lie between durable saves."""
+        for worker in self._living():
+            worker.sense.order_save_every(steps)
+
     def stop_after(self, step: int) -> None:
         """Ask the ranks to finish `step`, save and end."""
         for worker in self._living():

@@ -95,6 +95,10 @@ class RankSense:
         said = self._utterances.end(now, self.step) if final else self._utterances.look(now, self.step)
         return [*notes, *steps, *said, *self._progress(now, spent_s, due=final)]
 
+    def order_save_every(self, steps: int) -> None:
+        """Tell the rank how many steps should lie between durable saves."""
+        self._reader.order_save_every(steps)
+
     def order_stop_after(self, step: int) -> None:
         """Ask the rank to save and end after `step`."""
         self._reader.order_stop_after(step)

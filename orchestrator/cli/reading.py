@@ -124,6 +124,8 @@ def _tell(run: dict[str, Any]) -> None:
         click.echo(f"  clocks      behind the supervisor's, and corrected for: {', '.join(off)}")
     good = run["last_good_step"]
     click.echo(f"  safety net  {'no checkpoint is good yet' if good is None else f'last good checkpoint: step {good}'}")
+    if run["save_every_steps"]:
+        click.echo(f"  saves       every {count(run['save_every_steps'], 'step')}: {flat(run['save_every_why'])}")
     click.echo(f"  restarts    {run['restarts']}; open incidents: {', '.join(run['open_incidents']) or 'none'}")
     if run["waits_for"]:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""

@@ -38,6 +38,9 @@ class StartWorld:
     """it may begin from scratch when it finds nothing to restore"""
     in_process: bool = False
     """processes that outlived the world before may be its ranks"""
+    save_every: int = 0
+    """steps between durable saves; 0: as the spec says"""
+    save_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,16 @@ class StopWorld:
     """processes that leave the world in time may live on, but for those of `culprits`"""
     culprits: tuple[int, ...] = ()
     """ranks"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveEvery:
+    """Let the ranks make a durable save every so many steps, from their next one on. No answer: the saves tell."""
+
+    attempt: int
+    world: int
+    steps: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +115,7 @@ Action = (
     | EndAttempt
     | StartWorld
     | StopWorld
+    | SaveEvery
     | StopAfterStep
     | VerifyCheckpoint
     | DeleteCheckpoint

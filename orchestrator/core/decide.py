@@ -6,7 +6,7 @@ The whole policy of one run. Every branch leaves a sentence that says why; it is
 from __future__ import annotations
 
 from monitors.incidents import Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, worlds
+from orchestrator.core import budget, checkpoints, interval, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
@@ -38,7 +38,7 @@ def begin(event: e.RunSubmitted) -> Decision:
         skips=event.plan.skips,
         heard=event.at,
     )
-    state, actions = worlds.launch(blank, event.at, "submitted")
+    state, actions = worlds.launch(interval.begun(blank), event.at, "submitted")
     if event.origin is not None:
         state = checkpoints.add(state, saved(event.origin))
         actions = (VerifyCheckpoint(checkpoint=event.origin.checkpoint), *actions)
@@ -89,6 +89,7 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     if event.world != state.world or state.phase in ENDED:
         return Decision(state=replace(state, now=event.at))
     first = state.phase is Phase.STARTING
+    trained_s = interval.trained(state, event.at)
     if first:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
@@ -100,6 +101,8 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         step=max(state.step, event.step),
         best_step=state.best_step if ending else max(state.best_step, event.step),
         heard=max(state.heard, event.at),
+        step_s=event.step_s or state.step_s,
+        trained_s=trained_s,
         deadline=_heard_deadline(state, event.at),
         nagged=0 if state.phase is Phase.TRAINING else state.nagged,
     )

@@ -31,6 +31,10 @@ class Plan:
     """ranks keep copies of their state in memory"""
     in_process: bool = False
     """processes of ranks may outlive their world"""
+    save_every: int | None = None
+    """steps between durable saves, where the spec fixes them"""
+    chooses_interval: bool = False
+    """the run chooses them by what saves cost and how often something fails; False also in an older journal"""
     launch_timeout_s: float = 120.0
     start_timeout_s: float = 600.0
     """from starting a world to its first step"""
@@ -216,6 +220,8 @@ class CheckpointCommitted:
     bytes: int
     path: str
     stall_s: float = 0.0
+    write_s: float | None = None
+    """from the copy of the state until it was durable"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitors.incidents import Kind
-from orchestrator.core import checkpoints, origin, worlds
+from orchestrator.core import checkpoints, interval, origin, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import DeleteCheckpoint, VerifyCheckpoint
 from orchestrator.core.recover import is_reading, moved, waited
@@ -67,11 +67,14 @@ def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
     if checkpoints.comes_too_late(state, save):
         order = DeleteCheckpoint(checkpoint=save.name)
         return Decision(state=state, actions=(order,), reason=f"{save.name} comes too late to be kept")
+    known = any(c.name == save.name for c in state.checkpoints)
     state = replace(checkpoints.add(state, save), entered=True)
+    state, told = (state, ()) if known else interval.measured(state, event)
     healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
     state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
     # One heard of twice and read back already is not read again.
     unread = (CheckpointState.COMMITTED, CheckpointState.TAINTED)
     asked = any(c.name == save.name and c.state in unread for c in state.checkpoints)
     orders = (VerifyCheckpoint(checkpoint=save.name),) if asked else ()
-    return Decision(state=state, actions=orders, closed=healed)
+    reason = f"a save every {state.save_every} steps from now on: {state.save_why}" if told else ""
+    return Decision(state=state, actions=(*orders, *told), reason=reason, closed=healed)

@@ -162,6 +162,18 @@ class State:
     """when progress was last heard"""
     restarts: int = 0
     """worlds started after the first, for a fault"""
+    save_every: int = 0
+    """steps between durable saves; 0: not known"""
+    save_why: str = ""
+    stalls_s: tuple[float, ...] = ()
+    """what a step paid for each of the last saves, and `writes_s`: until each was durable"""
+    writes_s: tuple[float, ...] = ()
+    step_s: float | None = None
+    """median seconds of a step lately"""
+    trained_s: float = 0.0
+    """in all worlds"""
+    durable_restarts: int = 0
+    """of `restarts` those that had to go back to a durable save"""
     checkpoints: tuple[Checkpoint, ...] = ()
     """oldest first"""
     parents: tuple[tuple[int, int, int], ...] = ()

@@ -6,7 +6,7 @@ Each function takes the state and the time and gives back the state and the acti
 from __future__ import annotations
 
 from lastgood.skips import Skips
-from orchestrator.core import checkpoints, origin
+from orchestrator.core import checkpoints, interval, origin
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
@@ -64,6 +64,7 @@ def launch(state: State, at: float, reason: str) -> Move:
 
 def start_world(state: State, at: float, reason: str) -> Move:
     """Start the next world from what the recovery allows."""
+    state = interval.failed(state)
     fresh = replace(
         state,
         world=state.world + 1,
@@ -101,6 +102,8 @@ def start_order(state: State) -> StartWorld:
         memory_since=state.memory_since,
         fresh=state.fresh,
         in_process=state.in_process,
+        save_every=state.save_every,
+        save_why=state.save_why,
     )
 
 
@@ -173,6 +176,8 @@ def outstanding(state: State) -> tuple[Action, ...]:
             return (Launch(attempt=state.attempt),)
         case Phase.STARTING:
             return (start_order(state),)
+        case Phase.TRAINING:
+            return interval.order(state)
         case Phase.STOPPING_WORLD:
             return (stop_order(state),)
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:

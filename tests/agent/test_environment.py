@@ -14,7 +14,12 @@ from monitors.sense.flight_recorder import Where
 
 
 def given(
-    base: dict[str, str] | None = None, *, python: bool = True, env: dict[str, str] | None = None
+    base: dict[str, str] | None = None,
+    *,
+    python: bool = True,
+    env: dict[str, str] | None = None,
+    every_steps: int | None = None,
+    save_every: int = 0,
 ) -> dict[str, str]:
     """Of rank 3, which is the second on node 1."""
     spec = Spec.model_validate(
@@ -26,10 +31,11 @@ def given(
             "ranks_per_node": 2,
             "python": python,
             "env": env or {},
+            "checkpoint": {"every_steps": every_steps},
         }
     )
     place = Place(home=Path("/home"), run="x-1", attempt=1, node=1)
-    order = StartWorld(world=5, store=Store(host="node0", port=7), candidates=(), skips=())
+    order = StartWorld(world=5, store=Store(host="node0", port=7), candidates=(), skips=(), save_every=save_every)
     return environment.of_worker(base or {}, spec, place, order, local_rank=1, progress=Path("/p"))
 
 
@@ -62,3 +68,10 @@ def test_the_users_choice_stands_under_either_name(name: str, where: str, python
 @pytest.mark.parametrize("where", ["base", "env"])
 def test_the_users_choice_stands(name: str, where: str) -> None:
     assert given(**{where: {name: "mine"}})[name] == "mine"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("fixed", "chosen", "told"), [(7, 0, "7"), (7, 30, "7"), (None, 30, "30"), (None, 0, None)])
+def test_the_spec_fixes_the_interval_between_saves_or_the_run_chooses_it(
+    fixed: int | None, chosen: int, told: str | None
+) -> None:
+    assert given(every_steps=fixed, save_every=chosen).get("LASTGOOD_SAVE_EVERY") == told

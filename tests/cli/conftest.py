@@ -15,7 +15,7 @@ from monitors.signals import StepReported
 from orchestrator.cli import lastgood
 from orchestrator.core import events as e
 from orchestrator.journal import Journal
-from tests.story.scripted import RUN, T0, Script
+from tests.story.scripted import PLAN, RUN, T0, Script
 
 HELD = "gpt-xxxxx"
 DONE = "gpt-zzzzz"
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     root = tmp_path / "home"
     root.mkdir(mode=0o700)
     with Journal(root / "journal.db") as journal:
-        script = Script(journal).join().begin(0).train(10).save().train(10)
+        script = Script(journal, plan=replace(PLAN, save_every=10)).join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
         script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=1))
         script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10).train(20).save().train(1)

@@ -78,7 +78,9 @@ def test_status_is_a_sentence_and_numbers(say: Say) -> None:
     assert text.startswith(f"{RUN}: RUNNING, ")
     for part in ("attempt 1, world 2, 2 ranks, step 31", "loss 2.25", "last good checkpoint: step 10", "restarts    1"):
         assert part in text
+    assert "  saves       every 10 steps: the spec fixes it\n" in text
     assert "supervisor  not running" in text
+    assert "saves  " not in ok(say("status", HELD)), "nobody said how often"
 
 
 def test_status_without_a_run_shows_all_that_go_on(say: Say) -> None:

@@ -137,3 +137,10 @@ def test_which_ranks_of_the_newest_world_are_there() -> None:
     box.began(2, 2.0)
     told(box, s.RankStarted(at=3.0, node=1, world=1, rank=1, pid=8))
     assert [box.has_started(rank) for rank in (0, 1)] == [False, False]
+
+
+def test_how_long_a_save_took_to_be_written_is_told_by_the_clock_of_its_host() -> None:
+    saved = s.SaveCommitted(at=90.0, node=0, world=1, checkpoint="c", step=40, bytes=7, saved_at=87.5, stall_s=0.25)
+    (event,) = inbox().see(saved)
+    assert isinstance(event, e.CheckpointCommitted)
+    assert (event.stall_s, event.write_s) == (0.25, 2.5)

@@ -119,6 +119,17 @@ def test_where_text_is_wanted_a_scalar_is_text_as_written() -> None:
     assert spec.env == {"A": "4", "B": "1e3", "C": "true", "D": "yes"}
 
 
+def test_an_interval_between_saves_is_a_number_or_left_to_the_run() -> None:
+    specs = [load.parse("run.yaml", f"{GOOD}{text}".encode()) for text in ("", "checkpoint: {every_steps: null}")]
+    assert [spec.checkpoint.every_steps for spec in specs] == [None, None]
+    assert problems_of(f"{GOOD}checkpoint: {{every_steps: 0}}") == [
+        "run.yaml:3: checkpoint.every_steps: must be at least 1, not 0"
+    ]
+    known = load.schema()["$defs"]["Checkpoints"]["properties"]["every_steps"]
+    assert known["default"] is None
+    assert known["anyOf"] == [{"minimum": 1, "type": "integer"}, {"type": "null"}]
+
+
 def test_merge_keys_work_and_own_keys_win() -> None:
     spec = load.parse("run.yaml", f"{GOOD}env: &e {{A: a, B: b}}\n".encode())
     merged = load.parse("run.yaml", f"{GOOD}env: {{B: mine, <<: {{A: a, B: b}}}}".encode())

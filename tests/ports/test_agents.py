@@ -71,6 +71,18 @@ def test_what_cannot_be_noted_is_not_ordered(tmp_path: Path) -> None:
     assert json.loads(lines[0])["is"] == "StartWorld", "the offer is still there"
 
 
+def test_the_interval_between_saves_goes_with_the_order_to_start_and_may_change_later(tmp_path: Path) -> None:
+    port = agents(tmp_path, 40)
+    lines = joined(port, 0)
+    port.offered(o.Store(host="h", port=1))
+    port.start_world(actions.StartWorld(attempt=1, world=4, candidates=(), skips=(), save_every=10))
+    for _ in range(2):
+        port.save_every(actions.SaveEvery(attempt=1, world=4, steps=120, why="it is worth it"))
+    start, *told = [json.loads(line) for line in lines]
+    assert (start["is"], start["save_every"]) == ("StartWorld", 10)
+    assert told == [{"is": "SaveEvery", "world": 4, "steps": 120}] * 2
+
+
 def test_a_probe_is_ordered_of_the_node_that_has_the_device(tmp_path: Path) -> None:
     port = agents(tmp_path, 40)
     lines = [joined(port, node) for node in range(2)]

@@ -36,6 +36,9 @@ class World:
     def stop_world(self, order: a.StopWorld) -> None:
         """Nothing."""
 
+    def save_every(self, order: a.SaveEvery) -> None:
+        """Nothing."""
+
     def stop_after_step(self, order: a.StopAfterStep) -> None:
         """Nothing."""
 

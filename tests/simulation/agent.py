@@ -163,6 +163,11 @@ class Agent:
             training.end_node(self.node)
             self._sweep(training)
 
+    def save_every(self, order: a.SaveEvery) -> None:
+        """Tell the ranks; what rank 0 reads at the next save counts."""
+        if self.alive and self.node == 0 and self.training is not None and self.training.world == order.world:
+            self.training.saves.said = order.steps
+
     def stop_after_step(self, order: a.StopAfterStep) -> None:
         """Ask the ranks to end soon."""
         if self.training is not None and self.training.world == order.world and self.training.stop_at is None:

@@ -205,6 +205,10 @@ class Cluster:
 
         self._tell(order.attempt, order.world, tell)
 
+    def save_every(self, order: a.SaveEvery) -> None:
+        """To every node that is connected."""
+        self._tell(order.attempt, order.world, lambda agent: agent.save_every(order))
+
     def stop_after_step(self, order: a.StopAfterStep) -> None:
         """To every node that is connected."""
         self._tell(order.attempt, order.world, lambda agent: agent.stop_after_step(order))

@@ -106,6 +106,8 @@ class Knobs:
     order_lost: float = 0.0
     bug_steps: int = 0
     """steps at which the training code fails, always"""
+    chooses_interval: bool = False
+    """`save_every` is only what the ranks begin with when nobody tells them"""
     copy_every: int = 0
     """steps between copies in memory; 0: none are made"""
     poison_every: int = 0
@@ -165,6 +167,7 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         days=days,
         lag_s=dice.choice((0.0, 0.0, 0.5, 20.0)),
         resend=dice.choice((0.0, 0.5)),
+        chooses_interval=Random(f"interval {seed}").random() < 0.25,
         copy_every=Random(f"copies {seed}").choice((0, 1, 1, 3)),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),

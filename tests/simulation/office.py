@@ -287,6 +287,8 @@ def plan_of(knobs: Knobs) -> events.Plan:
         start_timeout_s=start_s(knobs),
         unheard_s=max(900.0, 40 * knobs.step_s),
         copies=knobs.copy_every > 0,
+        save_every=None if knobs.chooses_interval else knobs.save_every,
+        chooses_interval=knobs.chooses_interval,
     )
 
 

@@ -14,6 +14,7 @@ from orchestrator.core.actions import StartWorld
 from orchestrator.core.replacing import replace
 from tests.simulation.data import Data
 from tests.simulation.knobs import Knobs
+from tests.simulation.saves import Saves
 from tests.simulation.timeline import Timeline
 from tests.simulation.truth import Poison, Save, Truth, Violation, Weights, fed, jumped_before, merged, trained_on
 
@@ -65,6 +66,7 @@ class Training:
         self.phase = s.Phase.STARTING
         self.weights = Weights()
         self.stop_at: int | None = None
+        self.saves = Saves(order, knobs)
         self._moved_at = timeline.now()
         self._spent_s = [0.0] * len(s.PHASES)
         self._generation = 0
@@ -222,7 +224,7 @@ class Training:
             self._agents[node].put([row])
 
     def _is_due(self, step: int) -> bool:
-        return step % self._knobs.save_every == 0 or step in (self._knobs.steps, self.stop_at)
+        return self.saves.is_due(step) or step in (self._knobs.steps, self.stop_at)
 
     def _copied(self) -> None:
         """Every rank holds a copy of this step: they finish a step together."""
@@ -235,9 +237,9 @@ class Training:
         weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
         assert weights.jumped == jumped_before(self._skips, weights.step)
         name = f"step-{weights.step:08d}.a{self.order.attempt}w{self.world}"
-        saved_at = self._time.now()
+        saved_at, fails = self._time.now(), self.saves_fail
         self._commits += 1
-        fails = self.saves_fail
+        self.saves.began(weights.step)
         took_s = self._knobs.commit_s * self._dice.uniform(0.5, 2.0)
         self._time.after(took_s, lambda: self._commit(Save(name=name, weights=weights), saved_at, fails))
         self._move(s.Phase.STEP)

@@ -111,7 +111,7 @@ class Script:
         self.take(replace(event, spent_s=spent_s or None, energy=energy))
         return self
 
-    def save(self) -> Script:
+    def save(self, *, stall_s: float = 0.0) -> Script:
         """A checkpoint of the present step, committed and verified."""
         state = self.state
         name = f"step-{state.step:08d}.a{state.attempt}w{state.world}"
@@ -124,6 +124,7 @@ class Script:
                 saved_at=self.now,
                 bytes=1024,
                 path=f"/scratch/{name}",
+                stall_s=stall_s,
             )
         )
         self.take(e.CheckpointVerified(at=self.now, checkpoint=name))

@@ -40,7 +40,8 @@ def tables() -> dict[str, dict[str, str]]:
 def home(tmp_path: Path) -> Path:
     """A run that was killed by a drill and goes on, one that is held, and one that has not begun."""
     with Journal(tmp_path / "journal.db") as journal:
-        script = Script(journal, plan=replace(PLAN, skips=((90, 95),))).join().begin(0).train(10).save().train(10)
+        script = Script(journal, plan=replace(PLAN, skips=((90, 95),), chooses_interval=True))
+        script.join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
         script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=1))
         script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10)
@@ -140,6 +141,8 @@ def test_status_of_a_run_that_goes_on(home: Path) -> None:
     assert (status["state"], status["step"], status["world"], status["restarts"]) == ("RUNNING", 31, 2, 1)
     assert (status["last_good_step"], status["exit_code"], status["cause"]) == (10, 101, None)
     assert (status["loss"], status["step_s"], status["tokens_per_s"]) == ("nan", 0.2, pytest.approx(500.0))
+    assert status["save_every_steps"] == 93
+    assert status["save_every_why"] == "a save costs 0.001 s, a failure is expected every 12 h"
     node = {"node": 0, "host": "host0", "joined_at": T0 + 2, "gone_at": None, "clock_offset_s": 0.0}
     assert status["nodes"] == [node]
     assert status["supervisor"] == {"alive": True, "seen_at": T0 + 60}
@@ -150,6 +153,7 @@ def test_status_of_a_held_run_says_why(home: Path) -> None:
     status = contract.status(home, "gpt-xxxxx")
     assert (status["state"], status["cause"], status["exit_code"]) == ("HELD", "crash_loop", 100)
     assert "crash_loop" in status["reason"]
+    assert (status["save_every_steps"], status["save_every_why"]) == (None, None), "of an older journal"
     assert status["ended_at"] == status["since"]
 
 

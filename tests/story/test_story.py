@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -15,7 +15,7 @@ from orchestrator.drills import DRILLS
 from orchestrator.phases import Phases
 from orchestrator.story import seconds, sentences
 from orchestrator.timeline import Case
-from tests.story.scripted import T0, Script
+from tests.story.scripted import PLAN, T0, Script
 
 
 def cases(script: Script) -> tuple[Case, ...]:
@@ -187,6 +187,16 @@ def test_what_a_probe_found_is_told_and_changes_nothing() -> None:
     assert "\nRank" + sentence[4:] + "." in told(script)
     assert script.state == before
     assert cases(script) == ()
+
+
+def test_another_interval_between_saves_is_told_once_and_why() -> None:
+    script = Script(plan=replace(PLAN, chooses_interval=True)).join().begin(0).train(10).save(stall_s=0.02)
+    script.train(10).take(e.SupervisorStarted(at=script.now, pid=2, last_alive=script.now - 1))
+    script.fail(Kind.WORKER_KILLED).stop().begin(10).train(20)
+    assert [line for line in told(script).splitlines() if line.startswith("Saves")] == [
+        "Saves every 588 steps now: a save costs 0.02 s, a failure is expected every 24 h.",
+        "Saves every 416 steps now: a save costs 0.02 s, a failure is expected every 12 h.",
+    ]
 
 
 def test_an_observed_incident_has_no_recovery() -> None:

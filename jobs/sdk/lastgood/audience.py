@@ -22,6 +22,10 @@ class Nobody:
         """Never."""
         return -1
 
+    def save_every(self) -> int:
+        """Nobody says."""
+        return 0
+
     def drill(self) -> int:
         """None was ordered."""
         return 0

@@ -87,6 +87,17 @@ class Peers:
         """Each rank does its `part` and hears the results of all. Raises RoundFailed like `round`."""
         return self.round(part, lambda parts: [parts] * len(parts))
 
+    def first(self, number: int) -> int:
+        """The coordinator's number, which every rank hears: one broadcast of eight bytes."""
+        if self._group is None:
+            return number
+        import torch
+        import torch.distributed as dist
+
+        said = torch.tensor(number, dtype=torch.int64)
+        dist.broadcast(said, group_src=0, group=self._group)
+        return int(said)
+
     def leave(self) -> None:
         """Free the group."""
         if self._group is not None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SAVE_EVERY = 50
-"""Steps between saves when nobody says; the default of the spec's `checkpoint.every_steps`."""
+"""Steps between saves when nobody says: outside a supervised run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,12 @@ it. The layout is the contract between any training process and any agent, littl
     48   i64 last finished step
     64   f64 x 16 seconds spent in each phase, the running one not counted
     256  i64 stop after this step, -1 for never          264 i64 number of the newest drill
-    272  u64 where the second ring begins, 0: there is none
-    4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots
+    272  u64 where the second ring begins, 0: there is none; 280 u64 likewise the third
+    288  i64 steps between durable saves, 0: as the rank was started with
+    4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots, the third
 
-The second ring came later: an older agent makes none, an older training process writes none, and what it would hold
-then counts as not reported.
+The second and the third ring came later: an older agent makes none, an older training process writes none, and what
+they would hold then counts as not reported. Control words that came later are 0 until an agent that knows them writes.
 
 The monotonic clock is one for all processes of a host (Linux), so the agent can compare it with its own.
 """
@@ -46,6 +47,7 @@ _I64 = struct.Struct("<q")
 _PHASE = struct.Struct("<qq")
 _SPENT = struct.Struct("<16d")
 _AT_HEAD, _AT_NOTES, _AT_PHASE, _AT_STEP, _AT_SPENT, _AT_STOP, _AT_DRILL = 16, 24, 32, 48, 64, 256, 264
+_AT_SAVE_EVERY = 288
 _AT_OWN, _AT_SCALE = 272, 280
 """where the second and the third ring begin; 0 in the file of an older agent, which has none"""
 
@@ -196,6 +198,10 @@ class Writer:
         """The step after which to save and end, -1 for never."""
         return int(_I64.unpack_from(self._memory, _AT_STOP)[0])
 
+    def save_every(self) -> int:
+        """Steps that should lie between durable saves, 0 when nobody has said."""
+        return int(_I64.unpack_from(self._memory, _AT_SAVE_EVERY)[0])
+
     def drill(self) -> int:
         """Number of the newest drill that the agent ordered, 0 for none."""
         return int(_I64.unpack_from(self._memory, _AT_DRILL)[0])
@@ -254,6 +260,10 @@ class Reader:
     def order_stop_after(self, step: int) -> None:
         """Ask the rank to save and end after `step`."""
         _I64.pack_into(self._memory, _AT_STOP, step)
+
+    def order_save_every(self, steps: int) -> None:
+        """Tell the rank how many steps should lie between durable saves; rank 0's word counts."""
+        _I64.pack_into(self._memory, _AT_SAVE_EVERY, steps)
 
     def order_drill(self, number: int) -> None:
         """Tell the rank that drill `number` lies in its drill file."""

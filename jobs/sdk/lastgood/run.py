@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 from lastgood import group, local, place, recorder, survivor
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
+from lastgood.interval import Interval
 from lastgood.notes import Note, Spoken, Written, made
 from lastgood.place import Place
 from lastgood.progress import Writer
@@ -86,6 +87,7 @@ class Run:
         self._note = note
         self._faults = Faults(here.rank_dir or "", audience, note)
         self._skips = Skips(here.skips)
+        self._interval = Interval(here.save_every)
         self._saver: Saver | None = None
         self._memory: Memory | None = None
         self._failed_save: dict[str, Any] | None = None
@@ -301,11 +303,14 @@ class Run:
         return found
 
     def _is_due(self, step: int, until: int) -> bool:
-        return step % self._here.save_every == 0 or step == until or self._stopped
+        return self._interval.is_due(step) or step == until or self._stopped
 
     def _save(self, step: int, state: MutableMapping[str, Any]) -> None:
         assert self._saver is not None
         self._enter("save")
+        self._saver.wait()
+        if self.supervised:
+            self._interval.agree(step, self._audience.save_every(), self._saver.peers)
         self._saver.save(step, state, self.data_index(step + 1))
         self._enter("step")
 

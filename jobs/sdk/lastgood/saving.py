@@ -118,6 +118,11 @@ class Saver:
         self._thread.start()
         return stall_s
 
+    @property
+    def peers(self) -> Peers:
+        """The ranks that save together: to be asked only after `wait`, and before the next save."""
+        return self._peers
+
     def wait(self) -> None:
         """Until no save is on its way."""
         if self._thread is not None:
