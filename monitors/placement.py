@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from monitors.hardware import GpuLooked
+from monitors.hardware import GpuFailed, GpuLooked
 from monitors.signals import RankProgress, RankStarted, Signal
 
 RankOf = Callable[[int, int], int | None]
@@ -45,6 +45,8 @@ class _Node:
     """one of them moves: whoever did not say by now what it was given has said it to a supervisor before"""
     looked: dict[int, GpuLooked] = field(default_factory=dict)
     """the newest look at each GPU, by index"""
+    failed: dict[int, int] = field(default_factory=dict)
+    """how often a GPU failed to answer since the world began, or was taken over, by index"""
     at_work: set[int] = field(default_factory=set)
     """indices of GPUs on which somebody computed since the world began"""
     answers: dict[tuple[int | None, str | None], int | None] = field(default_factory=dict)
@@ -57,18 +59,19 @@ class Placement:
     def __init__(self, *, ranks_per_node: int) -> None:
         self._per_node = ranks_per_node
         self._world = 0
+        self._began_at = 0.0
         self._nodes: dict[int, _Node] = {}
 
-    def world_began(self, world: int) -> None:
-        """New ranks may be given other GPUs."""
-        self._world = world
+    def world_began(self, world: int, at: float = 0.0) -> None:
+        """New ranks may be given other GPUs. `at`: what is older was heard by a supervisor before us."""
+        self._world, self._began_at = world, at
         for node in self._nodes.values():
             node.given, node.before = {}, node.given or node.before
-            node.has_ranks, node.at_work = False, set()
+            node.has_ranks, node.at_work, node.failed = False, set(), {}
             node.answers.clear()
 
     def see(self, signal: Signal) -> None:
-        """A rank was started or is there, or a GPU was looked at."""
+        """A rank was started or is there, or a GPU was looked at, or did not answer."""
         match signal:
             case RankStarted():
                 node = self._node(signal.node)
@@ -78,6 +81,9 @@ class Placement:
                 self._node(signal.node).has_ranks = True
             case GpuLooked():
                 self._looked(self._node(signal.node), signal)
+            case GpuFailed() if signal.at >= self._began_at:
+                failed = self._node(signal.node).failed
+                failed[signal.index] = failed.get(signal.index, 0) + 1
             case _:
                 pass
 
@@ -108,6 +114,12 @@ class Placement:
         """A world began, and its ranks on this node are yet to be started: what they are given is soon known."""
         known = self._node(node)
         return self._world > 0 and not known.has_ranks and len(known.given) < self._per_node
+
+    def is_unnumbered(self, node: int) -> bool:
+        """None of its GPUs was looked at, so what its ranks were given cannot be found among them; the next look at all
+        of them is to come."""
+        known = self._node(node)
+        return not known.looked and max(known.failed.values(), default=0) < 2
 
     def _rank_of(self, node: int, spot: _Spot) -> int | None:
         known, key = self._node(node), (spot.index, spot.device)

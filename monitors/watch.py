@@ -113,7 +113,7 @@ class Watch:
             s.WorldStopped: (self._exits.see, self._unseen.see, self._power.see, self._probes.see),
             KernelSaw: (self._gpus.see, self._host.see),
             GpuEvent: (self._gpus.see,),
-            GpuFailed: (self._gpus.see, self._power.see),
+            GpuFailed: (self._placed_by, self._gpus.see, self._power.see),
             GpuLooked: (self._placed_by, self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
             ProbeDone: (self._probes.see,),
             HostLooked: (self._host.see, self._straggler.see),
@@ -163,7 +163,7 @@ class Watch:
         self._loss.world_began(world)
         self._unseen.world_began(world, at)
         self._saves.world_began()
-        self.placement.world_began(world)
+        self.placement.world_began(world, at)
         for detector in (self._gpus, self._host, self._power, self._straggler, self._probes):
             detector.world_began(world)
         self._recovery.world_began(world, how)

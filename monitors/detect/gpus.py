@@ -249,6 +249,9 @@ class Gpus:
             if not stays and len(self._kept) < _KEPT_MAX:
                 self._kept.append(_Word(device=device, told=told, at=at, onset=onset, sense=sense))
             return []
+        rank = self._rank(device, gpu)
+        if stays and rank == UNKNOWN and self._placement is not None and self._placement.is_unnumbered(gpu.node):
+            return []
         if not stays:
             if at <= gpu.heard.get(told.kind, float("-inf")):
                 return []
@@ -256,7 +259,6 @@ class Gpus:
         before, gpu.told[told.kind] = gpu.told.get(told.kind), (at, self._world)
         if before is not None and (before[1] == self._world or (not stays and at - before[0] < self.config.settle_s)):
             return []
-        rank = self._rank(device, gpu)
         if rank is None or self._is_explained(gpu, told.kind, at):
             return []
         return [

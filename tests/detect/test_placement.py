@@ -219,3 +219,21 @@ def test_a_gpu_that_is_slow_is_laid_to_the_rank_that_it_was_given_to() -> None:
     hint = hardware.outstanding(None)
     assert hint is not None, "number 0 is as hot, and nobody's"
     assert (hint.rank, hint.device) == (1, uuid(3))
+
+
+def test_what_a_new_supervisor_hears_of_an_idle_gpu_before_any_other_is_looked_at_is_no_fault_of_the_run() -> None:
+    """Seed 26 of the simulation: an agent kept the failure for hours, and thinned out the looks around it."""
+    watch = Watch(WatchConfig(), nodes=1, ranks_per_node=1)
+    watch.world_began(1, 100.0)
+    old, now = (GpuFailed(at=at, node=0, device=uuid(1), index=1, error="lost") for at in (50.0, 101.0))
+    watch.see(started(0, {}, per_node=1))
+    assert watch.see(old) == []
+    assert watch.see(looked(0, at=101.0)) == watch.see(now) == []
+
+
+def test_a_node_whose_gpus_are_all_gone_is_told_at_the_second_look() -> None:
+    watch = Watch(WatchConfig(), nodes=1, ranks_per_node=1)
+    watch.world_began(1, 100.0)
+    watch.see(started(0, {}, per_node=1))
+    told = [watch.see(GpuFailed(at=at, node=0, device=None, index=0, error="lost")) for at in (101.0, 102.0)]
+    assert [len(incidents) for incidents in told] == [0, 1]
