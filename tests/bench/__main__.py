@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -65,6 +66,7 @@ def _some(known: dict[str, object]) -> object:
 
 def main() -> int:
     """0 when what was asked for is within its targets."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left behind
     options = parse()
     out = options.out or Path(time.strftime("bench-%Y%m%d-%H%M%S.jsonl"))
     whole = set(options.peers) >= set(USUAL) and set(options.faults) >= set(picture.PANELS)

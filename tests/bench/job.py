@@ -220,7 +220,7 @@ def between_bare_blocks(
 ) -> Iterator[int]:
     """Every `block` steps, do nearly as many inside one, with neither the SDK nor (the referee freezes it) an agent.
 
-    A quarter into the block, so that saves at its half and its end are over by then.
+    A quarter into the block: saves at round steps are over by then.
     """
     for step in steps:
         yield step

@@ -25,7 +25,7 @@ from tests.bench import figures, sessions
 from tests.bench.peers import JOB
 
 BLOCK_STEPS = 100
-"""two saves of the defaults, at its half and its end"""
+"""10 s: long beside a save, whose writing may reach into a block without"""
 WITHIN_S = 240.0
 LOOK_EVERY_S = 0.05
 """what looks takes time from the ranks, with and without"""
