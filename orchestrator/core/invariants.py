@@ -55,7 +55,8 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
         if not isinstance(action, StartWorld):
             continue
         if before is not None and action.world == before.world:
-            _require(action.candidates == before.candidates, "2: a repeated order differs", action, before.candidates)
+            same = (action.candidates, action.save_every) == (before.candidates, before.save_every)
+            _require(same, "2: a repeated order differs", action, before.candidates, before.save_every)
             continue
         first = origin.origin(after)
         _require(bool(action.candidates) or first is None, "2: from scratch, not from its origin", first)
