@@ -152,12 +152,18 @@ def test_nothing_is_restored_that_is_not_of_this_run_and_trusted(here: Place) ->
         (after(here, world=1, since=1), -1),
         (after(here, world=3, since=2), -1),
         (replace(after(here), run="other"), -1),
-        (replace(after(here), attempt=2), -1),
         (after(here), 3),
     ):
         state = state_of(2)
         assert opened(place).restore(state, above=above) is None
         assert told(state) == before
+
+
+def test_copies_of_another_attempt_of_the_run_are_as_good(here: Place) -> None:
+    copied(here)
+    found = opened(replace(after(here), attempt=2)).restore(state_of(2))
+    assert found is not None
+    assert (found.step, found.from_peer) == (3, False)
 
 
 def test_a_copy_that_was_never_finished_gives_way_to_the_one_before(here: Place) -> None:
