@@ -66,7 +66,14 @@ class Agent:
         )
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
-        self._copies = Copies(place, address.reachable_host(place.home), _copied(spec, place), self._clock, self._blind)
+        self._copies = Copies(
+            place,
+            host=address.reachable_host(place.home),
+            ranks=_copied(spec, place),
+            clock=self._clock,
+            say=self._blind,
+            moved=self._link.redial,
+        )
         self._fetches: dict[int, asyncio.Task[None]] = {}
         """by world: copies that come from other nodes before it begins"""
         self._world: World | None = None

@@ -30,7 +30,7 @@ START_S = 10.0
 """for a keeper to listen"""
 LOOK_S = 0.01
 WATCH_S = 1.0
-AGAIN_S = 30.0
+AGAIN_S = 5.0
 """before another keeper is started in the place of one that ended"""
 FETCH_S = 120.0
 """for copies to come from other nodes, after which the ranks begin without: what is left is the disk"""
@@ -44,17 +44,25 @@ class Copies:
     """Those of all ranks of this node; empty until a rank makes room in them."""
 
     def __init__(
-        self, place: Place, host: str, ranks: Sequence[int], clock: Clock, say: Callable[[str, str], None]
+        self,
+        place: Place,
+        *,
+        host: str,
+        ranks: Sequence[int],
+        clock: Clock,
+        say: Callable[[str, str], None],
+        moved: Callable[[], None],
     ) -> None:
         """`host`: under which other nodes reach this one. `ranks`: none where no copies are made.
 
-        `say` hears of a sense that is blind, and why; of none when it sees again.
+        `say` hears of a sense that is blind, and why; of none when it sees again. `moved` hears of another keeper.
         """
         self._place = place
         self._host = host
         self._ranks = ranks
         self._clock = clock
         self._say = say
+        self._moved = moved
         self._files: dict[int, tuple[int, ...]] = {}
         self._client: door.Client | None = None
         self._partner: SendCopies | None = None
@@ -129,6 +137,7 @@ class Copies:
             self._lost(f"there is no keeper: {error}")
             return
         self.keepers = (_keeper(self._place.node, told),)
+        self._moved()
         self._tell(OWN, "")
         if self._partner is not None:
             await self.send_to(self._partner)

@@ -48,7 +48,7 @@ def main() -> int:
     _accepting(local, lambda connection: keeper.serve(connection) if door.is_ours(connection) else connection.close())
     _accepting(remote, keeper.admit)
     log.info("keeps node %d of %s, listens at %s:%d", args.node, args.run, *keeper.where)
-    while not keeper.leaving.wait(LOOK_EVERY_S) and keeper.alone_s() < args.alone_s:
+    while not keeper.leaving.wait(min(LOOK_EVERY_S, args.alone_s / 4)) and keeper.alone_s() < args.alone_s:
         pass
     log.info("ends: %s", "the run is over" if keeper.leaving.is_set() else "no agent came")
     logging.shutdown()
