@@ -66,14 +66,7 @@ class Agent:
         )
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
-        self._copies = Copies(
-            place,
-            host=address.reachable_host(place.home),
-            ranks=_copied(spec, place),
-            clock=self._clock,
-            say=self._blind,
-            moved=self._link.redial,
-        )
+        self._copies = Copies(place, spec, clock=self._clock, say=self._blind, moved=self._link.redial)
         self._fetches: dict[int, asyncio.Task[None]] = {}
         """by world: copies that come from other nodes before it begins"""
         self._world: World | None = None
@@ -384,12 +377,6 @@ class Agent:
         with_deadline = self._clock.now() + FLUSH_S
         while self._link.up and len(self._outbox) and self._clock.now() < with_deadline:
             await asyncio.sleep(TICK_S)
-
-
-def _copied(spec: Spec, place: Place) -> range:
-    """Ranks of this node that keep copies of their state in memory."""
-    first = place.node * spec.ranks_per_node
-    return range(first, first + spec.ranks_per_node) if spec.checkpoint.memory_every_steps != 0 else range(0)
 
 
 def _crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -17,11 +17,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from jobs.agent import environment
+from jobs.agent import address, environment
 from jobs.agent.child import Child, Exit
 from jobs.agent.orders import Keeper, Kept, SendCopies, Source
 from jobs.agent.place import Place
 from jobs.keeper import door, shelf
+from jobs.spec import Spec
 from monitors.clock import Clock
 
 TURNS = 2
@@ -46,20 +47,15 @@ class Copies:
     def __init__(
         self,
         place: Place,
+        spec: Spec,
         *,
-        host: str,
-        ranks: Sequence[int],
         clock: Clock,
         say: Callable[[str, str], None],
         moved: Callable[[], None],
     ) -> None:
-        """`host`: under which other nodes reach this one. `ranks`: none where no copies are made.
-
-        `say` hears of a sense that is blind, and why; of none when it sees again. `moved` hears of another keeper.
-        """
+        """`say` hears of a blind sense, and why; of no reason when it sees again. `moved` hears of another keeper."""
         self._place = place
-        self._host = host
-        self._ranks = ranks
+        self._ranks = _copied(spec, place)
         self._clock = clock
         self._say = say
         self._moved = moved
@@ -112,7 +108,7 @@ class Copies:
         """The run is over: nobody needs them any more."""
         if self._ranks:
             door.dismiss(*self._run, [self._place.node])
-            self._ranks = ()
+            self._ranks = range(0)
 
     def close(self) -> None:
         """Let go of them; the keeper stays."""
@@ -158,7 +154,16 @@ class Copies:
 
     def _start(self) -> None:
         place = self._place
-        where = ("--home", str(place.home), "--run", place.run, "--node", str(place.node), "--host", self._host)
+        where = (
+            "--home",
+            str(place.home),
+            "--run",
+            place.run,
+            "--node",
+            str(place.node),
+            "--host",
+            address.reachable_host(place.home),
+        )
         with (place.folder / "keeper.log").open("ab") as output:
             Child(
                 (sys.executable, "-P", "-m", "jobs.keeper", *where),
@@ -207,6 +212,12 @@ class Copies:
             log.log(logging.WARNING if why else logging.INFO, "%s: %s", sense, why or "well again")
             self._say(sense, why)
         self._whys[sense] = why
+
+
+def _copied(spec: Spec, place: Place) -> range:
+    """Ranks of this node that keep copies of their state in memory."""
+    first = place.node * spec.ranks_per_node
+    return range(first, first + spec.ranks_per_node) if spec.checkpoint.memory_every_steps != 0 else range(0)
 
 
 def _ended(end: Exit) -> None:

@@ -128,14 +128,10 @@ class Training:
 
     def _restore(self) -> None:
         copied = self._keepers.newest(self.order, self._truth.saved_step(self.order))
-        found = copied[1] if copied else None
-        for name in () if copied else self.order.candidates:
-            found = self._whole(name)
-            if found is not None:
-                break
+        whole = (save for name in self.order.candidates if (save := self._whole(name)) is not None)
+        found = copied[1] if copied else next(whole, None)
         if found is None and (self.order.candidates or not self.order.fresh):
-            self._truth.faults[self.world].append("no candidate was whole")
-            self._truth.culprits[self.world] |= self.plights.keys()
+            self._truth.none_whole(self.world, self.plights)
             for rank in sorted(self.plights):
                 self.fail(rank, "RuntimeError", "no checkpoint could be restored")
             return

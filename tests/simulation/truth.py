@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitors.incidents import Incident, Kind
@@ -148,6 +149,11 @@ class Truth:
         self.poison_of.pop(world, None)
         if poison is not None:
             self.poison_of[world] = poison
+
+    def none_whole(self, world: int, ranks: Iterable[int]) -> None:
+        """A world has nothing to begin with, and every rank of it fails."""
+        self.faults[world].append("no candidate was whole")
+        self.culprits[world] |= set(ranks)
 
     def link_lost(self, attempt: int) -> None:
         """A node of an attempt is not heard: what is started or ended meanwhile may fail for it."""
