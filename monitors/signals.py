@@ -84,6 +84,8 @@ class RankRestored:
     step: int
     copied_in: int | None = None
     """world that made the copy in memory; None: it was none"""
+    from_peer: bool = False
+    """the copy was brought from another node"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.agent import orders as o
 from monitors.detect.probes import ProbeWanted
 from monitors.signals import Signal
+from orchestrator import tiers
 from orchestrator.core import actions
 from orchestrator.offset import Offset
 
@@ -31,6 +32,10 @@ class Peer:
     hello: o.Hello
     send: Send
     clock: Offset
+    first_world: int | None = None
+    """that it was ordered to start; before it, nothing has changed what its keepers hold"""
+    partner: o.SendCopies | None = None
+    """to whom it was told to send its copies"""
 
 
 class ConnectedAgents:
@@ -43,8 +48,12 @@ class ConnectedAgents:
         *,
         pace: Callable[[], tuple[int, float | None]],
         step_of: Callable[[str], int],
+        nodes: int = 1,
+        ranks_per_node: int = 1,
     ) -> None:
         """`pace` tells the newest step and the seconds of one, `step_of` the step of a checkpoint."""
+        self._nodes = nodes
+        self._ranks_per_node = ranks_per_node
         self._attempts = attempts
         self._checkpoints = checkpoints
         self._pace = pace
@@ -67,6 +76,21 @@ class ConnectedAgents:
         if hello.store is not None:
             self._offer = hello.store
         return clock.seconds
+
+    def pair(self) -> None:
+        """Somebody is welcome: with all nodes here, each is told where to send its copies, when that is news to it."""
+        keepers = {node: tiers.own(node, peer.hello.keepers) for node, peer in self._peers.items()}
+        if len(keepers) < self._nodes:
+            return
+        hellos = {node: self._peers[node].hello for node, keeper in keepers.items() if keeper is not None}
+        sites = {node: tiers.Site(host=hello.host, domain=hello.domain) for node, hello in hellos.items()}
+        for node, other in tiers.ring(sites).items():
+            peer, keeper = self._peers[node], keepers[other]
+            assert keeper is not None
+            order = o.SendCopies(host=keeper.host, port=keeper.port)
+            if peer.partner != order:
+                peer.partner = order
+                peer.send(o.encode(order))
 
     def ours(self, node: int, signal: Signal, now: float) -> Signal:
         """A signal of an agent, by our clock."""
@@ -97,9 +121,9 @@ class ConnectedAgents:
         if node in self._peers:
             self._peers[node].send(o.encode(o.Heard(seq=seq)))
 
-    def leave(self, grace_s: float) -> None:
-        """The attempt is over."""
-        self._tell(o.Leave(grace_s=grace_s))
+    def leave(self, grace_s: float, *, relaunch: bool) -> None:
+        """The attempt is over; `relaunch`: another one follows."""
+        self._tell(o.Leave(grace_s=grace_s, relaunch=relaunch))
 
     def look(self, world: int, ranks: tuple[int, ...]) -> None:
         """Have the kernel asked about ranks."""
@@ -124,18 +148,26 @@ class ConnectedAgents:
             o.Candidate(checkpoint=name, step=self._step_of(name), path=os.path.join(self._checkpoints, name))
             for name in order.candidates
         )
-        self._tell(
-            o.StartWorld(
-                world=order.world,
-                store=store,
-                candidates=candidates,
-                skips=order.skips,
-                memory_since=order.memory_since,
-                fresh=order.fresh,
-                in_process=order.in_process,
-                save_every=order.save_every,
-            )
+        start = o.StartWorld(
+            world=order.world,
+            store=store,
+            candidates=candidates,
+            skips=order.skips,
+            memory_since=order.memory_since,
+            fresh=order.fresh,
+            in_process=order.in_process,
+            save_every=order.save_every,
         )
+        for node, sources in self._missing(order).items():
+            self._peers[node].send(o.encode(replace(start, fetch=sources)))
+
+    def _missing(self, order: actions.StartWorld) -> dict[int, tuple[o.Source, ...]]:
+        """What each node is to be brought; once an attempt trains, every node has its own copies."""
+        for peer in self._peers.values():
+            peer.first_world = peer.first_world or order.world
+        told = {node: peer.hello.keepers for node, peer in self._peers.items() if peer.first_world == order.world}
+        wanted = tiers.missing(told, self._ranks_per_node, order.memory_since)
+        return {node: wanted.get(node, ()) for node in self._peers}
 
     def _store_of(self, order: actions.StartWorld) -> o.Store | None:
         """The store of a world is chosen once, before anybody hears of it, and survives the supervisor."""

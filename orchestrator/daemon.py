@@ -158,6 +158,7 @@ class Daemon:
         offset_s = live.agents.connect(hello, send, now)
         live.unseen_since.pop(hello.node, None)
         send(o.encode(o.Welcome()))
+        live.agents.pair()
         joined = events.AgentJoined(
             at=now,
             attempt=hello.attempt,

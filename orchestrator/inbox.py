@@ -207,7 +207,12 @@ class Inbox:
             self._watch.rewound(one.step)
             found.append(
                 e.WorldRestored(
-                    at=at, world=world.number, checkpoint=one.checkpoint, step=one.step, copied_in=one.copied_in
+                    at=at,
+                    world=world.number,
+                    checkpoint=one.checkpoint,
+                    step=one.step,
+                    copied_in=one.copied_in,
+                    from_peer=sum(restored.from_peer for restored in world.restored.values()),
                 )
             )
         return found

@@ -63,6 +63,8 @@ def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
         str(folder),
         pace=lambda: (inbox.step, inbox.step_s),
         step_of=_step_of,
+        nodes=spec.nodes,
+        ranks_per_node=spec.ranks_per_node,
     )
     ports = Ports(
         scheduler=TorchXScheduler(desk.home, run, desk.clock, desk.spawn, agents.leave),

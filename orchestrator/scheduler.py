@@ -11,9 +11,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from jobs import registry
+from jobs.keeper import door
 from monitors.clock import Clock
 from orchestrator.core import actions
 from orchestrator.core.events import AttemptEnded, Launched, LaunchFailed
@@ -31,10 +32,16 @@ LEAVE_S = 1.0
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
+class Leave(Protocol):
+    """Tells connected agents to go; `relaunch`: another attempt follows, and copies in memory stay."""
+
+    def __call__(self, grace_s: float, *, relaunch: bool) -> None: ...
+
+
 class TorchXScheduler:
     """Attempts of one run."""
 
-    def __init__(self, home: Home, run: str, clock: Clock, spawn: Spawn, leave: Callable[[float], None]) -> None:
+    def __init__(self, home: Home, run: str, clock: Clock, spawn: Spawn, leave: Leave) -> None:
         """`spawn` runs a coroutine in the background; `leave` tells connected agents to go."""
         self._home = home
         self._run = run
@@ -48,7 +55,7 @@ class TorchXScheduler:
 
     def end_attempt(self, order: actions.EndAttempt, answer: Answer) -> None:
         """End every process; answers AttemptEnded once none is left."""
-        self._leave(order.grace_s)
+        self._leave(order.grace_s, relaunch=order.relaunch)
         self._spawn(self._end(order, answer))
 
     async def _launch(self, attempt: int, answer: Answer) -> None:
@@ -86,6 +93,8 @@ class TorchXScheduler:
         until = self._clock.now() + order.grace_s + LEAVE_S
         while self._clock.now() < until and registry.agents(self._run, order.attempt):
             await asyncio.sleep(0.02)
+        if not order.relaunch:  # an agent that has died could not tell its keeper
+            await asyncio.to_thread(door.dismiss, self._home.root, self._run)
         try:
             left = await asyncio.to_thread(registry.end, self._home.root, self._run, order.attempt)
         except OSError as error:

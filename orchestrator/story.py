@@ -188,7 +188,8 @@ def _from(world: World) -> str:
     if world.checkpoint is not None:
         return f"from step {world.from_step} ({world.checkpoint})"
     if world.copied_in is not None:
-        return f"from step {world.from_step} (what world {world.copied_in} left in memory)"
+        peer = f", {_count(world.from_peer, 'rank')} by way of another node" if world.from_peer else ""
+        return f"from step {world.from_step} (what world {world.copied_in} left in memory{peer})"
     return "from the start" if world.from_step == 0 else "by its own means"
 
 

@@ -48,6 +48,8 @@ class World:
     """the step whose state it began with; None: not known"""
     copied_in: int | None = None
     """the world that left the copies in memory which it took; None: it took none"""
+    from_peer: int = 0
+    """ranks whose copies were brought from another node"""
     first_step_at: float | None = None
     step: int | None = None
     """last step that every rank is known to have finished; None before the first"""
@@ -176,6 +178,7 @@ class _Course:
             checkpoint=event.checkpoint,
             from_step=event.step,
             copied_in=event.copied_in,
+            from_peer=event.from_peer,
         )
         self._rolled_back(event.step)
 

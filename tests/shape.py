@@ -64,7 +64,7 @@ DOORS = {
     "torchx": ("jobs/app.py", "jobs/launch.py"),
     "uvicorn": ("orchestrator/api*",),
     "wandb": ("orchestrator/tracker.py",),
-    "xxhash": (f"{SDK}*", "jobs/checkpoint/*"),
+    "xxhash": (f"{SDK}*", "jobs/checkpoint/*", "jobs/keeper/*"),
     "yaml": ("jobs/document.py",),
 }
 """where each package comes in, for everybody else to ask there; sqlite3, of the standard library, has one door too"""

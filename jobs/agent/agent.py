@@ -66,7 +66,9 @@ class Agent:
         )
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
-        self._copies = Copies()
+        self._copies = Copies(place, spec, clock=self._clock, say=self._blind, moved=self._link.redial)
+        self._fetches: dict[int, asyncio.Task[None]] = {}
+        """by world: copies that come from other nodes before it begins"""
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
@@ -93,6 +95,7 @@ class Agent:
             loop.add_signal_handler(number, self._leave, TERM_GRACE_S)
         await self._clear_place()
         self._introduce()
+        await self._copies.open()
         if self._place.node == 0:
             host = address.reachable_host(self._place.home)
             self._stores = Stores(host, self._place.folder / "store.log", self._store_lost)
@@ -107,7 +110,8 @@ class Agent:
             is_silent=lambda: self._link.silent,
             argv=guard.command(self._place.home),
         )
-        for work in (self._link.run(), watchdog.run(), self._storage.run(), self._prober.run(), self._tick()):
+        chores = self._storage.run(), self._prober.run(), self._copies.run(), self._tick()
+        for work in (self._link.run(), watchdog.run(), *chores):
             self._spawn(work)
         self._senses.start()
         while self._leaving is None:
@@ -174,6 +178,8 @@ class Agent:
             store=self._stores.offer if self._stores is not None else None,
             at=self._clock.now(),
             ranks=self._ranks if world is None else world.ranks,
+            keepers=self._copies.keepers,
+            domain=environment.failure_domain(os.environ),
         )
 
     def _obey(self, order: orders.Order) -> None:
@@ -185,7 +191,11 @@ class Agent:
                 self._stop_world(order)
             case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
                 self._storage.obey(order)
-            case orders.Leave(grace_s=grace_s):
+            case orders.SendCopies():
+                self._spawn(self._copies.send_to(order))
+            case orders.Leave(grace_s=grace_s, relaunch=relaunch):
+                if not relaunch:
+                    self._copies.dismiss()
                 self._leave(grace_s)
             case _:
                 if world := self._current(order.world):
@@ -256,9 +266,17 @@ class Agent:
         for number in self._unbegun:
             self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=number))
         self._unbegun.clear()
-        if self._next is not None and not (self._nursery is not None and self._nursery.preparing):
+        warm = self._nursery is None or not self._nursery.preparing
+        if self._next is not None and warm and self._has_copies(self._next):
             order, self._next = self._next, None
             self._begin(order)
+
+    def _has_copies(self, order: orders.StartWorld) -> bool:
+        """What other nodes have of its ranks is here, or will not come; nothing is written for an older order."""
+        if order.fetch and order.world not in self._fetches:
+            task = self._fetches[order.world] = self._spawn(self._copies.fetch(order.fetch))
+            task.add_done_callback(lambda _: self._go_on())
+        return all(task.done() for task in self._fetches.values())
 
     def _begin(self, order: orders.StartWorld) -> None:
         if not order.in_process:
@@ -308,14 +326,17 @@ class Agent:
         """It is known whether ranks can be forked: the world that waited for it begins."""
         if why:
             log.warning("ranks start cold: %s", why)
-        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="warm workers", why=why))
+        self._blind("warm workers", why)
         self._go_on()
 
     def _store_lost(self, why: str) -> None:
         log.error("%s", why)
-        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="store", why=why))
+        self._blind("store", why)
         if self._world is not None:
             self._world.fail("lastgood.StoreLost", why)
+
+    def _blind(self, sense: str, why: str) -> None:
+        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense=sense, why=why))
 
     async def _tick(self) -> None:
         seen_at = float("-inf")

@@ -56,6 +56,22 @@ def of_zygote(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, st
     }
 
 
+def failure_domain(base: Mapping[str, str]) -> str:
+    """What fails together with this node, as somebody said, or else Slurm; empty: not known."""
+    said = base.get("LASTGOOD_FAILURE_DOMAIN")
+    # "core.rack4.node17", the node itself last.
+    return said if said is not None else base.get("SLURM_TOPOLOGY_ADDR", "").rpartition(".")[0]
+
+
+def of_no_attempt(base: Mapping[str, str]) -> dict[str, str]:
+    """The agent's own without what makes it this attempt's: its marks, its share of the devices, what TorchX added.
+
+    For what outlives the attempt: whoever sweeps that must not take it along, and a supervisor looks after other runs.
+    """
+    ours = ("LASTGOOD_", "TORCHX_", "TORCHELASTIC_", "PET_", "CUDA_VISIBLE_DEVICES")
+    return {name: value for name, value in base.items() if name == "LASTGOOD_HOME" or not name.startswith(ours)}
+
+
 def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
     defaults = {
         # As torchrun does.

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobs import registry
-from jobs.agent import address
+from jobs.agent import address, environment
 from jobs.agent.child import Child, Exit
 from monitors.clock import Clock
 
@@ -140,7 +140,7 @@ class Guard:
         log.warning("the supervisor is gone: starting it anew")
         try:
             with (self._home / "supervisor.log").open("ab") as output:
-                env = self._environment or _own_environment()
+                env = self._environment or environment.of_no_attempt(os.environ)
                 Child(self._argv, _ended, env=env, stdout=output, stderr=subprocess.STDOUT)
         except OSError as error:
             log.error("the supervisor cannot be started: %s", error)
@@ -148,12 +148,3 @@ class Guard:
 
 def _ended(end: Exit) -> None:
     log.warning("the supervisor that was started here ended: status %s, signal %s", end.code, end.signal)
-
-
-def _own_environment() -> dict[str, str]:
-    """Ours without what makes it this attempt's: its marks, its share of the devices, what TorchX added.
-
-    Whoever sweeps the attempt must not take the supervisor along, and it is to supervise other runs too.
-    """
-    ours = ("LASTGOOD_", "TORCHX_", "TORCHELASTIC_", "PET_", "CUDA_VISIBLE_DEVICES")
-    return {name: value for name, value in os.environ.items() if name == "LASTGOOD_HOME" or not name.startswith(ours)}

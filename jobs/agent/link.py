@@ -47,6 +47,7 @@ class Link:
         self._silence_s = silence_s
         self._offers: list[orders.StoreOffered] = []
         self._why_down = ""
+        self._writer: asyncio.StreamWriter | None = None
         self.up = False
         self.welcomes = 0
         """how often a supervisor wanted this agent"""
@@ -57,6 +58,11 @@ class Link:
         """Tell of a fresh store; when the link is down, the next Hello does."""
         self._offers.append(orders.StoreOffered(store=store))
         self._outbox.changed.set()
+
+    def redial(self) -> None:
+        """Say hello anew: something in it has changed."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     async def run(self) -> None:
         """Dial for ever."""
@@ -93,6 +99,7 @@ class Link:
     async def _talk(self, where: address.Address) -> bool:
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(where.host, where.port, limit=LINE_BYTES)
+        self._writer = writer
         try:
             _notice_death(writer.get_extra_info("socket"))
             self._offers.clear()  # the hello brings the newest

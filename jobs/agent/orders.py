@@ -39,6 +39,34 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A copy of a rank's state in memory."""
+
+    rank: int
+    world: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeper:
+    """Who keeps copies in memory, and where other nodes reach it."""
+
+    node: int
+    host: str
+    port: int
+    holds: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A keeper that has newer copies of a rank than the rank's own node."""
+
+    rank: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
     """Who dials."""
 
@@ -61,6 +89,10 @@ class Hello:
     ranks: tuple[signals.RankStarted, ...] = ()
     """of that world, as they were started: a supervisor that was started anew has to know whose process and whose GPU
     is whose, also in the reports that nobody heard meanwhile"""
+    keepers: tuple[Keeper, ...] = ()
+    """of this node, if it has one, then those that an earlier attempt left on this host"""
+    domain: str = ""
+    """what fails together, as a rack: the node's copies are better kept in another one; empty: not known"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +161,16 @@ class StartWorld:
     """processes that left the world before may be ranks of this one"""
     save_every: int = 0
     """steps between durable saves, where the spec does not fix them; 0: of an older supervisor"""
+    fetch: tuple[Source, ...] = ()
+    """whose copies are to be brought here before the ranks begin"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendCopies:
+    """Have every copy in memory sent to this keeper, from now on."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +250,13 @@ class Leave:
     """The attempt is over: end the workers, then the agent."""
 
     grace_s: float = 0.0
+    relaunch: bool = False
+    """another one follows: copies in memory stay with their keepers"""
 
 
 InWorld = SaveEvery | StopAfter | LookAt | Inject | Probe
 """what means something only while its world is there"""
-Order = StartWorld | StopWorld | InWorld | VerifyCheckpoint | DeleteCheckpoint | Leave
+Order = StartWorld | SendCopies | StopWorld | InWorld | VerifyCheckpoint | DeleteCheckpoint | Leave
 ToAgent = Welcome | Refused | Heard | Order
 FromAgent = Hello | Report | StoreOffered
 
@@ -221,6 +265,7 @@ TO_AGENT = wire.by_name(
     Refused,
     Heard,
     StartWorld,
+    SendCopies,
     StopWorld,
     SaveEvery,
     StopAfter,

@@ -21,6 +21,8 @@ class EndAttempt:
     attempt: int
     why: str
     grace_s: float = 0.0
+    relaunch: bool = False
+    """another attempt follows, which may go on from the copies that this one leaves in memory"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

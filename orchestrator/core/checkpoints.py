@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from orchestrator.core import origin
 from orchestrator.core.actions import DeleteCheckpoint
 from orchestrator.core.events import WorldRestored
+from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
 from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
 
@@ -142,8 +143,8 @@ def candidates(state: State, recovery: Recovery | None) -> tuple[Checkpoint, ...
 
 def awaited(state: State, recovery: Recovery | None) -> bool:
     """A save that is still being read back is worth the wait: nothing else is there, or a person is in no hurry."""
-    if recovery is not None and (recovery.good_only or recovery.copied):
-        return False  # being read back does not make it good, and copies in memory are newer
+    if recovery is not None and (recovery.good_only or (recovery.copied and recovery.rung is not Rung.RELAUNCH)):
+        return False  # being read back does not make it good, and copies in memory are newer, if none is lost
     below = recovery.below_step if recovery else None
     unread = [c for c in state.checkpoints if c.state is CheckpointState.COMMITTED and c.world != origin.WORLD]
     newest = next((c for c in reversed(unread) if below is None or c.step < below), None)

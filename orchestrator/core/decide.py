@@ -10,7 +10,6 @@ from orchestrator.core import budget, checkpoints, interval, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
-    EndAttempt,
     InjectFault,
     StopAfterStep,
     VerifyCheckpoint,
@@ -248,7 +247,8 @@ def _restored(state: State, event: e.WorldRestored) -> Decision:
 
 def _restored_from(event: e.WorldRestored) -> str:
     if event.copied_in is not None:
-        return f"restored step {event.step} from the copies that world {event.copied_in} left in memory"
+        where = f", of {event.from_peer} ranks on another node" if event.from_peer else ""
+        return f"restored step {event.step} from the copies that world {event.copied_in} left in memory{where}"
     return f"restored step {event.step} from {event.checkpoint}" if event.checkpoint else "started fresh"
 
 
@@ -266,8 +266,7 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
         case Phase.STOPPING_WORLD:
             return moved(state, worlds.after_world(state, at), at, f"no worker of world {event.world} is left")
         case Phase.STOPPING:
-            order = EndAttempt(attempt=state.attempt, why=state.reason)
-            state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (order,)
+            state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (worlds.end_order(state),)
         case _:
             return Decision(state=state)
     return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
@@ -321,6 +320,7 @@ def _resume(state: State, event: e.ResumeRequested) -> Decision:
         strikes=(),  # a person looked: the ladders begin anew
         open=(),
         hold_kind=None,
+        memory_since=state.world + 1,  # also when this attempt is lost before its first world
         recovery=Recovery(rung=Rung.RELAUNCH, below_step=below, asked=True),
     )
     state, actions = worlds.launch(state, event.at, reason)

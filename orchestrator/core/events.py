@@ -149,6 +149,8 @@ class WorldRestored:
     step: int
     copied_in: int | None = None
     """world that made the copies in memory which they took; None: they took the checkpoint, or began fresh"""
+    from_peer: int = 0
+    """ranks whose copies were brought from another node"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ a fifth of the time between two failures, and there no run trains.) It is kept w
 
 **Which failures count.** Those that go back to a durable save. Where ranks keep copies of their state in memory
 (`Plan.copies`), a kill, an exception or a hang is answered from these and loses a step, however old the last save is:
-not counted. A new attempt (a lost agent or node, hardware that a new process cannot use), a rewind, and hardware that
-spoils memory leave no copy that may be taken: counted. Without copies every world that ended for a fault counts. What
-ended in a hold does not: a person decides what comes then.
+not counted. A rewind and hardware that spoils memory leave no copy that may be taken, and a new attempt (a lost node,
+hardware that a new process cannot use) may find that copies were lost with their nodes: counted. Without copies every
+world that ended for a fault counts. What ended in a hold does not: a person decides what comes then.
 
 **How often.** A Gamma distribution over the rate, by ranks times seconds trained: the prior counts for one failure,
 after which the run's own record takes over. The machines: 419 unexpected interruptions in 54 days on 16,384 GPUs (The
@@ -101,7 +101,7 @@ def failed(state: State) -> State:
 
 
 def _is_durable(recovery: Recovery) -> bool:
-    """No copy in memory may be taken, or none is left."""
+    """No copy in memory may be taken, or some may have been lost with their nodes."""
     return recovery.good_only or recovery.from_disk or recovery.rung is Rung.RELAUNCH
 
 

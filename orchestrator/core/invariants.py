@@ -66,7 +66,8 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
             assert save is not None
             _require(save.state in checkpoints.RESTORABLE, "2: untrusted checkpoint", save)
             _require(not checkpoints.tainted(save, after.taints), "2: saved inside a fault", save, after.taints)
-        doubt = before is not None and before.recovery is not None and before.recovery.good_only
+        cause = None if before is None else before.recovery
+        doubt = cause is not None and (cause.good_only or cause.from_disk or cause.asked)
         _require(not doubt or action.memory_since == action.world, "2: copies of doubted numbers", action)
 
 

@@ -143,8 +143,7 @@ def _answered(before: State, state: State, opened: Opened, backoff_s: float, at:
     if not whole:
         state, recovery = _rewound(before, state, opened, backoff_s)
     else:
-        known = state.recovery or Recovery(rung=Rung.RELAUNCH)
-        recovery = replace(known, rung=Rung.RELAUNCH, backoff_s=backoff_s, asked=False)
+        recovery = _restart(before, state, incident, Rung.RELAUNCH, backoff_s)
     reason = _sentence(replace(before, recovery=recovery), opened)
     if why := unrestorable(state, recovery):
         return hold(state, at, f"{reason}; {why}", opened=opened)
@@ -171,7 +170,7 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     incident, rung = opened.incident, opened.rung
     if rung is Rung.RESTART:
         # A world that dies before its first step leaves what it was started for still to be done.
-        return state, _restart(before, state, incident, backoff_s)
+        return state, _restart(before, state, incident, rung, backoff_s)
     returns = len(budget.unforgiven(before, incident.kind))
     onset = max(1, incident.step + 1 if incident.onset_step is None else incident.onset_step)
     if rung is Rung.REWIND_SKIP:
@@ -188,18 +187,17 @@ def _rewound(before: State, state: State, opened: Opened, backoff_s: float) -> t
     return budget.rewound(state, onset - 1), recovery
 
 
-def _restart(before: State, state: State, incident: Incident, backoff_s: float) -> Recovery:
-    in_process = _in_process(before, incident)
-    known = state.recovery or Recovery(
-        rung=Rung.RESTART, copied=state.plan.copies and state.entered, in_process=in_process
-    )
+def _restart(before: State, state: State, incident: Incident, rung: Rung, backoff_s: float) -> Recovery:
+    in_process = rung is Rung.RESTART and _in_process(before, incident)
+    known = state.recovery or Recovery(rung=rung, copied=state.plan.copies and state.entered, in_process=in_process)
     from_disk = known.from_disk or incident.kind in SPOILS_MEMORY
     # A world that was to go on from copies, and failed before its first step, may have found none.
-    copied = known.copied and not from_disk and state.phase is not Phase.STARTING
+    found_none = state.phase is Phase.STARTING and incident.kind not in WHOLE_ATTEMPT
+    copied = known.copied and not from_disk and not found_none
     culprits = {*known.culprits, *(rank for rank in (incident.subject.rank,) if rank is not None)}
     return replace(
         known,
-        rung=Rung.RESTART,
+        rung=rung,
         backoff_s=backoff_s,
         from_disk=from_disk,
         copied=copied,

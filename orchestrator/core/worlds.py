@@ -123,8 +123,13 @@ def stop_order(state: State) -> StopWorld:
 
 def end_attempt(state: State, at: float, phase: Phase, reason: str, *, grace_s: float = 0.0) -> Move:
     """End everything of the attempt; `phase` says what for."""
-    order = EndAttempt(attempt=state.attempt, why=reason, grace_s=grace_s)
-    return enter(state, phase, at, reason), (order,)
+    ending = enter(state, phase, at, reason)
+    return ending, (replace(end_order(ending), grace_s=grace_s),)
+
+
+def end_order(state: State) -> EndAttempt:
+    """The order that ends the newest attempt, for what its phase says."""
+    return EndAttempt(attempt=state.attempt, why=state.reason, relaunch=state.phase is Phase.RELAUNCHING)
 
 
 def after_world(state: State, at: float) -> Move:
@@ -181,10 +186,10 @@ def outstanding(state: State) -> tuple[Action, ...]:
         case Phase.STOPPING_WORLD:
             return (stop_order(state),)
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
-            return (EndAttempt(attempt=state.attempt, why=state.reason),)
+            return (end_order(state),)
         case Phase.STOPPING:
             if state.nagged == 0 and state.stopped != all_nodes(state):
                 return (StopAfterStep(attempt=state.attempt, world=state.world),)
-            return (EndAttempt(attempt=state.attempt, why=state.reason),)
+            return (end_order(state),)
         case _:
             return ()

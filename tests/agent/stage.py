@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from jobs.agent import orders, sweep
 from jobs.agent.place import Place
+from jobs.keeper import door
 from jobs.spec import Spec
 from monitors import signals as s
 
@@ -180,6 +181,7 @@ class Stage:
         for agent in [*self._older, *self.agents.values()]:
             agent.kill()
             agent.wait()
+        door.dismiss(self.home, RUN)
         for node in range(4):
             marks = sweep.Marks(mark=self.place(node).mark, node=node)
             until(lambda marks=marks: sweep.kill(marks) == 0, "stray processes")
@@ -200,8 +202,12 @@ class Stage:
         folder = self.place().run_folder
         folder.mkdir(parents=True, exist_ok=True)
         words = (command,) if isinstance(command, str) else command
-        # A test that needs no senses, and no warm ranks, is spared them: two cores are busy enough.
-        off = {"senses": {"kernel": "off", "nvml": "off", "host": "off"}, "recovery": {"warm": False}}
+        # A test that needs no senses, warm ranks or keeper is spared them: two cores are busy enough.
+        off = {
+            "senses": {"kernel": "off", "nvml": "off", "host": "off"},
+            "recovery": {"warm": False},
+            "checkpoint": {"memory_every_steps": 0},
+        }
         spec = Spec(name="stage", command=words, **{"workdir": str(self.scripts), **off, **fields})
         (folder / "spec.json").write_text(spec.model_dump_json())
 

@@ -170,7 +170,7 @@ def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_a
         P.STOPPING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],
         P.TRAINING: [],
         P.BACKING_OFF: [],
-    }.get(phase, [a.EndAttempt(attempt=before.attempt, why=before.reason)])
+    }.get(phase, [a.EndAttempt(attempt=before.attempt, why=before.reason, relaunch=phase is P.RELAUNCHING)])
     assert list(decision.actions) == ordered
     assert run.state.phase is phase
     assert [o.incident.kind for o in decision.opened] == [Kind.SUPERVISOR_RESTARTED]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import registry
+from jobs.keeper import door
 from jobs.spec import Spec
 from monitors.signals import StepReported
 from orchestrator import contract
@@ -170,6 +171,7 @@ class Lab:
         if (self.home / "supervisor.json").exists():
             _end(self.supervisor_pid())
         for run in self._runs:
+            door.dismiss(self.home, run)
             for attempt in sorted((self.home / "runs" / run / "attempts").glob("[0-9]*")):
                 assert not registry.end(self.home, run, int(attempt.name)), f"{run}: processes are left"
 

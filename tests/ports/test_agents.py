@@ -92,3 +92,48 @@ def test_a_probe_is_ordered_of_the_node_that_has_the_device(tmp_path: Path) -> N
         [],
         [{"is": "Probe", "world": 3, "device": "GPU-7", "about": "GPU-3"}],
     ]
+
+
+def kept(node: int, *held: tuple[int, int, int]) -> o.Keeper:
+    """The keeper of a node."""
+    holds = tuple(o.Kept(rank=rank, world=world, step=step) for rank, world, step in held)
+    return o.Keeper(node=node, host=f"h{node}", port=1000 + node, holds=holds)
+
+
+def greeted(port: ConnectedAgents, node: int, *keepers: o.Keeper) -> list[dict[str, object]]:
+    """What a node is sent from its hello on."""
+    sent: list[dict[str, object]] = []
+    hello = o.Hello(
+        token="", run="one", attempt=2, node=node, host=f"h{node}", pid=1, started_at=0.0, world=0, alive=False,
+        keepers=keepers,
+    )  # fmt: skip
+    port.connect(hello, lambda line: sent.append(json.loads(line)), 0.0)
+    port.pair()
+    return sent
+
+
+def test_nodes_are_told_where_to_send_copies_once_all_are_there(tmp_path: Path) -> None:
+    port = ConnectedAgents(tmp_path, "/c", pace=lambda: (0, None), step_of=lambda _: 0, nodes=3)
+    first = greeted(port, 0, kept(0))
+    second = greeted(port, 1, kept(1))
+    assert first == second == []
+    greeted(port, 2)
+    assert first == [{"is": "SendCopies", "host": "h1", "port": 1001}]
+    assert second == [{"is": "SendCopies", "host": "h0", "port": 1000}], "one node has no keeper"
+    port.pair()
+    assert len(first) == 1
+    greeted(port, 1, o.Keeper(node=1, host="h1", port=7))
+    assert first[1:] == [{"is": "SendCopies", "host": "h1", "port": 7}], "another keeper"
+
+
+def test_copies_are_fetched_before_the_first_world_of_an_attempt_and_no_other(tmp_path: Path) -> None:
+    port = ConnectedAgents(tmp_path, "/c", pace=lambda: (0, None), step_of=lambda _: 0, nodes=2)
+    nodes = [greeted(port, 0, kept(0, (0, 1, 5), (1, 1, 5))), greeted(port, 1, kept(1))]
+    for world in (2, 3):
+        port.offered(o.Store(host="h", port=1))
+        start = actions.StartWorld(attempt=2, world=world, candidates=(), skips=(), memory_since=1)
+        port.start_world(start)
+        port.start_world(start)
+    fetches = [[body.get("fetch") for body in sent if body["is"] == "StartWorld"] for sent in nodes]
+    source = {"rank": 1, "host": "h0", "port": 1000}
+    assert [[one or [] for one in each] for each in fetches] == [[[]] * 4, [[source], [source], [], []]]

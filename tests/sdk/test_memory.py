@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lastgood import memory
+from lastgood import header, memory
 from lastgood.copies import Copy
 from lastgood.memory import Memory
 from lastgood.place import CopyPlace, Place
@@ -152,12 +152,18 @@ def test_nothing_is_restored_that_is_not_of_this_run_and_trusted(here: Place) ->
         (after(here, world=1, since=1), -1),
         (after(here, world=3, since=2), -1),
         (replace(after(here), run="other"), -1),
-        (replace(after(here), attempt=2), -1),
         (after(here), 3),
     ):
         state = state_of(2)
         assert opened(place).restore(state, above=above) is None
         assert told(state) == before
+
+
+def test_copies_of_another_attempt_of_the_run_are_as_good(here: Place) -> None:
+    copied(here)
+    found = opened(replace(after(here), attempt=2)).restore(state_of(2))
+    assert found is not None
+    assert (found.step, found.from_peer) == (3, False)
 
 
 def test_a_copy_that_was_never_finished_gives_way_to_the_one_before(here: Place) -> None:
@@ -229,6 +235,19 @@ def test_how_often_is_measured(here: Place) -> None:
     every = copies._every
     assert every > 1
     assert made == {*range(1, memory.MEASURED + 1), *range(every, 400, every)}
+    copies.close()
+
+
+def test_a_copy_is_given_the_time_to_come_to_another_node(here: Place) -> None:
+    """The keeper notes what sending takes; here it takes as long as a hundred steps."""
+    assert here.memory is not None
+    state, copies = state_of(1), opened(replace(here, memory=replace(here.memory, every=0)))
+    for step in range(1, memory.MEASURED + 1):
+        copies.copy(step, state, data_index=step, step_s=1000.0)
+        copies._settle()
+        with open(newest(here).path, "rb+") as file:
+            header.note_sent(file.fileno(), 0, 100_000.0)
+    assert copies._every == 100 * memory.ARRIVES
     copies.close()
 
 

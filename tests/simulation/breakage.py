@@ -243,7 +243,7 @@ class Breakage:
         training = site.training
         training.last_words = PEER_GONE
         self._cluster.truth.faults[training.world].append("no power")
-        self._cluster.agent_died(site.agent, found_s=self._dice.uniform(20.0, 1200.0))
+        self._cluster.agent_died(site.agent, found_s=self._dice.uniform(20.0, 1200.0), with_node=True)
         for rank in sorted(training.plights):
             delay_s = self._dice.uniform(5.0, 60.0)
             if self._dice.random() < 0.5:

@@ -8,21 +8,25 @@ from monitors.incidents import DEPTH, Incident, Kind
 from orchestrator.core import events as e
 from orchestrator.core.policy import Policy, Rung
 from orchestrator.core.state import Decision, Opened, State
+from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
 
 NAMING = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP})
 LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE, Kind.RECOVERY_WRONG})
 """true of poisoned weights only: no world here restores anything but what was saved or copied"""
+SPOILS = frozenset({Kind.GPU_MEMORY, Kind.HOST_FAULT})
+"""what is in memory may be wrong"""
 
 
 class Checkers:
     """Looks at every decision as it is made."""
 
-    def __init__(self, knobs: Knobs, truth: Truth, policy: Policy) -> None:
+    def __init__(self, knobs: Knobs, truth: Truth, policy: Policy, keepers: Keepers) -> None:
         self._knobs = knobs
         self._truth = truth
         self._policy = policy
+        self._keepers = keepers
         self._strikes: dict[Kind, dict[str, float]] = {}
         self.incidents: Counter[Kind] = Counter()
         self.recoveries = 0
@@ -32,9 +36,14 @@ class Checkers:
         self._truth.may_decide(decision.state)
         if isinstance(event, e.ResumeRequested):
             self._strikes.clear()  # a person looked
+            self._resumed(before, decision)
         for opened in decision.opened:
             self._opened(opened, before)
             self._counted_once(decision.state, opened)
+
+    def _resumed(self, before: State | None, decision: Decision) -> None:
+        if before is not None and decision.state.attempt > before.attempt:
+            self._keepers.doubted(before.world)
 
     def _opened(self, opened: Opened, before: State | None) -> None:
         incident = opened.incident
@@ -55,6 +64,8 @@ class Checkers:
         self._hardware(incident)
         if incident.kind in LOSS and incident.world in self._truth.poison_of:
             self._truth.known_poisons.add(self._truth.poison_of[incident.world].number)
+        if incident.kind in SPOILS and before is not None:
+            self._keepers.doubted(before.world)
         self._struck(opened)
 
     def _justified(self, incident: Incident, before: State | None) -> bool:

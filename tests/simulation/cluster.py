@@ -13,6 +13,7 @@ from orchestrator.core import events as e
 from orchestrator.ports import Answer
 from tests.simulation.agent import Agent
 from tests.simulation.data import Data
+from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs
 from tests.simulation.machines import Machine
 from tests.simulation.timeline import Timeline
@@ -48,6 +49,7 @@ class Cluster:
         self.knobs = knobs
         self.time = timeline
         self.truth = truth
+        self.keepers = Keepers(knobs)
         self.dice = Random(f"cluster {knobs.seed}")
         self.data = Data(seed=knobs.seed, glitches={})
         self.bugs: frozenset[int] = frozenset()
@@ -83,8 +85,9 @@ class Cluster:
         """The world of an order; the first node that starts it makes it."""
         if order.world not in self.trainings:
             training = Training(
-                order, knobs=self.knobs, timeline=self.time, dice=self.dice, data=self.data, truth=self.truth
-            )
+                order, knobs=self.knobs, timeline=self.time, dice=self.dice, data=self.data, truth=self.truth,
+                keepers=self.keepers,
+            )  # fmt: skip
             training.bugs = self.bugs
             training.saves_fail = self.saves_fail
             if self.chance(self.knobs.start_stalls):
@@ -150,13 +153,15 @@ class Cluster:
         """End every process; answers only when none is left."""
         if self.chance(self.knobs.end_ignored):
             return
-        self.time.after(self.dice.uniform(0.5, 10.0) + order.grace_s, lambda: self._end(order.attempt, answer))
+        self.time.after(self.dice.uniform(0.5, 10.0) + order.grace_s, lambda: self._end(order, answer))
 
-    def _end(self, number: int, answer: Answer) -> None:
+    def _end(self, order: a.EndAttempt, answer: Answer) -> None:
+        number = order.attempt
         attempt = self.attempts.setdefault(number, Attempt(number))
         attempt.over = True
         for agent in attempt.agents:
             agent.end()
+        self.keepers.ended(relaunch=order.relaunch)
         for machine in self.machines.values():
             self._mended(machine)
         answer(e.AttemptEnded(at=self.time.now(), attempt=number))
@@ -165,7 +170,11 @@ class Cluster:
         """A new attempt gets another node, or one that was reset; or the same again."""
         if machine.well or self._stays(machine):
             return
-        (machine.reset if self.hardware_dice.random() < 0.5 else machine.replace)()
+        if self.hardware_dice.random() < 0.5:
+            machine.reset()
+        else:
+            machine.replace()
+            self.keepers.lost(machine.node)
 
     def _stays(self, machine: Machine) -> bool:
         return self.failing and not machine.dead_mounts and self.hardware_dice.random() < self.knobs.stays_broken
@@ -175,8 +184,10 @@ class Cluster:
         self.truth.attempt_faults[agent.attempt].append("refused")
         self.time.after(1.0, agent.end)
 
-    def agent_died(self, agent: Agent, *, found_s: float = DEATH_SEEN_S) -> None:
+    def agent_died(self, agent: Agent, *, found_s: float = DEATH_SEEN_S, with_node: bool = False) -> None:
         """Nobody is told until a second witness is found."""
+        if with_node:
+            self.keepers.lost(agent.node)
         self.truth.attempt_faults[agent.attempt].append("agent died")
         if agent.training is not None:
             self.truth.faults[agent.training.world].append("agent died")

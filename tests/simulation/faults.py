@@ -26,6 +26,7 @@ class Faults:
         self._cluster = cluster
         self._office = office
         self._dice = Random(f"faults {knobs.seed}")
+        self._keeper_dice = Random(f"keepers' faults {knobs.seed}")
         self._on = True
         self._resume_planned = False
 
@@ -107,10 +108,11 @@ class Faults:
             training.spoil()
 
     def kill_agent(self) -> None:
-        """A node dies."""
+        """An agent dies, or its node."""
         agents = self._cluster.agents()
         if agents:
-            self._cluster.agent_died(self._dice.choice(agents))
+            with_node = self._keeper_dice.random() < 0.5
+            self._cluster.agent_died(self._dice.choice(agents), with_node=with_node)
 
     def end_attempt(self) -> None:
         """The scheduler takes the machines away."""

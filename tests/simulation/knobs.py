@@ -110,6 +110,10 @@ class Knobs:
     """`save_every` is only what the ranks begin with when nobody tells them"""
     copy_every: int = 0
     """steps between copies in memory; 0: none are made"""
+    copy_late: float = 0.0
+    """chance that a copy comes to another node only when the next one is made"""
+    keeper_lost: float = 0.0
+    """chance that a keeper does not last until the next attempt"""
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
@@ -169,6 +173,8 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         resend=dice.choice((0.0, 0.5)),
         chooses_interval=Random(f"interval {seed}").random() < 0.25,
         copy_every=Random(f"copies {seed}").choice((0, 1, 1, 3)),
+        copy_late=Random(f"late {seed}").choice((0.0, 0.3)),
+        keeper_lost=Random(f"lost {seed}").choice((0.0, 0.2)),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),
     )

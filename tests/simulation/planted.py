@@ -11,6 +11,7 @@ from dataclasses import replace
 from monitors.incidents import DEPTH, Subject
 from orchestrator.core import decide, worlds
 from orchestrator.core import events as e
+from orchestrator.core.actions import StartWorld
 from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
 from tests.simulation.journal import Decide
 
@@ -50,6 +51,13 @@ def starts_early(state: State | None, event: e.Event) -> Decision:
     return honest(state, event)
 
 
+def trusts_memory(state: State | None, event: e.Event) -> Decision:
+    """What is left in memory is taken whatever was doubted since, and whoever asked for a new start."""
+    decision = honest(state, event)
+    orders = (replace(a, memory_since=1) if isinstance(a, StartWorld) else a for a in decision.actions)
+    return replace(decision, state=replace(decision.state, memory_since=1), actions=tuple(orders))
+
+
 def counts_twice(state: State | None, event: e.Event) -> Decision:
     """A failure that is told again as what it was of stays a strike of its own."""
     decision = honest(state, event)
@@ -68,7 +76,7 @@ def blames_the_victim(state: State | None, event: e.Event) -> Decision:
     return honest(state, event)
 
 
-IN_ROUGH: tuple[Decide, ...] = (trusts_late_verification, starts_early)
+IN_ROUGH: tuple[Decide, ...] = (trusts_late_verification, starts_early, trusts_memory)
 IN_HARDWARE: tuple[Decide, ...] = (counts_twice, blames_the_victim)
 """by the profile that has to find them"""
 ALL = (*IN_ROUGH, *IN_HARDWARE)

@@ -60,7 +60,7 @@ class Simulation:
         self.time = Timeline()
         self.truth = Truth()
         self.cluster = Cluster(knobs, self.time, self.truth)
-        self.checkers = Checkers(knobs, self.truth, POLICY)
+        self.checkers = Checkers(knobs, self.truth, POLICY, self.cluster.keepers)
         self.office = Office(self.cluster, timeline=self.time, policy=POLICY, checkers=self.checkers, decider=decider)
         self.cluster.office = self.office
         self.faults = Faults(knobs, self.time, self.cluster, self.office)

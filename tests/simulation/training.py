@@ -13,6 +13,7 @@ from monitors.catalogue.signatures import judge
 from orchestrator.core.actions import StartWorld
 from orchestrator.core.replacing import replace
 from tests.simulation.data import Data
+from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs
 from tests.simulation.saves import Saves
 from tests.simulation.timeline import Timeline
@@ -42,8 +43,9 @@ class Training:
     """One world. It lives while a worker of it does."""
 
     def __init__(
-        self, order: StartWorld, *, knobs: Knobs, timeline: Timeline, dice: Random, data: Data, truth: Truth
-    ) -> None:
+        self, order: StartWorld, *, knobs: Knobs, timeline: Timeline, dice: Random, data: Data, truth: Truth,
+        keepers: Keepers,
+    ) -> None:  # fmt: skip
         self.order = order
         self.world = order.world
         self._knobs = knobs
@@ -51,6 +53,7 @@ class Training:
         self._dice = dice
         self._data = data
         self._truth = truth
+        self._keepers = keepers
         self._skips = merged(order.skips)
         self._agents: dict[int, Agent] = {}
         self.plights: dict[int, Plight] = {}
@@ -124,31 +127,26 @@ class Training:
         self._later(self._dice.uniform(1.0, self._knobs.startup_s), self._restore)
 
     def _restore(self) -> None:
-        copied = self._truth.newest_copy(self.order)
-        found = copied[1] if copied else None
-        for name in () if copied else self.order.candidates:
-            found = self._whole(name)
-            if found is not None:
-                break
+        copied = self._keepers.newest(self.order, self._truth.saved_step(self.order))
+        whole = (save for name in self.order.candidates if (save := self._whole(name)) is not None)
+        found = copied[1] if copied else next(whole, None)
         if found is None and (self.order.candidates or not self.order.fresh):
-            self._truth.faults[self.world].append("no candidate was whole")
-            self._truth.culprits[self.world] |= self.plights.keys()
+            self._truth.none_whole(self.world, self.plights)
             for rank in sorted(self.plights):
                 self.fail(rank, "RuntimeError", "no checkpoint could be restored")
             return
         if found is not None:
             self._truth.may_restore(found, self._skips)
             self.weights = found.weights
-        self._truth.poison_of.pop(self.world, None)
-        if self.weights.poison is not None:
-            self._truth.poison_of[self.world] = self.weights.poison
+        self._truth.holds(self.world, self.weights.poison)
         restored, step = (found.name if found and copied is None else None), self.weights.step
-        copied_in = copied[0] if copied else None
+        copied_in, brought = (copied[0], copied[2]) if copied else (None, frozenset[int]())
         self._report(
             lambda rank, node, at: s.RankRestored(
-                at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step, copied_in=copied_in
+                at=at, node=node, world=self.world, rank=rank, checkpoint=restored, step=step, copied_in=copied_in,
+                from_peer=node in brought,
             )
-        )
+        )  # fmt: skip
         self._move(s.Phase.STEP)
         go_on = self._saved if copied and self._is_due(step) else self._next_step  # the save may have died half-way
         go_on()
@@ -231,7 +229,7 @@ class Training:
         every = self._knobs.copy_every
         if every and self.weights.step % every == 0:
             weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
-            self._truth.copied(self.order.attempt, self.world, weights)
+            self._keepers.copied(self.world, weights)
 
     def _saved(self) -> None:
         weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)

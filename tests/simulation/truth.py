@@ -6,7 +6,8 @@ The checkers here decide by this truth alone and share no code with the core the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitors.incidents import Incident, Kind
@@ -115,8 +116,6 @@ class Truth:
 
     saves: dict[str, Save] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
-    copies: dict[int, deque[tuple[int, Save]]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=2)))
-    """by attempt: what its nodes hold in memory, with the world that made it"""
     faults: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     """by world: what was done to it"""
     culprits: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -145,6 +144,17 @@ class Truth:
         self.faults[world].append(kind)
         return Poison(kind=kind, world=world, step=step, number=self.poisons)
 
+    def holds(self, world: int, poison: Poison | None) -> None:
+        """What the weights hold that a world begins with."""
+        self.poison_of.pop(world, None)
+        if poison is not None:
+            self.poison_of[world] = poison
+
+    def none_whole(self, world: int, ranks: Iterable[int]) -> None:
+        """A world has nothing to begin with, and every rank of it fails."""
+        self.faults[world].append("no candidate was whole")
+        self.culprits[world] |= set(ranks)
+
     def link_lost(self, attempt: int) -> None:
         """A node of an attempt is not heard: what is started or ended meanwhile may fail for it."""
         self.lost_links.add(attempt)
@@ -158,21 +168,9 @@ class Truth:
         if why := trouble.denies(incident):
             raise Violation(f"{why}: {trouble}; {incident}")
 
-    def copied(self, attempt: int, world: int, weights: Weights) -> None:
-        """The ranks of a world hold copies of a step in memory, and of the one before."""
-        copy = Save(name=f"the copy of step {weights.step} that world {world} made", weights=weights)
-        self.copies[attempt].append((world, copy))
-
-    def newest_copy(self, order: StartWorld) -> tuple[int, Save] | None:
-        """As the ranks choose: of what they may take the newest, unless a checkpoint is newer still."""
-        named = [self.saves[name].weights.step for name in order.candidates if name in self.saves]
-        newest, since = max(named, default=0), order.memory_since
-        fit = [
-            (world, copy)
-            for world, copy in self.copies[order.attempt]
-            if since is not None and since <= world < order.world and copy.weights.step >= newest
-        ]
-        return max(fit, key=lambda one: (one[0], one[1].weights.step), default=None)
+    def saved_step(self, order: StartWorld) -> int:
+        """The step of the newest checkpoint that a world may restore; 0: it may restore none."""
+        return max((self.saves[name].weights.step for name in order.candidates if name in self.saves), default=0)
 
     def may_restore(self, save: Save, skips: Windows) -> None:
         """A world is about to continue from this save."""

@@ -2,7 +2,7 @@
 
 A file in memory that the agent owns, so that its pages stay when the process that wrote them dies:
 
-    0      header: magic, state, sizes of body and tail, digest of both
+    0      header: magic, state, sizes of body and tail, digest of both; marks of whoever keeps it (`header.py`)
     128    body: the tensors, each at a multiple of 64 bytes
     after  tail: facts and the table of the tensors as JSON, then everything else of the state
 
@@ -16,7 +16,6 @@ import errno
 import json
 import mmap
 import os
-import struct
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,12 +24,11 @@ import torch
 import xxhash
 from torch import Tensor
 
+from lastgood.header import BODY as _BODY
+from lastgood.header import EMPTY, FETCHED, FETCHED_AT, MAGIC, SENT, SENT_AT, WHOLE, WRITING, Facts, mark_of
+from lastgood.header import HEADER as _HEADER
 from lastgood.pieces import Pieces
 
-MAGIC = b"lgcopy\x00\x01"
-EMPTY, WRITING, WHOLE = range(3)
-_HEADER = struct.Struct("<8sQQQQ16s")
-_BODY = 128
 _ALIGN = 64
 ROOM = 1 << 16
 """bytes for facts, and for the tail to grow by: plain values change their size"""
@@ -38,21 +36,6 @@ ROOM = 1 << 16
 
 class CopyDamaged(Exception):
     """It is not what was written; nothing of it may reach a model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a copy is of."""
-
-    run: str
-    attempt: int
-    world: int
-    step: int
-    """last finished"""
-    rank: int
-    world_size: int
-    data_index: int
-    """of the next batch"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +94,17 @@ class Copy:
     def address(self) -> tuple[int, int]:
         """Where it is mapped, and its size in bytes."""
         return self._bytes.data_ptr(), len(self._map)
+
+    @property
+    def send_s(self) -> float:
+        """What sending a copy to another node takes, in seconds; 0: nobody sends them, or not yet."""
+        return float(SENT.unpack_from(self._map, SENT_AT)[1]) / 1e6
+
+    @property
+    def from_peer(self) -> bool:
+        """It came from another node."""
+        (mark,) = FETCHED.unpack_from(self._map, FETCHED_AT)
+        return mark != 0 and mark == mark_of(_HEADER.unpack_from(self._map)[-1])
 
     def write(self, facts: Facts, pieces: Pieces) -> None:
         """Begin a new copy, for which `needed_bytes` says how much room there must be. Of GPU tensors the bytes come

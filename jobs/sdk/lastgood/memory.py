@@ -1,9 +1,9 @@
-"""How does a rank's state outlive the rank? Two copies in turn, in memory that its agent owns.
+"""How does a rank's state outlive the rank? Two copies in turn, in memory that outlives its agent.
 
 After a step, or every few, what this rank holds is copied; the digest is made beside training. A world that begins
-on the same node takes the newest step of which every rank has a copy, without a byte from disk. Copies are good for a
-world of the same shape on the same nodes, and only while nobody doubts the numbers in them: what the supervisor says
-with `since`.
+where copies are, or where they were brought to from another node, takes the newest step of which every rank has one,
+without a byte from disk. Copies are good for a world of the same shape, and only while nobody doubts the numbers in
+them: what the supervisor says with `since`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lastgood import pieces
-from lastgood.copies import ROOM, Copy, Facts, needed_bytes
+from lastgood.copies import ROOM, Copy, needed_bytes
+from lastgood.header import Facts
 from lastgood.notes import Note, made
 from lastgood.peers import Peers, RoundFailed
 from lastgood.pieces import Unfit
 from lastgood.place import Place
-from lastgood.room import free_bytes
+from lastgood.room import MEMORY_SHARE, free_bytes
 from lastgood.snapshot import State
 from lastgood.staging import SideStream
 
@@ -35,8 +36,8 @@ SHARE = 0.004
 """of a step's time that copies may cost, on average"""
 MEASURED = 6
 """copies after as many steps, before it is known how often is often enough"""
-MEMORY_SHARE = 0.4
-"""of the memory that is free when room is made, for the copies of all ranks of the node"""
+ARRIVES = 1.5
+"""times as long as sending a copy to another node takes, between two: the newest but one is always there"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Found:
     """that made the copy"""
     step: int
     data_index: int
+    from_peer: bool = False
+    """this rank's came from another node"""
 
 
 @dataclass(slots=True)
@@ -127,8 +130,8 @@ class Memory:
         since = here.memory.since
         if facts is None or since is None or facts.step <= above or not since <= facts.world < here.world:
             return None
-        same = facts.run, facts.attempt, facts.rank, facts.world_size
-        return facts if same == (here.run, here.attempt, here.rank, here.world_size) else None
+        same = facts.run, facts.rank, facts.world_size  # of whatever attempt: worlds are numbered in the run
+        return facts if same == (here.run, here.rank, here.world_size) else None
 
     def _filled(self, state: State, copy: Copy) -> Found | None:
         """Two rounds: nothing is filled before every rank knows that its copy is sound and fits."""
@@ -145,7 +148,7 @@ class Memory:
             copy.void()  # or every world after this one would fail over it
             raise RuntimeError(f"a copy in memory could not be restored: {error}") from error
         assert facts is not None
-        return Found(world=facts.world, step=facts.step, data_index=facts.data_index)
+        return Found(world=facts.world, step=facts.step, data_index=facts.data_index, from_peer=copy.from_peer)
 
     def _sound(self, state: State, copy: Copy) -> None:
         self._ready = copy.read()
@@ -232,7 +235,8 @@ class Memory:
             return
         # The first ones touch new pages, and compile.
         cost_s, step_s = sorted(self._cost.copies)[MEASURED // 2], sorted(self._cost.steps)[MEASURED // 2]
-        wanted = math.ceil(cost_s / (SHARE * max(step_s, 1e-6)))
+        send_s = max((copy.send_s for copy in self._copies), default=0.0)
+        wanted = math.ceil(max(cost_s / SHARE, ARRIVES * send_s) / max(step_s, 1e-6))
         self._every = max(1, *self._peers.all(lambda: wanted))
         self._paced = True
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+MEMORY_SHARE = 0.4
+"""of the memory that is free when room is made: for the copies of all ranks of the node, then for those of a peer"""
+
 
 def free_bytes(root: Path = Path("/")) -> int:
     """What the host can give without swapping, or what is left to this container where that is less."""

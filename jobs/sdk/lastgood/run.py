@@ -285,7 +285,8 @@ class Run:
         copied = None if self._memory is None else self._memory.restore(state, above=self._saved_step - 1)
         if copied is None:
             return None
-        self._note(made("restored", checkpoint=None, step=copied.step, copied_in=copied.world))
+        where = {"copied_in": copied.world, "from_peer": copied.from_peer}
+        self._note(made("restored", checkpoint=None, step=copied.step, **where))
         return copied.step
 
     def _restored(self, state: MutableMapping[str, Any], candidates: Sequence[tuple[str, int]]) -> Restored:
