@@ -23,6 +23,7 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.probe import Prober
+from jobs.agent.saver import Saver
 from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
@@ -67,6 +68,14 @@ class Agent:
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
         self._copies = Copies()
+        self._saver = Saver(
+            place,
+            spec,
+            clock=self._clock,
+            outbox=self._outbox,
+            nursery=lambda: self._nursery,
+            copies=self._copies.paths,
+        )
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
@@ -146,6 +155,7 @@ class Agent:
             self._nursery.close()
         if self._stores is not None:
             self._stores.close()
+        self._saver.close()
         self._copies.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -246,6 +256,7 @@ class Agent:
         if self._world is not None:
             self._ranks, self._survivors = self._world.ranks, self._world.survivors
         self._world = None
+        self._saver.world_over()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -274,6 +285,7 @@ class Agent:
             copies=self._copies.paths,
             survivors=self._survivors,
             spare=self._spares.take if self._spares is not None else lambda _: {},
+            saver=self._saver,
         )
         if self._spares is not None:
             self._spares.fill_later()
@@ -282,7 +294,9 @@ class Agent:
                 self._world.refuse(f"the store at port {order.store.port} is not the one that was offered")
                 return
             self._link.offer(self._stores.offer)
-            self._spawn(self._storage.clear(order.world))  # one node is enough: all see the same folder
+            self._spawn(
+                self._storage.clear(order.world, self._saver.spared)
+            )  # one node is enough: all see the same folder
         self._world.start()
 
     def _new_nursery(self) -> Nursery:
@@ -345,13 +359,15 @@ class Agent:
             self._world.stop(grace_s)
         if self._leaving is None:
             log.info("leaving")
-            self._leaving = asyncio.create_task(self._finish())
+            self._leaving = asyncio.create_task(self._finish(self._clock.now() + grace_s))
         self._go_on()
 
-    async def _finish(self) -> None:
+    async def _finish(self, until: float) -> None:
         while self._world is not None:
             self._world_changed.clear()
             await self._world_changed.wait()
+        await self._saver.finish(until)
+        self._saver.close()
         await self._clear_place()
         with_deadline = self._clock.now() + FLUSH_S
         while self._link.up and len(self._outbox) and self._clock.now() < with_deadline:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 
-TURNS = 2
-"""copies of a rank: one is whole while the other is written"""
+TURNS = 3
+"""copies of a rank: one is whole while another is written, and one may be held for the saver"""
 
 log = logging.getLogger(__name__)
 

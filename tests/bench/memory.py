@@ -53,7 +53,7 @@ def main(trials: int) -> None:
         copies = Memory(place, note=lambda _: None)
         for warm in (1, 2):
             copies.copy(warm, state, warm, 1.0)
-        copies._settle()
+        copies.settle()
         taken, places = pieces.apart(state).tensors, copies._copies[0].read()[0]
         size = sum(tensor.nbytes for tensor in taken.values())
 
@@ -65,7 +65,7 @@ def main(trials: int) -> None:
         copy_s, seal_s = [], []
         for step in range(3, 3 + trials):
             copy_s.append(_median_s(lambda step=step: copies.copy(step, state, step, 1.0), 1))
-            seal_s.append(_median_s(copies._settle, 1))
+            seal_s.append(_median_s(copies.settle, 1))
         later = replace(place, world=2)
         restore_s = _median_s(lambda: Memory(later, note=lambda _: None).restore(other), trials)
         copies.close()

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.distributed.checkpoint.metadata import Metadata
@@ -32,6 +32,8 @@ from lastgood.notes import made
 from lastgood.peers import Failure, RoundFailed, Rounds
 from lastgood.shards import ShardWriter
 
+T = TypeVar("T")
+R = TypeVar("R")
 AT_ONCE = 4
 """shards that one participant writes at the same time"""
 
@@ -55,8 +57,6 @@ class Save:
     data_index: int
     saved_at: float
     stall_s: float
-    parts: Sequence[Part]
-    """of this participant's ranks, in their order"""
 
     @property
     def path(self) -> str:
@@ -91,11 +91,14 @@ class _Shard:
 class Commit:
     """One save from its plans to its name. Every participant runs it."""
 
-    def __init__(self, save: Save, peers: Rounds, files: Files) -> None:
+    def __init__(self, save: Save, parts: Callable[[], Sequence[Part]], peers: Rounds, files: Files) -> None:
+        """`parts` gives those of this participant's ranks, in their order; what it raises fails the save."""
         self._save = save
+        self._load = parts
         self._peers = peers
         self._files = files
-        self._writers = [ShardWriter(save.writing, files) for _ in save.parts]
+        self._parts: Sequence[Part] = ()
+        self._writers: list[ShardWriter] = []
 
     def run(self) -> Outcome:
         """Never raises what the storage does."""
@@ -120,11 +123,11 @@ class Commit:
         return Outcome(committed=committed)
 
     def _local_plans(self) -> list[SavePlan]:
+        self._parts = self._load()
+        self._writers = [ShardWriter(self._save.writing, self._files) for _ in self._parts]
         for writer in self._writers:
             writer.set_up_storage_writer(self._peers.coordinates)
-        return [
-            writer.prepare_local_plan(part.plan) for writer, part in zip(self._writers, self._save.parts, strict=True)
-        ]
+        return [writer.prepare_local_plan(part.plan) for writer, part in zip(self._writers, self._parts, strict=True)]
 
     def _plan(self, plans: list[list[SavePlan]]) -> list[tuple[list[SavePlan], Metadata | None]]:
         save, files = self._save, self._files
@@ -133,18 +136,16 @@ class Commit:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), save.path)
         files.remove_tree(save.writing)  # of this very world: an earlier try at the same step
         files.make_folder(save.writing)
-        merged, metadata = save.parts[0].planner.create_global_plan([plan for some in plans for plan in some])
+        merged, metadata = self._parts[0].planner.create_global_plan([plan for some in plans for plan in some])
         final = iter(self._writers[0].prepare_global_plan(merged))
-        answers: list[tuple[list[SavePlan], Metadata | None]] = [(list(islice(final, len(some))), None) for some in plans]
+        answers: list[tuple[list[SavePlan], Metadata | None]] = [
+            (list(islice(final, len(some))), None) for some in plans
+        ]
         answers[0] = answers[0][0], metadata
         return answers
 
     def _write(self, plans: list[SavePlan]) -> list[_Shard]:
-        work = list(zip(self._writers, plans, self._save.parts, strict=True))
-        if len(work) == 1:
-            return [_written(*work[0])]
-        with ThreadPoolExecutor(min(AT_ONCE, len(work))) as pool:
-            return list(pool.map(lambda one: _written(*one), work))
+        return side_by_side(lambda one: _written(*one), list(zip(self._writers, plans, self._parts, strict=True)))
 
     def _commit(self, metadata: Metadata | None, shards: list[list[_Shard]]) -> Sequence[dict[str, Any] | None]:
         assert metadata is not None
@@ -198,6 +199,14 @@ class Commit:
             self._files.remove_tree(self._save.writing)
         except OSError:
             return
+
+
+def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The work done on each item, in threads where there are several."""
+    if len(items) == 1:
+        return [work(items[0])]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        return list(pool.map(work, items))
 
 
 def _written(writer: ShardWriter, plan: SavePlan, part: Part) -> _Shard:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from lastgood.manifest import ROUNDS, Name, parse_name
@@ -19,7 +19,7 @@ from lastgood.peers import ROUND_TIMEOUT, Failure, RoundFailed, Rounds, told
 
 T = TypeVar("T")
 POLL_S = (0.01, 0.5)
-"""between two looks into the folder: doubled each time, from one to the other"""
+"""between two looks into the folder, of which shared storage feels each: doubled, from one to the other"""
 
 
 class Left(RuntimeError):
@@ -54,29 +54,32 @@ class Meeting(Rounds):
         self._number += 1
         if self.world_size == 1:
             return [value]
-        if not self.coordinates:
-            self._put(f"{self._number}.of{self.rank}", value)
-            return None
-        self._put(f"{self._number}.of0", None)  # says that the coordinator is here
-        others = [self._taken(f"{self._number}.of{node}", node) for node in range(1, self.world_size)]
+        with self._refusals_told():
+            if not self.coordinates:
+                self._put(f"{self._number}.of{self.rank}", value)
+                return None
+            self._put(f"{self._number}.of0", None)  # says that the coordinator is here
+            others = [self._taken(f"{self._number}.of{node}", node) for node in range(1, self.world_size)]
         return [value, *others]
 
     def _scatter(self, values: Sequence[T] | None) -> T:
-        if values is None:
-            answer: T = self._taken(f"{self._number}.for{self.rank}", 0)
-            return answer
-        for node in range(1, self.world_size):
-            self._put(f"{self._number}.for{node}", values[node])
+        with self._refusals_told():
+            if values is None:
+                answer: T = self._taken(f"{self._number}.for{self.rank}", 0)
+                return answer
+            for node in range(1, self.world_size):
+                self._put(f"{self._number}.for{node}", values[node])
         return values[0]
 
-    def _put(self, name: str, value: object) -> None:
-        """Raises RoundFailed where the folder takes no file: the others hear of it by what this node does next."""
+    @contextmanager
+    def _refusals_told(self) -> Iterator[None]:
+        """A folder that takes or gives no file: the others hear of it by what this node does next."""
         try:
-            self._write(name, value)
+            yield
         except OSError as error:
             raise RoundFailed(Failure(rank=self.rank, why=told(error), errno=error.errno)) from error
 
-    def _write(self, name: str, value: object) -> None:
+    def _put(self, name: str, value: object) -> None:
         os.makedirs(self._path, exist_ok=True)
         draft = os.path.join(self._path, f".{name}")
         with open(draft, "wb") as file:
@@ -111,11 +114,11 @@ class Meeting(Rounds):
         return found
 
 
-def poll(holds: Callable[[], bool], within_s: float, what: str) -> None:
+def poll(holds: Callable[[], bool], within_s: float, what: str, *, most_s: float = POLL_S[1]) -> None:
     """Until it holds. Raises RuntimeError when it does not in time; `what` is the reason then."""
     until, wait_s = time.monotonic() + within_s, POLL_S[0]
     while not holds():
         if time.monotonic() > until:
             raise RuntimeError(f"{what} for {within_s:.0f} s")
         time.sleep(wait_s)
-        wait_s = min(2 * wait_s, POLL_S[1])
+        wait_s = min(2 * wait_s, most_s)

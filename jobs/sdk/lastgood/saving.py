@@ -66,10 +66,10 @@ class Saver:
             data_index=data_index,
             saved_at=time.time(),
             stall_s=stall_s,
-            parts=[Part(plan=plan, planner=planner)],
         )
+        part = Part(plan=plan, planner=planner)
         # A daemon: a process that ends without `wait` leaves an unfinished save behind, and does not hang on it.
-        self._thread = threading.Thread(target=self._finish, args=(save,), name="lastgood-save", daemon=True)
+        self._thread = threading.Thread(target=self._finish, args=(save, part), name="lastgood-save", daemon=True)
         self._thread.start()
         return stall_s
 
@@ -91,9 +91,9 @@ class Saver:
         self.wait()
         self._peers.leave()
 
-    def _finish(self, save: Save) -> None:
+    def _finish(self, save: Save, part: Part) -> None:
         try:
-            outcome = Commit(save, self._peers, self._files).run()
+            outcome = Commit(save, lambda: [part], self._peers, self._files).run()
             if outcome.committed is not None:
                 self._note(outcome.committed)
             failure = outcome.failure
