@@ -71,7 +71,7 @@ class Saver:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._saved: dict[int, Saved] = {}
         """by world"""
-        self._told: dict[int, tuple[bool, Saved]] = {}
+        self._told: dict[int, tuple[str, Saved]] = {}
         """by the number of a rank's process"""
         self._closed = False
         self._replaced = False
@@ -91,7 +91,8 @@ class Saver:
 
     def tell(self, world: int, senses: Iterable[RankSense]) -> None:
         """Let the ranks of a world know what became of their saves, and whether they may count on a saver."""
-        now = not self._why, self._saved.get(world, Saved())
+        saver = "none" if self._why else "there" if self._ready else "starting"
+        now = saver, self._saved.get(world, Saved())
         for sense in senses:
             if self._told.get(id(sense)) != now:
                 self._told[id(sense)] = now
@@ -237,6 +238,7 @@ class Saver:
             return self._drop()  # its end is told by its pidfd
         answer = json.loads(message)
         if answer.get("ready"):
+            log.info("the saver is process %d", self._child.pid if self._child is not None else 0)
             self._ready, self._why, self._backoff_s = True, "", BACKOFF_S[0]
         elif (save := self._queue.end()) is not None:
             self._cancel("_overdue")

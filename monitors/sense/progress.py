@@ -112,10 +112,10 @@ class RankSense:
         """Tell the rank of the drill in its folder."""
         self._reader.order_drill(number)
 
-    def tell_saver(self, there: bool, saved: Saved) -> None:
-        """Tell the rank whether its copies in memory are written, and what became of those of this world."""
+    def tell_saver(self, saver: str, saved: Saved) -> None:
+        """Tell the rank whether its node has a saver (one of SAVERS), and what became of the saves of this world."""
         self._reader.tell_saved(saved)
-        self._reader.tell_saver(there)
+        self._reader.tell_saver(saver)
 
     def close(self) -> None:
         """No look after this."""

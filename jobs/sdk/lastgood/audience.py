@@ -30,9 +30,9 @@ class Nobody:
         """None was ordered."""
         return 0
 
-    def saver(self) -> bool:
+    def saver(self) -> str:
         """There is nobody to write a copy in memory."""
-        return False
+        return "none"
 
     def saved(self) -> Saved:
         """Nothing."""

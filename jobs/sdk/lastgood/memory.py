@@ -41,6 +41,7 @@ SAVER = "saver"
 """as which it tells that ranks save by themselves"""
 SHARE = 0.004
 """of a step's time that copies may cost, on average"""
+STARTING = "the node's saver is still starting"
 MEASURED = 6
 """copies after as many steps, before it is known how often is often enough"""
 MEMORY_SHARE = 0.4
@@ -138,8 +139,8 @@ class Memory:
         try:
             self._peers.all(lambda: ready.append(self._drawn(state)))
         except RoundFailed as error:
-            why = error.failure.why
-        if why != self._unstaged:
+            why = error.failure.why.removeprefix("Unfit: ")
+        if why not in (self._unstaged, STARTING):  # which is no news
             self._unstaged = why
             self._note(made("unstaged", sense=SAVER, why=why))
         if why:
@@ -222,9 +223,9 @@ class Memory:
             raise Unfit(self._off)
         self.settle()
         most_s = ROUND_TIMEOUT.total_seconds()
-        poll(lambda: self._has_place() or self._saver_is_gone(), most_s, "every copy is held", most_s=0.02)
-        if self._saver_is_gone():
-            raise Unfit("the node has no saver at present")
+        poll(lambda: self._has_place() or not self._has_saver(), most_s, "every copy is held", most_s=0.02)
+        if not self._has_saver():
+            raise Unfit(STARTING if self._audience.saver() == "starting" else "the node has no saver at present")
         drawn = draw(state, self._here.rank)
         self._grow(needed_bytes(*drawn))
         return drawn
@@ -232,8 +233,8 @@ class Memory:
     def _has_place(self) -> bool:
         return not all(copy.held for copy in self._copies)
 
-    def _saver_is_gone(self) -> bool:
-        return not self._audience.saver()
+    def _has_saver(self) -> bool:
+        return self._audience.saver() == "there"
 
     def _turn(self) -> int:
         """The oldest copy that nobody holds."""
@@ -280,7 +281,7 @@ class Memory:
             self._sealing = None
 
     def _open(self, state: State) -> None:
-        """Two copies on every rank where there is memory for them; else one, and a rank that dies over it has none."""
+        """As many copies on every rank as there is memory for; with one, a rank that dies over it has none."""
         self._opened = True
         size, why = 0, ""
         try:

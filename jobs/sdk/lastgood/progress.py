@@ -12,7 +12,7 @@ it. The layout is the contract between any training process and any agent, littl
     256  i64 stop after this step, -1 for never          264 i64 number of the newest drill
     272  u64 where the second ring begins, 0: there is none; 280 u64 likewise the third
     288  i64 steps between durable saves, 0: as the rank was started with
-    296  u64 1: the node has a saver, or will have one; 0: it has none (an older agent never has)
+    296  u64 index in SAVERS: whether the node has a saver (an older agent never has)
     304  i64 newest step that the saver saved             312  i64 newest step that it failed to save; -1 for none, each
     320  why that failed: u32 length, then UTF-8
     4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots, the third
@@ -34,6 +34,8 @@ from dataclasses import dataclass
 MAGIC = b"LGPROG01"
 VERSION = 1
 PHASES = ("starting", "restoring", "step", "save", "eval", "data", "done")
+"""Index in the file; append only."""
+SAVERS = ("none", "starting", "there")
 """Index in the file; append only."""
 HEADER_BYTES = 4096
 CAPACITY = 2048
@@ -225,9 +227,9 @@ class Writer:
         """Number of the newest drill that the agent ordered, 0 for none."""
         return int(_I64.unpack_from(self._memory, _AT_DRILL)[0])
 
-    def saver(self) -> bool:
-        """The node has a saver, or will have one."""
-        return bool(_HEAD.unpack_from(self._memory, _AT_SAVER)[0])
+    def saver(self) -> str:
+        """Whether the node has a saver: one of SAVERS."""
+        return SAVERS[_HEAD.unpack_from(self._memory, _AT_SAVER)[0]]
 
     def saved(self) -> Saved:
         """What the saver has done so far."""
@@ -300,9 +302,9 @@ class Reader:
         """Tell the rank that drill `number` lies in its drill file."""
         _I64.pack_into(self._memory, _AT_DRILL, number)
 
-    def tell_saver(self, there: bool) -> None:
-        """Whether copies in memory will be written."""
-        _HEAD.pack_into(self._memory, _AT_SAVER, there)
+    def tell_saver(self, saver: str) -> None:
+        """Whether copies in memory will be written: one of SAVERS."""
+        _HEAD.pack_into(self._memory, _AT_SAVER, SAVERS.index(saver))
 
     def tell_saved(self, saved: Saved) -> None:
         """What became of saves; the reason stands there before the step that it is of."""
