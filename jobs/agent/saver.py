@@ -254,6 +254,7 @@ class Saver:
         else:
             log.info("saved %s", self._name(save))
             self._settle(save, Saved(step=first.step))
+            self._keeps_up()
         if note is not None:
             names = ("at", "checkpoint", "step", "bytes", "saved_at", "stall_s")
             fields = {name: note[name] for name in names}
@@ -284,8 +285,15 @@ class Saver:
         self._release([one.path for one in save])
         if not self._replaced:
             self._replaced = True
-            said = f"saves are due faster than they can be written: that of step {save[0].step} was the first left out"
-            self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="saves", why=said))
+            self._say(f"saves are due faster than they can be written: that of step {save[0].step} was left out first")
+
+    def _keeps_up(self) -> None:
+        if self._replaced and self._queue.waiting is None:
+            self._replaced = False
+            self._say("")
+
+    def _say(self, why: str) -> None:
+        self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense="saves", why=why))
 
     def _settle(self, save: Save, result: Saved) -> None:
         known = self._saved.get(save[0].world, Saved())
