@@ -63,8 +63,9 @@ class Checkpoints(Part):
     `lastgood status` shows the number, and why."""
     memory_every_steps: int | None = Field(default=None, ge=0)
     """Steps between copies of the state in the memory of each rank's node, from which a world goes on that follows a
-    crash or a hang; default: as often as costs 0.4 % of the steps' time; 0: no copies. Two copies are kept, where they
-    take less than 0.4 of the free memory, and two of another node's, where those take less than 0.4 of what is left."""
+    crash or a hang; default: as often as costs 0.4 % of the steps' time; 0: no copies. Up to three are kept, where they
+    take less than 0.4 of the free memory, and two of another node's, where those take less than 0.4 of what is left;
+    durable saves are then written from them, by a process of the node."""
     keep: int = Field(default=2, ge=1)
     """Good checkpoints kept; the last good one is never deleted."""
     resume_from: str | None = None

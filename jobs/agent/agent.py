@@ -23,6 +23,7 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.probe import Prober
+from jobs.agent.saver import Saver
 from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
@@ -69,6 +70,14 @@ class Agent:
         self._copies = Copies(place, spec, clock=self._clock, say=self._blind, moved=self._link.redial)
         self._fetches: dict[int, asyncio.Task[None]] = {}
         """by world: copies that come from other nodes before it begins"""
+        self._saver = Saver(
+            place,
+            spec,
+            clock=self._clock,
+            outbox=self._outbox,
+            nursery=lambda: self._nursery,
+            copies=self._copies.paths,
+        )
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
         """of the last world that is over"""
@@ -95,14 +104,15 @@ class Agent:
             loop.add_signal_handler(number, self._leave, TERM_GRACE_S)
         await self._clear_place()
         self._introduce()
+        if self._spec.python and self._spec.recovery.warm:  # first: nothing else takes as long
+            self._nursery = self._new_nursery()
+            self._nursery.start()
+            self._spares = Spares(self._place, self._spec, self._nursery) if self._spec.recovery.spares else None
         await self._copies.open()
+        self._saver.world_over()  # an agent before this one may have died over saves, and left copies held for them
         if self._place.node == 0:
             host = address.reachable_host(self._place.home)
             self._stores = Stores(host, self._place.folder / "store.log", self._store_lost)
-        if self._spec.python and self._spec.recovery.warm:
-            self._nursery = self._new_nursery()
-            self._nursery.start()
-            self._spares = self._new_spares(self._nursery) if self._spec.recovery.spares else None
         watchdog = guard.Guard(
             self._place.home,
             self._clock,
@@ -150,6 +160,7 @@ class Agent:
             self._nursery.close()
         if self._stores is not None:
             self._stores.close()
+        self._saver.close()
         self._copies.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -256,6 +267,7 @@ class Agent:
         if self._world is not None:
             self._ranks, self._survivors = self._world.ranks, self._world.survivors
         self._world = None
+        self._saver.world_over()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -292,6 +304,7 @@ class Agent:
             copies=self._copies.paths,
             survivors=self._survivors,
             spare=self._spares.take if self._spares is not None else lambda _: {},
+            saver=self._saver,
         )
         if self._spares is not None:
             self._spares.fill_later()
@@ -300,7 +313,8 @@ class Agent:
                 self._world.refuse(f"the store at port {order.store.port} is not the one that was offered")
                 return
             self._link.offer(self._stores.offer)
-            self._spawn(self._storage.clear(order.world))  # one node is enough: all see the same folder
+            # One node is enough: all see the same folder.
+            self._spawn(self._storage.clear(order.world, self._saver.spared))
         self._world.start()
 
     def _new_nursery(self) -> Nursery:
@@ -310,16 +324,6 @@ class Agent:
             cwd=Path(self._spec.workdir),
             log_file=self._place.folder / "zygote.log",
             settled=self._warmed,
-        )
-
-    def _new_spares(self, nursery: Nursery) -> Spares:
-        per_node = self._spec.ranks_per_node
-        return Spares(
-            self._spec.argv,
-            range(self._place.node * per_node, (self._place.node + 1) * per_node),
-            env=environment.of_zygote(os.environ, self._spec, self._place),
-            nursery=nursery,
-            log_file=self._place.folder / "zygote.log",
         )
 
     def _warmed(self, why: str) -> None:
@@ -366,13 +370,15 @@ class Agent:
             self._world.stop(grace_s)
         if self._leaving is None:
             log.info("leaving")
-            self._leaving = asyncio.create_task(self._finish())
+            self._leaving = asyncio.create_task(self._finish(self._clock.now() + grace_s))
         self._go_on()
 
-    async def _finish(self) -> None:
+    async def _finish(self, until: float) -> None:
         while self._world is not None:
             self._world_changed.clear()
             await self._world_changed.wait()
+        await self._saver.finish(until)
+        self._saver.close()
         await self._clear_place()
         with_deadline = self._clock.now() + FLUSH_S
         while self._link.up and len(self._outbox) and self._clock.now() < with_deadline:

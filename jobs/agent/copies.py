@@ -25,8 +25,8 @@ from jobs.keeper import door, shelf
 from jobs.spec import Spec
 from monitors.clock import Clock
 
-TURNS = 2
-"""copies of a rank: one is whole while the other is written"""
+TURNS = 3
+"""copies of a rank: one is whole while another is written, and one may be held for the saver"""
 START_S = 10.0
 """for a keeper to listen"""
 LOOK_S = 0.01

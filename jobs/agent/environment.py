@@ -72,6 +72,11 @@ def of_no_attempt(base: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in base.items() if name == "LASTGOOD_HOME" or not name.startswith(ours)}
 
 
+def of_saver(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, str]:
+    """It belongs to no world: nothing that ends one looks for it, and everything that ends the attempt finds it."""
+    return {**of_zygote(base, spec, place), "LASTGOOD_WORLD": "0", "LASTGOOD_AGENT_PID": str(os.getpid())}
+
+
 def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
     defaults = {
         # As torchrun does.

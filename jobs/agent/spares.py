@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import os
 from functools import partial
-from pathlib import Path
 
+from jobs.agent import environment
 from jobs.agent.child import Exit
 from jobs.agent.nursery import Cold, Nursery
+from jobs.agent.place import Place
 from jobs.agent.survivors import Line, Survivors, end
+from jobs.spec import Spec
 
 AFTER_S = 5.0
 """a world that begins has the machine for itself"""
@@ -26,14 +28,12 @@ log = logging.getLogger(__name__)
 class Spares:
     """Those of one node, by rank."""
 
-    def __init__(
-        self, argv: Sequence[str], ranks: Sequence[int], *, env: Mapping[str, str], nursery: Nursery, log_file: Path
-    ) -> None:
-        self._argv = ("--", *argv)
-        self._ranks = tuple(ranks)
-        self._env = env
+    def __init__(self, place: Place, spec: Spec, nursery: Nursery) -> None:
+        self._argv = ("--", *spec.argv)
+        self._first, self._count = place.node * spec.ranks_per_node, spec.ranks_per_node
+        self._env = environment.of_zygote(os.environ, spec, place)
         self._nursery = nursery
-        self._log_file = log_file
+        self._log_file = place.folder / "zygote.log"
         self._waiting: Survivors = {}
         self._timer: asyncio.TimerHandle | None = None
         self._lost = 0
@@ -59,7 +59,7 @@ class Spares:
         end(self._waiting)
 
     def _fill(self) -> None:
-        for local, rank in enumerate(self._ranks):
+        for local, rank in enumerate(range(self._first, self._first + self._count)):
             if rank not in self._waiting and self._lost < LOST_MAX:
                 self._add(local, rank)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,12 +40,13 @@ class Storage:
             self._waiting.add(order)
             self._orders.put_nowait(order)
 
-    async def clear(self, before_world: int) -> None:
-        """Remove what dead worlds left half-written: each piece may be as large as a checkpoint."""
+    async def clear(self, before_world: int, spared: Collection[str] = ()) -> None:
+        """Remove what dead worlds left half-written: each piece may be as large as a checkpoint. `spared`: checkpoints
+        that a saver is at work on."""
         from jobs.checkpoint.folder import clean
 
         try:
-            removed = await asyncio.to_thread(clean, str(self._folder), before_world=before_world)
+            removed = await asyncio.to_thread(clean, str(self._folder), before_world=before_world, spared=spared)
         except OSError as error:
             why = f"{self._folder} could not be cleared: {error}"
             self._outbox.put(Blind(at=self._clock.now(), node=self._node, sense="clear", why=why))

@@ -18,6 +18,7 @@ from jobs.agent.nursery import Nursery
 from jobs.agent.orders import Inject, StartWorld
 from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
+from jobs.agent.saver import Saver
 from jobs.agent.survivors import LEAVE_WITHIN_S, Survivors
 from jobs.agent.worker import Worker
 from jobs.spec import Spec
@@ -52,6 +53,7 @@ class World:
         copies: Callable[[int], Sequence[str]] = lambda _: (),
         survivors: Survivors | None = None,
         spare: Callable[[int], Survivors] = lambda _: {},
+        saver: Saver | None = None,
     ) -> None:
         """`survivors` of the world before may be ranks of this one; who does not come along is ended."""
         self.number = order.world
@@ -64,6 +66,7 @@ class World:
         self._copies = copies
         self._births = Births(spec, nursery, {} if survivors is None else survivors, spare)
         self._workers: dict[int, Worker] = {}
+        self._saver = saver
         self._selection = Selection(
             node=place.node, world=order.world, ranks_here=spec.ranks_per_node, ranks=spec.nodes * spec.ranks_per_node
         )
@@ -119,6 +122,8 @@ class World:
     def look(self) -> None:
         """Report what the living ranks tell."""
         now = self._clock.now()
+        if self._saver is not None:
+            self._saver.tell(self.number, (worker.sense for worker in self._living()))
         blind = [worker.child.pid for worker in self._living() if not worker.sense.uses_sdk]
         busy = self._cpu.busy(now, blind) if blind else frozenset()
         for worker in self._living():
@@ -231,7 +236,15 @@ class World:
         now = self._clock.now()
         where = Where(node=self._place.node, world=self.number, rank=rank)
         pattern = self._spec.progress.pattern
-        sense = RankSense(where, progress=memory, folder=folder, pattern=pattern, at=now, selection=self._selection)
+        sense = RankSense(
+            where,
+            progress=memory,
+            folder=folder,
+            pattern=pattern,
+            at=now,
+            selection=self._selection,
+            noted=None if self._saver is None else partial(self._saver.hear, self.number, rank),
+        )
         started = self._started(local, now, child.pid)
         self._workers[rank] = Worker(rank=rank, child=child, sense=sense, folder=folder, started=started, line=line)
         log.info("world %d: rank %d is process %d", self.number, rank, child.pid)

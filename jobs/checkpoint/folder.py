@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lastgood.manifest import DELETING, WRITING, Name, names
+from lastgood.manifest import DELETING, ROUNDS, WRITING, Name, names
 
-_LEFTOVER = re.compile(rf"(?P<name>step-\d{{8,}}\.a\d+w(?P<world>\d+))({re.escape(WRITING)}|{re.escape(DELETING)})+")
+_LEFTOVER = re.compile(
+    rf"(?P<name>step-\d{{8,}}\.a\d+w(?P<world>\d+))({re.escape(WRITING)}|{re.escape(DELETING)}|{re.escape(ROUNDS)})+"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +55,18 @@ def delete(folder: str, checkpoint: str) -> None:
     _remove(doomed)
 
 
-def clean(folder: str, *, before_world: int) -> list[str]:
+def clean(folder: str, *, before_world: int, spared: Collection[str] = ()) -> list[str]:
     """Remove what dead worlds left half-written, and what was half-deleted; the names removed. Raises OSError.
 
-    A save of `before_world` or a newer one may be on its way and is left alone.
+    A save of `before_world` or a newer one may be on its way and is left alone, and so are the checkpoints `spared`:
+    a saver outlives the world whose copies it writes.
     """
     removed = []
     for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
         found = _LEFTOVER.fullmatch(name)
-        if found and (name.endswith(DELETING) or int(found["world"]) < before_world):
+        if found is None or (found["name"] in spared and not name.endswith(DELETING)):
+            continue
+        if name.endswith(DELETING) or int(found["world"]) < before_world:
             _remove(os.path.join(folder, name))
             removed.append(name)
     return removed

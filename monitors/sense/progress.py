@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lastgood.progress import PHASES, Reader, Row, Standing
+from lastgood.progress import PHASES, Reader, Row, Saved, Standing
 from monitors import wire
 from monitors.sense.logs import Found, Logs
 from monitors.sense.selection import Selection
@@ -51,15 +53,18 @@ class RankSense:
         pattern: str | None,
         at: float,
         selection: Selection | None = None,
+        noted: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """`progress` must exist; `folder` is the rank's own, with its notes and its output; `at` is now.
+
+        `noted` hears every note as it is, for what is the node's own affair.
 
         `selection` is that of all ranks of the node, and chooses what is told of the rows of each.
         """
         self._where = where
         self._selection = selection or Selection(node=where.node, world=where.world, ranks_here=1, ranks=1)
         self._reader = Reader(str(progress))
-        self._notes = Notes(where, folder / "notes.jsonl")
+        self._notes = Notes(where, folder / "notes.jsonl", noted)
         self._logs = Logs(folder, pattern)
         self._utterances = Utterances(folder, node=where.node, world=where.world, rank=where.rank)
         self._has_pattern = pattern is not None
@@ -106,6 +111,11 @@ class RankSense:
     def order_drill(self, number: int) -> None:
         """Tell the rank of the drill in its folder."""
         self._reader.order_drill(number)
+
+    def tell_saver(self, saver: str, saved: Saved) -> None:
+        """Tell the rank whether its node has a saver (one of SAVERS), and what became of the saves of this world."""
+        self._reader.tell_saved(saved)
+        self._reader.tell_saver(saver)
 
     def close(self) -> None:
         """No look after this."""
@@ -196,9 +206,10 @@ def _touched(standing: Standing) -> bool:
 class Notes:
     """The notes file of one rank, read as far as the rank says it is whole."""
 
-    def __init__(self, where: Where, path: Path) -> None:
+    def __init__(self, where: Where, path: Path, noted: Callable[[dict[str, Any]], None] | None = None) -> None:
         self._place = {"node": where.node, "world": where.world, "rank": where.rank}
         self._path = path
+        self._noted = noted
         self._offset = 0
 
     def read(self, now: float, whole_bytes: int | None) -> list[Signal]:
@@ -218,6 +229,8 @@ class Notes:
     def _signals(self, now: float, line: bytes) -> list[Signal]:
         try:
             note = json.loads(line)
+            if self._noted is not None:
+                self._noted(note)
             cls = _NOTES.get(note["note"])
             if cls is None:  # of a newer SDK
                 return []
@@ -235,6 +248,7 @@ _NOTES: dict[str, type[Signal]] = {
     "save_failed": SaveFailed,
     "drilled": DrillDone,
     "copies": Blind,
+    "unstaged": Blind,
 }
 """A note and its signal have the same fields, but for the place."""
 _SIGNALS = wire.by_name(*_NOTES.values())

@@ -20,9 +20,11 @@ import torch.distributed as dist
 
 from jobs.checkpoint.damage import damage
 from lastgood import manifest
+from lastgood import saver as node_saver
 from lastgood.files import Files
 from lastgood.restoring import RestoreFailed, restore
 from lastgood.saving import Saver
+from tests.checkpoint.copied import CopySaver
 from tests.checkpoint.disks import CountingDisk, FailingDisk
 from tests.checkpoint.training import Job, build, same
 
@@ -126,6 +128,36 @@ def resume(rank: Rank) -> dict[str, Any]:
 def draw() -> list[float]:
     """What the generators give next."""
     return [torch.rand(1).item(), random.random()]
+
+
+def from_copies(rank: Rank) -> dict[str, Any]:
+    """Each rank stages and goes on; then one saver writes both ranks' copies, or two nodes' savers meet."""
+    job = build(1, rank=rank.rank)
+    job.train(3)
+    at_three, seen = job.full(), {}
+    for world, nodes in ((51, 1), (52, 2)):
+        staging = CopySaver(rank.checkpoints, rank.notes, world=world, rank=rank.rank, world_size=rank.world_size)
+        staging.save(3, job.state, data_index=7)
+        job.train(1)
+        mine = next(note for note in staging.staged if note["note"] == "staged")
+        notes: list[Any] = [None] * rank.world_size
+        dist.all_gather_object(notes, mine)
+        orders = (
+            [staging.order(notes)] if nodes == 1 else [staging.order([n], node=i, nodes=2) for i, n in enumerate(notes)]
+        )
+        if rank.rank < nodes:
+            staging.take(node_saver.save(orders[rank.rank], Files()), 3)
+        dist.barrier()
+        other = build(2, rank=rank.rank)
+        found = rank.restore(other, f"step-00000003.a1w{world}")
+        seen[str(nodes)] = [found, same(other.full(), at_three)]
+        staging.staged.clear()
+        staging.close()
+        job = build(1, rank=rank.rank)
+        job.train(3)
+    seen["left"] = [path.name for path in rank.checkpoints.iterdir() if path.name.endswith(manifest.ROUNDS)]
+    shards = sorted(path.name for path in (rank.checkpoints / "step-00000003.a1w51").iterdir())
+    return {**seen, "notes": rank.notes, "shards": shards}
 
 
 def fail_in_turn(rank: Rank) -> dict[str, Any]:
@@ -255,7 +287,7 @@ def misfit(rank: Rank) -> dict[str, Any]:
 
 
 SCENARIOS: dict[str, tuple[Callable[[Rank], dict[str, Any]], ...]] = {
-    "two": (resume, fail_in_turn, fall_back, from_one, misfit),
+    "two": (resume, from_copies, fail_in_turn, fall_back, from_one, misfit),
     "three": (from_two,),
 }
 

@@ -18,6 +18,7 @@ from lastgood import manifest
 from lastgood.files import Files
 from lastgood.restoring import restore
 from lastgood.saving import Saver
+from tests.checkpoint.copied import CopySaver
 from tests.checkpoint.disks import CountingDisk, Crash, CrashingDisk, FailingDisk, PowerCut
 from tests.checkpoint.training import Job, build, same
 
@@ -25,13 +26,30 @@ OLD, NEW = "step-00000002.a1w1", "step-00000003.a1w2"
 Notes = list[dict[str, Any]]
 
 
-def saver(folder: Path, notes: Notes, files: Files | None = None, world: int = 2) -> Saver:
-    return Saver(str(folder), run="run", attempt=1, world=world, rank=0, world_size=1, note=notes.append, files=files)
+class OwnSaver(Saver):
+    """A rank that saves by itself."""
+
+    def __init__(self, folder: Path, notes: Notes, files: Files | None = None, world: int = 2) -> None:
+        super().__init__(
+            str(folder), run="run", attempt=1, world=world, rank=0, world_size=1, note=notes.append, files=files
+        )
 
 
-def save_once(folder: Path, job: Job, step: int, *, world: int, files: Files | None = None) -> Notes:
+Feed = type[OwnSaver] | type[CopySaver]
+
+
+@pytest.fixture(params=[OwnSaver, CopySaver], ids=["from the rank", "from a copy"])
+def feed(request: pytest.FixtureRequest) -> Feed:
+    """Where the bytes of a save come from."""
+    kind: Feed = request.param
+    return kind
+
+
+def save_once(
+    folder: Path, job: Job, step: int, *, world: int, files: Files | None = None, feed: Feed = OwnSaver
+) -> Notes:
     notes: Notes = []
-    once = saver(folder, notes, files, world)
+    once = feed(folder, notes, files, world)
     once.save(step, job.state, data_index=step)
     once.close()
     return notes
@@ -53,11 +71,13 @@ def old(tmp_path: Path, job: Job) -> Path:
 
 
 @pytest.fixture
-def calls(tmp_path: Path, old: Path, job: Job) -> int:
+def calls(tmp_path: Path, old: Path, job: Job, feed: Feed) -> int:
     """How many calls one save makes."""
     disk = CountingDisk()
     shutil.copytree(old, tmp_path / "counted")
-    assert [note["note"] for note in save_once(tmp_path / "counted", job, 3, world=2, files=disk)] == ["committed"]
+    assert [note["note"] for note in save_once(tmp_path / "counted", job, 3, world=2, files=disk, feed=feed)] == [
+        "committed"
+    ]
     return disk.calls
 
 
@@ -86,12 +106,12 @@ def assert_loads(folder: Path, name: str) -> None:
 
 
 def test_a_crash_at_any_call_leaves_the_older_one_and_nothing_half(
-    old: Path, tmp_path: Path, job: Job, calls: int
+    old: Path, tmp_path: Path, job: Job, calls: int, feed: Feed
 ) -> None:
     assert calls > 20
     for number, folder in copies(old, tmp_path, calls):
         notes: Notes = []
-        dying = saver(folder, notes, CrashingDisk(number))
+        dying = feed(folder, notes, CrashingDisk(number))
         dying.save(3, job.state, data_index=3)
         with pytest.raises(Crash):
             dying.wait()
@@ -107,12 +127,12 @@ def test_a_crash_at_any_call_leaves_the_older_one_and_nothing_half(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_power_cut_at_any_call_leaves_the_older_one_and_nothing_half(
-    old: Path, tmp_path: Path, job: Job, calls: int, seed: int
+    old: Path, job: Job, calls: int, seed: int, feed: Feed
 ) -> None:
-    for number, folder in copies(old, tmp_path, calls + 1):
+    for number, folder in copies(old, old.parent, calls + 1):
         notes: Notes = []
         disk = PowerCut(number, seed * 1000 + number)
-        dying = saver(folder, notes, disk)
+        dying = feed(folder, notes, disk)
         dying.save(3, job.state, data_index=3)
         if number <= calls:
             with pytest.raises(Crash):
@@ -126,30 +146,32 @@ def test_a_power_cut_at_any_call_leaves_the_older_one_and_nothing_half(
         assert (NEW in found) or not notes
 
 
-def test_an_error_at_any_call_is_a_failed_save_and_no_more(old: Path, tmp_path: Path, job: Job, calls: int) -> None:
+def test_an_error_at_any_call_is_a_failed_save_and_no_more(
+    old: Path, tmp_path: Path, job: Job, calls: int, feed: Feed
+) -> None:
     before = job.snapshot()
     for number, folder in copies(old, tmp_path, calls):
         disk = FailingDisk(number)
-        [note] = save_once(folder, job, 3, world=2, files=disk)
+        [note] = save_once(folder, job, 3, world=2, files=disk, feed=feed)
         assert note["note"] == "save_failed", disk.failed
         assert (note["step"], note["errno"]) == (3, errno.EIO)
         assert "Input/output error" in note["why"]
         assert whole(folder) == [OLD], disk.failed
-        assert save_once(folder, job, 4, world=2)[0]["note"] == "committed"
+        assert save_once(folder, job, 4, world=2, feed=feed)[0]["note"] == "committed"
         assert list(folder.glob("*.writing")) == []
     assert same(job.snapshot(), before)
 
 
-def test_a_checkpoint_is_never_replaced(old: Path, job: Job) -> None:
+def test_a_checkpoint_is_never_replaced(old: Path, job: Job, feed: Feed) -> None:
     before = (old / OLD / manifest.MANIFEST).read_bytes()
-    [note] = save_once(old, job, 2, world=1)
+    [note] = save_once(old, job, 2, world=1, feed=feed)
     assert (note["note"], note["errno"]) == ("save_failed", errno.EEXIST)
     assert (old / OLD / manifest.MANIFEST).read_bytes() == before
 
 
-def test_a_vanished_folder_is_made_anew(old: Path, job: Job) -> None:
+def test_a_vanished_folder_is_made_anew(old: Path, job: Job, feed: Feed) -> None:
     notes: Notes = []
-    keeps = saver(old, notes)
+    keeps = feed(old, notes)
     keeps.save(3, job.state, data_index=3)
     keeps.wait()
     shutil.rmtree(old)
@@ -172,12 +194,12 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_fails_the_save_and_training_goes_on(tmp_path: Path, old: Path, job: Job) -> None:
+def test_a_full_disk_fails_the_save_and_training_goes_on(tmp_path: Path, old: Path, job: Job, feed: Feed) -> None:
     folder = tmp_path / "small"
     room_for_one = checkpoint_folder.total_bytes(str(old / OLD)) * 3 // 2
     with small_disk(folder, room_for_one):
         notes: Notes = []
-        once = saver(folder, notes)
+        once = feed(folder, notes)
         for step in (3, 4, 5):
             once.save(step, job.state, data_index=step)
             job.train(1)

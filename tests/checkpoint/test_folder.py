@@ -51,3 +51,13 @@ def test_cleaning_spares_the_saves_of_living_worlds(tmp_path: Path, before_world
     }
     assert "step-00000005.a1w9.deleting" in removed
     assert folder.clean(str(tmp_path / "nowhere"), before_world=1) == []
+
+
+def test_cleaning_spares_what_a_saver_is_still_at_work_on(tmp_path: Path) -> None:
+    for name in ("step-00000020.a1w2", "step-00000030.a1w2"):
+        for suffix in (".writing", ".rounds"):
+            checkpoint(tmp_path, name + suffix)
+    checkpoint(tmp_path, "step-00000020.a1w2.deleting")
+    removed = folder.clean(str(tmp_path), before_world=3, spared=("step-00000020.a1w2",))
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000020.a1w2.writing", "step-00000020.a1w2.rounds"}
+    assert len(removed) == 3

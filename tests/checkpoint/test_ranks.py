@@ -25,6 +25,15 @@ def test_a_resumed_run_is_bit_identical(two: Seen) -> None:
     assert first != second, "the ranks drew the same random numbers: the test shows nothing"
 
 
+def test_copies_of_sharded_states_become_checkpoints_by_one_saver_or_by_one_for_each_node(two: Seen) -> None:
+    for rank, seen in enumerate(one["from_copies"] for one in two):
+        assert seen["1"] == ["step-00000003.a1w51", True]
+        assert seen["2"] == ["step-00000003.a1w52", True]
+        assert seen["left"] == []
+        assert [note["note"] for note in seen["notes"]] == ["committed", "committed"] * (rank == 0)
+        assert seen["shards"] == [".metadata", "__0_0.distcp", "__1_0.distcp", "manifest.json"]
+
+
 def test_only_the_coordinator_notes_a_commit(two: Seen) -> None:
     [note] = two[0]["resume"]["notes"]
     assert (note["note"], note["checkpoint"], note["step"]) == ("committed", TWO, 3)

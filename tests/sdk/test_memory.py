@@ -230,7 +230,7 @@ def test_how_often_is_measured(here: Place) -> None:
     state, copies, made = state_of(1), opened(place), set()
     for step in range(1, 400):
         copies.copy(step, state, data_index=step, step_s=0.01)
-        copies._settle()
+        copies.settle()
         made.add(newest(here).facts().step)  # type: ignore[union-attr]
     every = copies._every
     assert every > 1
@@ -244,7 +244,7 @@ def test_a_copy_is_given_the_time_to_come_to_another_node(here: Place) -> None:
     state, copies = state_of(1), opened(replace(here, memory=replace(here.memory, every=0)))
     for step in range(1, memory.MEASURED + 1):
         copies.copy(step, state, data_index=step, step_s=1000.0)
-        copies._settle()
+        copies.settle()
         with open(newest(here).path, "rb+") as file:
             header.note_sent(file.fileno(), 0, 100_000.0)
     assert copies._every == 100 * memory.ARRIVES
@@ -257,7 +257,7 @@ def test_a_state_that_grows_gets_more_room_while_there_is_some(here: Place) -> N
     copies.copy(1, state, 1, 0.1)
     state["epoch"] = os.urandom(1 << 20)
     copies.copy(2, state, 2, 0.1)
-    copies._settle()
+    copies.settle()
     assert memory._age(newest(here)) == (1, 2)
     state["epoch"] = os.urandom(9 << 20)
     copies.copy(3, state, 3, 0.1)

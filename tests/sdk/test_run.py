@@ -136,16 +136,37 @@ def test_an_older_agent_and_a_newer_rank_understand_each_other(tmp_path: Path) -
     ring = progress.HEADER_BYTES + 4 * progress.RECORD.size
     older = bytearray(whole[:ring])
     assert int.from_bytes(older[272:280], "little") == ring
-    older[272:288] = bytes(16)
+    older[272:] = bytes(len(older) - 272)
     path.write_bytes(older)
     writer, reader = progress.Writer(str(path)), progress.Reader(str(path))
     for step in range(1, 7):
         writer.row(step, step, 2.0, None, None, None, 0.1, 3.0, 4.0, 0.05, 65536.0)
     assert path.stat().st_size == ring
+    assert writer.saver() == "none"
     _, rows = reader.rows(3)
     assert [(row.step, row.loss, row.local_loss, row.waited_s) for row in rows] == [
         (step, 2.0, None, 0.0) for step in (4, 5, 6)
     ]
+
+
+def test_a_rank_hears_what_became_of_its_saves(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    progress.create(str(path), capacity=4)
+    writer, reader = progress.Writer(str(path)), progress.Reader(str(path))
+    assert (writer.saver(), writer.saved()) == ("none", progress.Saved())
+    for saver in progress.SAVERS:
+        reader.tell_saver(saver)
+        assert writer.saver() == saver
+    for told in (
+        progress.Saved(step=10),
+        progress.Saved(step=10, failed_step=20, why="kein Platz für Größeres"),
+        progress.Saved(step=30, failed_step=20, why="ü" * 4000),
+    ):
+        reader.tell_saved(told)
+        heard = writer.saved()
+        assert (heard.step, heard.failed_step) == (told.step, told.failed_step)
+        assert told.why.startswith(heard.why)
+        assert len(heard.why) == min(len(told.why), 512)
 
 
 def test_a_newer_agent_and_an_older_rank_understand_each_other(tmp_path: Path) -> None:

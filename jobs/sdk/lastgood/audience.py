@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.place import Place
-from lastgood.progress import Writer
+from lastgood.progress import Saved, Writer
 
 
 class Nobody:
@@ -29,6 +29,14 @@ class Nobody:
     def drill(self) -> int:
         """None was ordered."""
         return 0
+
+    def saver(self) -> str:
+        """There is nobody to write a copy in memory."""
+        return "none"
+
+    def saved(self) -> Saved:
+        """Nothing."""
+        return Saved()
 
 
 Audience = Writer | Nobody

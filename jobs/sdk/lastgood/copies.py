@@ -2,9 +2,11 @@
 
 A file in memory that the agent owns, so that its pages stay when the process that wrote them dies:
 
-    0      header: magic, state, sizes of body and tail, digest of both; marks of whoever keeps it (`header.py`)
+    0      header: magic, state, sizes of body and tail, digest of both; marks of whoever keeps it (`header.py`), or
+           has still to save it (`hold.py`)
     128    body: the tensors, each at a multiple of 64 bytes
-    after  tail: facts and the table of the tensors as JSON, then everything else of the state
+    after  tail: facts and the table of the tensors as JSON, then everything else of the state, then, where it is to
+           become a part of a checkpoint too, the draft of that (`drafts.py`)
 
 The state is WRITING from before the first byte of a new copy until its digest is known, so that a copy whose writer
 died over it is none. Its room is reserved when it is made: a full file system is an error then, not a SIGBUS later.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import mmap
 import os
 from contextlib import suppress
@@ -27,9 +30,12 @@ from torch import Tensor
 from lastgood.header import BODY as _BODY
 from lastgood.header import EMPTY, FETCHED, FETCHED_AT, MAGIC, SENT, SENT_AT, WHOLE, WRITING, Facts, mark_of
 from lastgood.header import HEADER as _HEADER
+from lastgood.hold import AT, WORD, is_held
 from lastgood.pieces import Pieces
 
 _ALIGN = 64
+DRAFT_BYTES = 1024
+"""of a draft for each tensor, where its size is not known yet: AdamW's take about 500"""
 ROOM = 1 << 16
 """bytes for facts, and for the tail to grow by: plain values change their size"""
 
@@ -46,6 +52,11 @@ class _Spot:
     dtype: str
 
 
+def offsets(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """Where each tensor of a copy lies in its body."""
+    return {spot.name: spot.offset for spot in _spots(tensors)[0]}
+
+
 def _spots(tensors: dict[str, Tensor]) -> tuple[list[_Spot], int]:
     """Where each tensor lies in the body, and the body's size."""
     spots, offset = [], 0
@@ -55,16 +66,18 @@ def _spots(tensors: dict[str, Tensor]) -> tuple[list[_Spot], int]:
     return spots, offset
 
 
-def _tail(facts: Facts, spots: list[_Spot], rest: bytes) -> bytes:
-    head = json.dumps({"facts": asdict(facts), "spots": [[s.name, s.offset, s.shape, s.dtype] for s in spots]}).encode()
-    return len(head).to_bytes(8, "little") + head + rest
+def _tail(facts: Facts, spots: list[_Spot], rest: bytes, draft: bytes) -> bytes:
+    table = [[s.name, s.offset, s.shape, s.dtype] for s in spots]
+    head = json.dumps({"facts": asdict(facts), "spots": table, "draft": len(draft)}).encode()
+    return len(head).to_bytes(8, "little") + head + rest + draft
 
 
-def needed_bytes(pieces: Pieces) -> int:
-    """Memory that a copy of this state takes."""
+def needed_bytes(pieces: Pieces, draft: bytes = b"") -> int:
+    """Memory that a copy of this state takes, with its draft, if it has one yet."""
     _, body = _spots(pieces.tensors)
     names = sum(len(name) for name in pieces.tensors)
-    return _BODY + body + len(pieces.rest) + names + 128 * len(pieces.tensors) + ROOM
+    room = max(len(draft), DRAFT_BYTES * len(pieces.tensors))
+    return _BODY + body + len(pieces.rest) + names + 128 * len(pieces.tensors) + room + ROOM
 
 
 class Copy:
@@ -106,13 +119,19 @@ class Copy:
         (mark,) = FETCHED.unpack_from(self._map, FETCHED_AT)
         return mark != 0 and mark == mark_of(_HEADER.unpack_from(self._map)[-1])
 
-    def write(self, facts: Facts, pieces: Pieces) -> None:
+    @property
+    def held(self) -> bool:
+        """A saver has still to write it: it must stay as it is."""
+        return len(self._map) >= _BODY and is_held(self._map[:_BODY])
+
+    def write(self, facts: Facts, pieces: Pieces, draft: bytes = b"") -> None:
         """Begin a new copy, for which `needed_bytes` says how much room there must be. Of GPU tensors the bytes come
-        later, in the order of the current stream. It is none before `seal`."""
+        later, in the order of the current stream. It is none before `seal`. One with a draft is held from here on."""
         spots, body = _spots(pieces.tensors)
-        tail = _tail(facts, spots, pieces.rest)
+        tail = _tail(facts, spots, pieces.rest, draft)
         assert _BODY + body + len(tail) <= len(self._map), f"{self.path} is too small"
         self._mark(WRITING)
+        WORD.pack_into(self._map, AT, bool(draft))
         for spot, tensor in zip(spots, pieces.tensors.values(), strict=True):
             self._view(spot).copy_(tensor, non_blocking=tensor.is_cuda)
         self._map[_BODY + body : _BODY + body + len(tail)] = tail
@@ -137,14 +156,24 @@ class Copy:
 
     def read(self) -> tuple[dict[str, Tensor], bytes]:
         """The tensors, as views of the file, and everything else. Raises CopyDamaged."""
+        head, rest = self._sound()
+        spots = [_Spot(name, offset, tuple(shape), dtype) for name, offset, shape, dtype in head["spots"]]
+        end = len(rest) - int(head.get("draft", 0))
+        return {spot.name: self._view(spot) for spot in spots}, rest[:end]
+
+    def draft(self) -> bytes:
+        """What stands in it for a saver; empty when nothing does. Raises CopyDamaged."""
+        head, rest = self._sound()
+        return rest[len(rest) - int(head.get("draft", 0)) :]
+
+    def _sound(self) -> tuple[dict[str, Any], bytes]:
+        """Raises CopyDamaged."""
         sizes = self._whole()
         if sizes is None:
             raise CopyDamaged("it is not whole")
         if self._digest(*sizes) != _HEADER.unpack_from(self._map)[-1]:
             raise CopyDamaged("its bytes are not those that were written")
-        head, rest = self._head(*sizes)
-        spots = [_Spot(name, offset, tuple(shape), dtype) for name, offset, shape, dtype in head["spots"]]
-        return {spot.name: self._view(spot) for spot in spots}, rest
+        return self._head(*sizes)
 
     def _whole(self) -> tuple[int, int] | None:
         if len(self._map) < _BODY:
@@ -167,8 +196,12 @@ class Copy:
 
     def _view(self, spot: _Spot) -> Tensor:
         dtype: torch.dtype = getattr(torch, spot.dtype)
-        count = 1
-        for size in spot.shape:
-            count *= size
         at = _BODY + spot.offset
-        return self._bytes[at : at + count * dtype.itemsize].view(dtype).view(spot.shape)
+        return self._bytes[at : at + math.prod(spot.shape) * dtype.itemsize].view(dtype).view(spot.shape)
+
+    def part(self, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """The body's bytes from `offset` on, as a tensor with a storage of its own, which torch writes as it is."""
+        count = math.prod(shape)
+        if count == 0:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=_BODY + offset).view(shape)

@@ -17,7 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-OURS = ("lastgood", "lastgood.saving", "lastgood.restoring", "torch", "torch.distributed")
+OURS = (
+    "lastgood",
+    "lastgood.saver",
+    "lastgood.memory",
+    "lastgood.durable",
+    "lastgood.restoring",
+    "torch",
+    "torch.distributed",
+)
 DRIVER = "/dev/nvidia"
 PER_RANK = frozenset(
     "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK MASTER_ADDR MASTER_PORT "  # noqa: SIM905

@@ -21,6 +21,8 @@ VERSION = 1
 MANIFEST = "manifest.json"
 METADATA = ".metadata"
 WRITING = ".writing"
+ROUNDS = ".rounds"
+"""beside a save that several nodes make: what they tell each other about it"""
 DELETING = ".deleting"
 
 _NAME = re.compile(r"step-(\d{8,})\.a(\d+)w(\d+)")

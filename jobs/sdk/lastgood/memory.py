@@ -1,9 +1,12 @@
-"""How does a rank's state outlive the rank? Two copies in turn, in memory that outlives its agent.
+"""How does a rank's state outlive the rank? Copies in turn, in memory that outlives its agent.
 
 After a step, or every few, what this rank holds is copied; the digest is made beside training. A world that begins
 where copies are, or where they were brought to from another node, takes the newest step of which every rank has one,
 without a byte from disk. Copies are good for a world of the same shape, and only while nobody doubts the numbers in
 them: what the supervisor says with `since`.
+
+A copy that is to become a checkpoint carries its draft, is noted as staged, and is held for the node's saver: the next
+ones go to the other places.
 """
 
 from __future__ import annotations
@@ -14,14 +17,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lastgood import pieces
+from lastgood.audience import Audience, Nobody
 from lastgood.copies import ROOM, Copy, needed_bytes
+from lastgood.drafts import draw
 from lastgood.header import Facts
+from lastgood.meeting import poll
 from lastgood.notes import Note, made
-from lastgood.peers import Peers, RoundFailed
-from lastgood.pieces import Unfit
+from lastgood.peers import ROUND_TIMEOUT, Peers, RoundFailed
+from lastgood.pieces import Pieces, Unfit
 from lastgood.place import Place
 from lastgood.room import MEMORY_SHARE, free_bytes
 from lastgood.snapshot import State
@@ -32,8 +38,11 @@ if TYPE_CHECKING:
 
 SENSE = "memory copies"
 """as which a node tells that it has none"""
+SAVER = "saver"
+"""as which it tells that ranks save by themselves"""
 SHARE = 0.004
 """of a step's time that copies may cost, on average"""
+STARTING = "the node's saver is still starting"
 MEASURED = 6
 """copies after as many steps, before it is known how often is often enough"""
 ARRIVES = 1.5
@@ -63,15 +72,23 @@ class _Cost:
 class Memory:
     """The copies of one rank of one world. Making it is a collective, and so is all that says so."""
 
-    def __init__(self, here: Place, *, note: Note, available: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        here: Place,
+        *,
+        note: Note,
+        audience: Audience | None = None,
+        available: Callable[[], int] | None = None,
+    ) -> None:
         assert here.memory is not None
         self._here = here
+        self._audience = audience or Nobody()
         self._note = note
         self._available = available or free_bytes
         self._paths = here.memory.paths
         self._peers = Peers(here.rank, here.world_size)
         self._copies: list[Copy] = []
-        self._turn = 0
+        """the one to be overwritten next comes first"""
         self._sealing: threading.Thread | None = None
         self._every = here.memory.every or 1
         self._paced = here.memory.every > 0
@@ -79,6 +96,8 @@ class Memory:
         self._side = SideStream()
         self._opened = False
         self._off = ""
+        self._unstaged: str | None = None
+        """why no saver of the node writes this state; empty: one does, None: not known yet"""
         self._ready: tuple[dict[str, Tensor], bytes] = {}, b""
         """the copy that was found to be sound"""
 
@@ -110,9 +129,34 @@ class Memory:
         if not self._paced:
             self._pace(time.monotonic() - began, step_s)
 
+    def stage(self, step: int, state: State, data_index: int) -> bool:
+        """Copy the state for the node's saver to write. False: this rank or another cannot, and nothing was done.
+
+        A collective. What is in the way is told once, and so is that it is out of the way.
+        """
+        began = time.monotonic()
+        if not self._opened:
+            self._open(state)
+        ready: list[tuple[Pieces, bytes]] = []
+        why = ""
+        try:
+            self._peers.all(lambda: ready.append(self._drawn(state)))
+        except RoundFailed as error:
+            why = error.failure.why.removeprefix("Unfit: ")
+        if why not in (self._unstaged, STARTING):  # which is no news
+            self._unstaged = why
+            self._note(made("unstaged", sense=SAVER, why=why))
+        if why:
+            return False
+        told = {"step": step, "data_index": data_index, "saved_at": time.time()}
+        self._write(
+            state, self._facts(step, data_index), *ready[0], lambda: {**told, "stall_s": time.monotonic() - began}
+        )
+        return True
+
     def close(self) -> None:
         """Finish what is on its way; the copies stay for whoever comes next."""
-        self._settle()
+        self.settle()
         self._peers.leave()
 
     # --- restoring
@@ -157,9 +201,16 @@ class Memory:
     # --- copying
 
     def _copy(self, step: int, state: State, data_index: int) -> None:
-        self._settle()
+        self.settle()
+        if all(copy.held for copy in self._copies):
+            return  # what the saver has still to write is whole, and not much older
+        taken = pieces.apart(state)
+        self._grow(needed_bytes(taken))
+        self._write(state, self._facts(step, data_index), taken)
+
+    def _facts(self, step: int, data_index: int) -> Facts:
         here = self._here
-        facts = Facts(
+        return Facts(
             run=here.run,
             attempt=here.attempt,
             world=here.world,
@@ -168,18 +219,51 @@ class Memory:
             world_size=here.world_size,
             data_index=data_index,
         )
-        taken = pieces.apart(state)
-        turn = self._turn % len(self._copies)
-        self._turn += 1
-        self._grow(turn, needed_bytes(taken))
-        copy = self._copies[turn]
+
+    def _drawn(self, state: State) -> tuple[Pieces, bytes]:
+        """What to copy for a saver, for which there is a place now. Raises Unfit, OSError and RuntimeError."""
+        if self._off:
+            raise Unfit(self._off)
+        self.settle()
+        most_s = ROUND_TIMEOUT.total_seconds()
+        poll(lambda: self._has_place() or not self._has_saver(), most_s, "every copy is held", most_s=0.02)
+        if not self._has_saver():
+            raise Unfit(STARTING if self._audience.saver() == "starting" else "the node has no saver at present")
+        drawn = draw(state, self._here.rank)
+        self._grow(needed_bytes(*drawn))
+        return drawn
+
+    def _has_place(self) -> bool:
+        return not all(copy.held for copy in self._copies)
+
+    def _has_saver(self) -> bool:
+        return self._audience.saver() == "there"
+
+    def _turn(self) -> int:
+        """The oldest copy that nobody holds."""
+        return next(number for number, copy in enumerate(self._copies) if not copy.held)
+
+    def _write(
+        self,
+        state: State,
+        facts: Facts,
+        taken: Pieces,
+        draft: bytes = b"",
+        staged: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        """`staged`: what is noted of it when it is whole, as it is known when the step goes on."""
+        copy = self._copies.pop(self._turn())
+        self._copies.append(copy)
         with self._side.beside(state):
-            copy.write(facts, taken)
-        self._sealing = threading.Thread(target=self._seal, args=(copy,), name="lastgood-copy", daemon=True)
+            copy.write(facts, taken, draft)
+        told = staged() if staged is not None else None
+        # What a state dict made on the fly lives until it is copied.
+        self._sealing = threading.Thread(target=self._seal, args=(copy, taken, told), name="lastgood-copy", daemon=True)
         self._sealing.start()
 
-    def _grow(self, turn: int, size: int) -> None:
+    def _grow(self, size: int) -> None:
         """A state may outgrow its copies: optimizers keep nothing before their first step."""
+        turn = self._turn()
         copy = self._copies[turn]
         if size - ROOM // 2 > copy.bytes:
             if (more := size - copy.bytes) > self._room():
@@ -187,17 +271,20 @@ class Memory:
             self._copies[turn] = Copy(copy.path, at_least=size)
             self._side.register(*self._copies[turn].address)
 
-    def _seal(self, copy: Copy) -> None:
+    def _seal(self, copy: Copy, _taken: Pieces, staged: dict[str, Any] | None) -> None:
         self._side.wait()
         copy.seal()
+        if staged is not None:
+            self._note(made("staged", path=copy.path, **staged))
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Until the newest copy is whole, and noted."""
         if self._sealing is not None:
             self._sealing.join()
             self._sealing = None
 
     def _open(self, state: State) -> None:
-        """Two copies on every rank where there is memory for them; else one, and a rank that dies over it has none."""
+        """As many copies on every rank as there is memory for; with one, a rank that dies over it has none."""
         self._opened = True
         size, why = 0, ""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,28 +43,17 @@ class RoundFailed(Exception):
         self.failure = failure
 
 
-class Peers:
-    """The ranks of this world, over a gloo group of their own: rounds run in a thread beside the training
-    collectives and must never be interleaved with them. Making one is a collective; use it as a context to leave it.
-    """
+class Rounds(ABC):
+    """Participants that agree, however they hear each other."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank = rank
         self.world_size = world_size
-        self._group = _new_group(world_size)
         self._cause: Exception | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.leave()
 
     @property
     def coordinates(self) -> bool:
-        """This rank hears all the others."""
+        """This one hears all the others."""
         return self.rank == 0
 
     def round(self, part: Callable[[], T], answer: Callable[[list[T]], Sequence[R]]) -> R:
@@ -87,6 +77,54 @@ class Peers:
         """Each rank does its `part` and hears the results of all. Raises RoundFailed like `round`."""
         return self.round(part, lambda parts: [parts] * len(parts))
 
+    @abstractmethod
+    def leave(self) -> None:
+        """No round comes after this."""
+
+    @abstractmethod
+    def _gather(self, value: T) -> list[T] | None:
+        """Every participant's value, in their order, on the coordinator; None elsewhere."""
+
+    @abstractmethod
+    def _scatter(self, values: Sequence[T] | None) -> T:
+        """The value for this one; the coordinator has all of them."""
+
+    def _attempt(self, part: Callable[[], T]) -> T | Failure:
+        try:
+            return part()
+        except OSError as error:
+            self._cause = error
+            return Failure(rank=self.rank, why=told(error), errno=error.errno)
+        except Exception as error:  # a boundary: the other ranks must hear of it before it goes anywhere
+            self._cause = error
+            return Failure(rank=self.rank, why=f"{type(error).__name__}: {error}")
+
+    def _answers(self, gathered: list[T | Failure], answer: Callable[[list[T]], Sequence[R]]) -> Sequence[R | Failure]:
+        parts = [part for part in gathered if not isinstance(part, Failure)]
+        failures = [part for part in gathered if isinstance(part, Failure)]
+        if failures:
+            return failures[:1] * self.world_size
+        answers = self._attempt(lambda: answer(parts))
+        return [answers] * self.world_size if isinstance(answers, Failure) else answers
+
+
+class Peers(Rounds):
+    """The ranks of this world, over a gloo group of their own: rounds run in a thread beside the training
+    collectives and must never be interleaved with them. Making one is a collective; use it as a context to leave it.
+    """
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        super().__init__(rank, world_size)
+        self._group = _new_group(world_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave()
+
     def first(self, number: int) -> int:
         """The coordinator's number, which every rank hears: one broadcast of eight bytes."""
         if self._group is None:
@@ -105,24 +143,6 @@ class Peers:
 
             group, self._group = self._group, None
             dist.destroy_process_group(group)
-
-    def _attempt(self, part: Callable[[], T]) -> T | Failure:
-        try:
-            return part()
-        except OSError as error:
-            self._cause = error
-            return Failure(rank=self.rank, why=_told(error), errno=error.errno)
-        except Exception as error:  # a boundary: the other ranks must hear of it before it goes anywhere
-            self._cause = error
-            return Failure(rank=self.rank, why=f"{type(error).__name__}: {error}")
-
-    def _answers(self, gathered: list[T | Failure], answer: Callable[[list[T]], Sequence[R]]) -> Sequence[R | Failure]:
-        parts = [part for part in gathered if not isinstance(part, Failure)]
-        failures = [part for part in gathered if isinstance(part, Failure)]
-        if failures:
-            return failures[:1] * self.world_size
-        answers = self._attempt(lambda: answer(parts))
-        return [answers] * self.world_size if isinstance(answers, Failure) else answers
 
     def _gather(self, value: T) -> list[T] | None:
         if self._group is None:
@@ -168,7 +188,8 @@ def _tensor(buffer: bytearray) -> Tensor:
     return torch.frombuffer(buffer, dtype=torch.uint8)
 
 
-def _told(error: OSError) -> str:
+def told(error: OSError) -> str:
+    """What the system said, and of which file."""
     where = f": {os.path.basename(error.filename)}" if isinstance(error.filename, str) else ""
     return f"{error.strerror or error}{where}"
 

@@ -12,6 +12,9 @@ it. The layout is the contract between any training process and any agent, littl
     256  i64 stop after this step, -1 for never          264 i64 number of the newest drill
     272  u64 where the second ring begins, 0: there is none; 280 u64 likewise the third
     288  i64 steps between durable saves, 0: as the rank was started with
+    296  u64 index in SAVERS: whether the node has a saver (an older agent never has)
+    304  i64 newest step that the saver saved             312  i64 newest step that it failed to save; -1 for none, each
+    320  why that failed: u32 length, then UTF-8
     4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots, the third
 
 The second and the third ring came later: an older agent makes none, an older training process writes none, and what
@@ -32,6 +35,8 @@ MAGIC = b"LGPROG01"
 VERSION = 1
 PHASES = ("starting", "restoring", "step", "save", "eval", "data", "done")
 """Index in the file; append only."""
+SAVERS = ("none", "starting", "there")
+"""Index in the file; append only."""
 HEADER_BYTES = 4096
 CAPACITY = 2048
 """A full ring is 128 KiB: at 1 ms a step the agent may be away for 2 s before a loss value is overwritten."""
@@ -50,6 +55,9 @@ _AT_HEAD, _AT_NOTES, _AT_PHASE, _AT_STEP, _AT_SPENT, _AT_STOP, _AT_DRILL = 16, 2
 _AT_SAVE_EVERY = 288
 _AT_OWN, _AT_SCALE = 272, 280
 """where the second and the third ring begin; 0 in the file of an older agent, which has none"""
+_AT_SAVER, _AT_SAVED, _AT_UNSAVED, _AT_WHY = 296, 304, 312, 320
+_LENGTH = struct.Struct("<I")
+_WHY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,18 @@ class Row:
     loss_scale: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What became of the saves that the node's saver makes, in this world."""
+
+    step: int = -1
+    """newest that was saved, -1 for none"""
+    failed_step: int = -1
+    """newest that was not, although it was tried"""
+    why: str = ""
+    """that one failed"""
+
+
 def create(path: str, capacity: int = CAPACITY) -> None:
     """Make an empty progress file (the agent does, before the rank starts)."""
     own = HEADER_BYTES + capacity * RECORD.size
@@ -95,7 +115,8 @@ def create(path: str, capacity: int = CAPACITY) -> None:
     _HEAD.pack_into(body, _AT_OWN, own)
     _HEAD.pack_into(body, _AT_SCALE, scale)
     struct.pack_into("<II", body, 8, VERSION, capacity)
-    _I64.pack_into(body, _AT_STOP, -1)
+    for at in (_AT_STOP, _AT_SAVED, _AT_UNSAVED):
+        _I64.pack_into(body, at, -1)
     _PHASE.pack_into(body, _AT_PHASE, 0, time.monotonic_ns())
     with open(path, "wb") as file:
         file.write(body)
@@ -206,6 +227,18 @@ class Writer:
         """Number of the newest drill that the agent ordered, 0 for none."""
         return int(_I64.unpack_from(self._memory, _AT_DRILL)[0])
 
+    def saver(self) -> str:
+        """Whether the node has a saver: one of SAVERS."""
+        return SAVERS[_HEAD.unpack_from(self._memory, _AT_SAVER)[0]]
+
+    def saved(self) -> Saved:
+        """What the saver has done so far."""
+        failed = _I64.unpack_from(self._memory, _AT_UNSAVED)[0]
+        length = min(_WHY_BYTES, _LENGTH.unpack_from(self._memory, _AT_WHY)[0])
+        at = _AT_WHY + _LENGTH.size
+        why = self._memory[at : at + length].decode(errors="replace") if failed >= 0 else ""
+        return Saved(step=_I64.unpack_from(self._memory, _AT_SAVED)[0], failed_step=failed, why=why)
+
 
 class Reader:
     """The agent's side."""
@@ -268,6 +301,18 @@ class Reader:
     def order_drill(self, number: int) -> None:
         """Tell the rank that drill `number` lies in its drill file."""
         _I64.pack_into(self._memory, _AT_DRILL, number)
+
+    def tell_saver(self, saver: str) -> None:
+        """Whether copies in memory will be written: one of SAVERS."""
+        _HEAD.pack_into(self._memory, _AT_SAVER, SAVERS.index(saver))
+
+    def tell_saved(self, saved: Saved) -> None:
+        """What became of saves; the reason stands there before the step that it is of."""
+        why = saved.why.encode()[:_WHY_BYTES]
+        _LENGTH.pack_into(self._memory, _AT_WHY, len(why))
+        self._memory[_AT_WHY + _LENGTH.size : _AT_WHY + _LENGTH.size + len(why)] = why
+        _I64.pack_into(self._memory, _AT_UNSAVED, saved.failed_step)
+        _I64.pack_into(self._memory, _AT_SAVED, saved.step)
 
     def close(self) -> None:
         """Unmap; the file itself is the agent's to remove."""

@@ -24,9 +24,9 @@ from lastgood.skips import Skips
 if TYPE_CHECKING:
     import torch
 
+    from lastgood.durable import Durable
     from lastgood.memory import Memory
     from lastgood.restoring import Restored
-    from lastgood.saving import Saver
 
 
 def main(train: Callable[[Run], object]) -> None:
@@ -88,9 +88,8 @@ class Run:
         self._faults = Faults(here.rank_dir or "", audience, note)
         self._skips = Skips(here.skips)
         self._interval = Interval(here.save_every)
-        self._saver: Saver | None = None
+        self._saves: Durable | None = None
         self._memory: Memory | None = None
-        self._failed_save: dict[str, Any] | None = None
         self._phase = "starting"
         self._stopped = False
         self._saved_step = 0
@@ -208,33 +207,24 @@ class Run:
         Raises RuntimeError when checkpoints may be used but all of them are damaged (starting from scratch is not this
         rank's to decide), and when the last save failed (a failed save before it does not stop training).
         """
-        if self._saver is not None:
+        if self._saves is not None:
             raise RuntimeError("steps() was called before: one run has one loop of steps")
-        from lastgood.saving import Saver
+        from lastgood.durable import Durable
 
-        here = self._here
-        self._saver = Saver(
-            here.checkpoints,
-            run=here.run,
-            attempt=here.attempt,
-            world=here.world,
-            rank=here.rank,
-            world_size=here.world_size,
-            note=self._hear_of_save,
-        )
-        if here.memory is not None:
+        if self._here.memory is not None:
             from lastgood.memory import Memory
 
-            self._memory = Memory(here, note=self._note)
+            self._memory = Memory(self._here, note=self._note, audience=self._audience)
+        self._saves = Durable(self._here, self._memory, audience=self._audience, note=self._note)
         return self._train(state, until)
 
     def close(self) -> None:
         """Wait for the last save: the loop does at its end, but it may have been left by `break`."""
         if self._phase == "done":
             return
-        if self._saver is not None:
+        if self._saves is not None:
             self._enter("save")
-            self._saver.close()
+            self._saves.close()
         if self._memory is not None:
             self._memory.close()
         self._enter("done")
@@ -254,15 +244,14 @@ class Run:
             yield step
             step_s = time.monotonic() - began
             self._publish(step, step_s)
-            if self._memory is not None:
-                self._memory.copy(step, state, self.data_index(step + 1), step_s)
             self._stopped = step < until and self._ordered_to_stop(step)
-            if self._is_due(step, until):
-                self._save(step, state)
+            is_staged = self._is_due(step, until) and self._save(step, state)
+            if self._memory is not None and not is_staged:  # what was staged is a copy
+                self._memory.copy(step, state, self.data_index(step + 1), step_s)
         self.close()
-        failed = self._failed_save
-        if failed is not None and failed["step"] == step:
-            raise RuntimeError(f"the last save, of step {step}, failed: {failed['why']}")
+        failed = self._saves.failed(step) if self._saves is not None else ""
+        if failed:
+            raise RuntimeError(f"the last save, of step {step}, failed: {failed}")
 
     def _restore(self, state: MutableMapping[str, Any]) -> int:
         here = self._here
@@ -306,19 +295,15 @@ class Run:
     def _is_due(self, step: int, until: int) -> bool:
         return self._interval.is_due(step) or step == until or self._stopped
 
-    def _save(self, step: int, state: MutableMapping[str, Any]) -> None:
-        assert self._saver is not None
+    def _save(self, step: int, state: MutableMapping[str, Any]) -> bool:
+        """Whether the save was made of a copy in memory."""
+        assert self._saves is not None
         self._enter("save")
-        self._saver.wait()
         if self.supervised:
-            self._interval.agree(step, self._audience.save_every(), self._saver.peers)
-        self._saver.save(step, state, self.data_index(step + 1))
+            self._saves.agree(step, self._interval)
+        is_staged = self._saves.save(step, state, self.data_index(step + 1))
         self._enter("step")
-
-    def _hear_of_save(self, note: dict[str, Any]) -> None:
-        if note["note"] == "save_failed":
-            self._failed_save = note
-        self._note(note)
+        return is_staged
 
     def _publish(self, step: int, step_s: float) -> None:
         self._audience.row(

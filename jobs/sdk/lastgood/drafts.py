@@ -1,0 +1,116 @@
+"""What has a copy in memory to hold besides the state, so that another process can make a checkpoint of it?
+
+The plan of torch.distributed.checkpoint, drawn from the live state, and for each item of it where its bytes lie in the
+copy: most tensors of a checkpoint are the very ones that the copy is made of anyway. What a state dict made on the fly
+lies in no piece of the state, and is copied besides.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem
+
+from lastgood import pieces, snapshot
+from lastgood.copies import Copy, offsets
+from lastgood.pieces import Pieces
+from lastgood.snapshot import OURS, State
+
+Place = tuple[int, tuple[int, ...], torch.dtype]
+"""of a tensor in the body of a copy: bytes from its beginning, shape, dtype"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A rank's part of a checkpoint, as far as it is not in the copy's body."""
+
+    plan: SavePlan
+    places: dict[MetadataIndex, Place]
+    """of the tensors"""
+    bodies: dict[MetadataIndex, bytes]
+    """everything else, as it is to be written"""
+
+
+def draw(state: State, rank: int) -> tuple[Pieces, bytes]:
+    """What to copy, and the draft that goes with it. Raises Unfit, and what the user's own state raises."""
+    planner = DefaultSavePlanner()
+    planner.set_up_planner(snapshot.capture(state, rank), is_coordinator=rank == 0)
+    plan = planner.create_local_plan()
+    taken = pieces.apart(state)
+    body = _Body(taken.tensors)
+    found: dict[MetadataIndex, tuple[str, int, Tensor]] = {}
+    bodies: dict[MetadataIndex, bytes] = {}
+    for item in plan.items:
+        value = planner.resolve_data(item)
+        if isinstance(value, io.BytesIO):
+            bodies[item.index] = value.getvalue()
+        else:
+            found[item.index] = (*body.spot(value := value.detach()), value)
+    begins = offsets(body.tensors)
+    places = {
+        index: (begins[name] + shift, tuple(value.shape), value.dtype) for index, (name, shift, value) in found.items()
+    }
+    draft = pickle.dumps(Draft(plan=plan, places=places, bodies=bodies))
+    return Pieces(tensors=body.tensors, rest=taken.rest), draft
+
+
+class _Body:
+    """The tensors of a copy, found by where they lie in live memory; those that lie nowhere are added."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = dict(tensors)
+        # A copy holds a piece in the order of its indices: only in one that lies so itself can a part be found.
+        lying = [(t.data_ptr(), name) for name, t in tensors.items() if t.numel() and t.is_contiguous()]
+        self._at = sorted(lying)
+        self._starts = [start for start, _ in self._at]
+
+    def spot(self, value: Tensor) -> tuple[str, int]:
+        """The piece that holds it, and how many bytes from its beginning."""
+        start = value.data_ptr()
+        # Several may begin there (a view, tied weights): the last one in order may be a shorter one.
+        for at in range(bisect_right(self._starts, start) - 1, -1, -1):
+            name = self._at[at][1]
+            piece, shift = self.tensors[name], start - self._starts[at]
+            if _holds(piece, shift, value):
+                return name, shift
+            if self._starts[at] != start:
+                break
+        name = f"{OURS}.{len(self.tensors)}"
+        self.tensors[name] = value
+        return name, 0
+
+
+def _holds(piece: Tensor, shift: int, value: Tensor) -> bool:
+    same = piece.device == value.device and piece.dtype == value.dtype and value.is_contiguous() and value.numel() > 0
+    return same and shift % piece.element_size() == 0 and shift + value.nbytes <= piece.nbytes
+
+
+class DraftPlanner(DefaultSavePlanner):
+    """Plans and gives what a copy holds; the live state is another process's, and may be gone."""
+
+    def __init__(self, copy: Copy) -> None:
+        """Raises CopyDamaged, and ValueError for a copy that has no draft."""
+        super().__init__()
+        body = copy.draft()
+        if not body:
+            raise ValueError(f"{copy.path} holds a copy that was not made to be saved")
+        self._copy = copy
+        self._draft: Draft = pickle.loads(body)
+
+    @property
+    def local_plan(self) -> SavePlan:
+        """As the rank drew it."""
+        return self._draft.plan
+
+    def resolve_data(self, write_item: WriteItem) -> Any:
+        """The bytes of an item, where they lie."""
+        body = self._draft.bodies.get(write_item.index)
+        return self._copy.part(*self._draft.places[write_item.index]) if body is None else io.BytesIO(body)
