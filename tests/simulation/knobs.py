@@ -136,6 +136,11 @@ class Knobs:
         """In the whole world."""
         return self.nodes * self.ranks_per_node
 
+    def of_node(self, node: int) -> range:
+        """Ranks of a node."""
+        each = self.ranks_per_node
+        return range(node * each, node * each + each)
+
     @property
     def seen_every_s(self) -> float:
         """Between two looks of an agent: coarse, or the simulation would do nothing else."""

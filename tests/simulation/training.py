@@ -91,9 +91,7 @@ class Training:
 
     def of_node(self, node: int) -> list[int]:
         """Living ranks of a node."""
-        each = self._knobs.ranks_per_node
-        ranks = range(node * each, node * each + each)
-        return [rank for rank in ranks if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
+        return [rank for rank in self._knobs.of_node(node) if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
 
     def pid_of(self, rank: int) -> int:
         """Of its process."""
@@ -107,8 +105,7 @@ class Training:
             raise Violation(f"the nodes of world {self.world} were ordered different things: {self.order}, {order}")
         now, node = self._time.now(), agent.node
         self._agents[node] = agent
-        each = self._knobs.ranks_per_node
-        ranks = range(node * each, node * each + each)
+        each, ranks = self._knobs.ranks_per_node, self._knobs.of_node(node)
         self.plights.update(dict.fromkeys(ranks, Plight.WELL))
         agent.ranks = [
             s.RankStarted(
