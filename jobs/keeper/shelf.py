@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from lastgood import header
+from lastgood import header, hold
 from lastgood.header import Facts, Head
 from lastgood.room import MEMORY_SHARE
 
@@ -94,7 +94,9 @@ class Shelf:
         Raises NoRoom, or OSError.
         """
         with self._lock:
-            fds = self._files(rank, own=own)
+            fds = [fd for fd in self._files(rank, own=own) if not hold.is_held_in(fd)]  # a saver has still to read it
+            if not fds:
+                raise NoRoom(f"every copy of rank {rank} is being saved")
             whole = [held.fd for held in self._held(rank, fds)]
             fd = next((fd for fd in fds if fd not in whole), whole[-1] if whole else fds[0])
             self._make_room(fd, size, before=None if own else world)

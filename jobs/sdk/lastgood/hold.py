@@ -7,13 +7,18 @@ import os
 import struct
 
 AT = 120
-"""in the header of a copy (`copies.py`), which nothing else of it overwrites"""
+"""in the header of a copy, behind the marks of `header.py`; nothing else of it is written here"""
 WORD = struct.Struct("<Q")
 
 
 def is_held(memory: memoryview | bytes) -> bool:
     """Of a copy that is mapped."""
     return bool(WORD.unpack_from(memory, AT)[0])
+
+
+def is_held_in(fd: int) -> bool:
+    """Of the copy in a file. Raises OSError."""
+    return any(os.pread(fd, WORD.size, AT))
 
 
 def release(path: str) -> None:
