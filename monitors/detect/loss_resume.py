@@ -108,8 +108,9 @@ class Resumes:
 
     def _lr_steps(self, last: StepReported) -> list[float]:
         """Factors between neighbouring steps before the restart, above 1."""
-        rows = [self._rows.get(last.step - back) for back in range(self.config.lr_rows)]
-        rates = [row.lr for row in rows if row is not None and row.lr is not None and _moves(row)]
+        behind = [self._rows.get(last.step - back) for back in range(1, self.config.lr_rows)]
+        rows = [last, *(row for row in behind if row is not None and row.world <= last.world)]
+        rates = [row.lr for row in rows if row.lr is not None and _moves(row)]
         return [max(a / b, b / a) for a, b in pairwise(rates)]
 
 

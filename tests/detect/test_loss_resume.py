@@ -71,6 +71,15 @@ def test_a_warm_up_that_began_anew_where_no_step_is_trained_again() -> None:
     assert told.step == 301
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_warm_up_that_began_anew_where_memory_cost_a_step_at_most(lost: int) -> None:
+    """Of a single step trained again nothing is said; the next one has to go on from where the run was."""
+    first = 300 - lost
+    anew = rows(2, range(first, 320), lr=lambda step: cosine(step - first + 1))
+    (mismatch,) = restarted(rows(1, range(1, 300)), anew)
+    assert mismatch.step in (300, 301)
+
+
 def test_a_trainer_that_counts_one_step_differently_after_a_restart_is_forgiven() -> None:
     assert restarted(rows(1, range(1, 60)), rows(2, range(20, 80), lambda step: cosine(step - 1))) == []
 
