@@ -22,8 +22,9 @@ from tests.simulation.verdicts import Verdicts
 
 PRELUDE_S, ATTEND_S, GLANCE_S = 4.0, 20.0, 7.0
 """how long before, and how long in all, the GPUs are asked every second around a fault, and around what is none"""
-IN_TIME_S = 0.5
-"""senses that lag by more tell of a death when the next world has begun"""
+IN_TIME_S = 0.25
+"""senses that lag by more may tell of a death when the next world has begun, which takes half a second: the way to the
+supervisor takes up to as long"""
 PEER_GONE = "NCCL error: remote process exited or there was a network error; ncclRemoteError"
 RETRIES = "NET/IB: Got completion from peer with status=12 IBV_WC_RETRY_EXC_ERR"
 LAUNCH = "CUDA error: unspecified launch failure"
