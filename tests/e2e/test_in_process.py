@@ -12,6 +12,7 @@ from jobs import registry
 pytestmark = [pytest.mark.e2e]
 
 STEPS = 120
+LONGER = (("exception", 0), ("stop", 1))
 SAVES = {"every_steps": 10, "probation_steps": 12, "keep": 3, "memory_every_steps": 1}
 
 
@@ -23,7 +24,9 @@ def processes(lab: Lab, run: str, rank: int) -> list[str]:
     return [line.rpartition(" ")[2] for line in lines]
 
 
-@pytest.mark.parametrize(("drill", "rank"), [("kill", 1), ("exception", 0), ("stop", 1), ("spin", 0)])
+@pytest.mark.parametrize(
+    ("drill", "rank"), [("kill", 1), ("spin", 0), *(pytest.param(*one, marks=pytest.mark.soak) for one in LONGER)]
+)
 def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
     run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint=SAVES, recovery={"in_process": True})
     lab.wait(run, lambda status: status["step"] >= 35)
@@ -49,4 +52,11 @@ def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
 
 def spares(run: str) -> list[int]:
     """Processes of the run that wait for a world: they leave it in time that nobody else wants."""
-    return [pid for pid in registry.marked(run, 1) if os.sched_getscheduler(pid) == os.SCHED_IDLE]
+    return [pid for pid in registry.marked(run, 1) if _is_idle(pid)]
+
+
+def _is_idle(pid: int) -> bool:
+    try:
+        return os.sched_getscheduler(pid) == os.SCHED_IDLE
+    except ProcessLookupError:  # it ended a moment ago
+        return False

@@ -37,7 +37,7 @@ def same(lab: Lab, expected: Trained) -> None:
     assert trained.weights == expected.weights
 
 
-@pytest.mark.parametrize(("drill", "rank"), [("kill", 1), ("stop", 1)])
+@pytest.mark.parametrize(("drill", "rank"), [("kill", 1), pytest.param("stop", 1, marks=pytest.mark.soak)])
 def test_a_crash_costs_a_step_at_most(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
     run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint={**NEVER, "memory_every_steps": 1})
     lab.wait(run, lambda status: status["step"] >= 35)
