@@ -110,7 +110,13 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     if over:
         state = replace(state, open=tuple(o for o in state.open if o.id not in over))
     reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""
-    return Decision(state=state, actions=checkpoints.surplus(state), reason=reason, closed=over)
+    actions: tuple[Action, ...] = checkpoints.surplus(state)
+    if state.unread and not first:
+        # What was not needed was not read: whether it would have served must not be found out when it is. Not at the
+        # first step, which the whole recovery waits for: reading takes a core, and the storage.
+        actions = (*(VerifyCheckpoint(checkpoint=name) for name in state.unread), *actions)
+        state = replace(state, unread=())
+    return Decision(state=state, actions=actions, reason=reason, closed=over)
 
 
 def _heard_deadline(state: State, at: float) -> float | None:
@@ -236,13 +242,8 @@ def _restored(state: State, event: e.WorldRestored) -> Decision:
     if recovery is not None and recovery.good_only:
         state = budget.rewound(state, event.step)
     state = replace(state, step=event.step, best_step=max(state.best_step, event.step), heard=event.at)
-    # What was not needed was not read: whether it would have served must not be found out when it is.
-    unread = state.candidates[:1] if event.copied_in is not None else ()
-    return Decision(
-        state=state,
-        actions=tuple(VerifyCheckpoint(checkpoint=name) for name in unread),
-        reason=_restored_from(event),
-    )
+    state = replace(state, unread=state.candidates[:1] if event.copied_in is not None else ())
+    return Decision(state=state, reason=_restored_from(event))
 
 
 def _restored_from(event: e.WorldRestored) -> str:

@@ -146,6 +146,8 @@ class State:
     """ranks of the newest world that ended by themselves with status 0"""
     candidates: tuple[str, ...] = ()
     """what the newest world may restore: every node is told the same, however late"""
+    unread: tuple[str, ...] = ()
+    """the newest of them, which a world that went on from memory did not read, and nobody since"""
     memory_since: int = 1
     """first world whose copies in memory it may restore: nobody doubts the numbers in those"""
     fresh: bool = True

@@ -72,6 +72,7 @@ def start_world(state: State, at: float, reason: str) -> Move:
         memory_since=_memory_since(state),
         fresh=origin.may_begin_fresh(state),
         in_process=state.recovery is not None and state.recovery.in_process,
+        unread=(),
         stopped=(),
         finished=(),
         step=0,
