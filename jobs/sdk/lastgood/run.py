@@ -232,8 +232,11 @@ class Run:
     def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
         step = self._restore(state)
         self._enter("step")
-        if step > self._saved_step and self._is_due(step, until):
-            self._save(step, state)  # the world that left the copies in memory may have died over this very save
+        # The world that left the copies in memory may have died over this very save. The first step comes before it, as
+        # the whole recovery waits for that.
+        owed = step > self._saved_step and self._is_due(step, until)
+        if owed and step == until:
+            self._save(step, state)
         self._stopped = step < until and self._ordered_to_stop(step)
         while step < until and not self._stopped:
             self._faults.bite(step, state)
@@ -245,7 +248,8 @@ class Run:
             step_s = time.monotonic() - began
             self._publish(step, step_s)
             self._stopped = step < until and self._ordered_to_stop(step)
-            is_staged = self._is_due(step, until) and self._save(step, state)
+            is_staged = (owed or self._is_due(step, until)) and self._save(step, state)
+            owed = False
             if self._memory is not None and not is_staged:  # what was staged is a copy
                 self._memory.copy(step, state, self.data_index(step + 1), step_s)
         self.close()
