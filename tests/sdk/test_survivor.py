@@ -17,11 +17,12 @@ import pytest
 
 WITHIN_S = 60.0
 GLOO = """
-    import torch, torch.distributed as dist
+    import time, torch, torch.distributed as dist
     def train(run):
         ones = torch.ones(4)
         dist.all_reduce(ones)
         print("all", int(ones.sum()), flush=True)
+        time.sleep(float(os.environ["LATE"]))
         if os.environ["LASTGOOD_WORLD"] == "9":
             dist.all_reduce(ones, group=dist.new_group())
             dist.all_reduce(ones)
@@ -144,17 +145,25 @@ def test_without_an_agent_nobody_waits_for_a_world(start: Callable[..., Rank]) -
     assert rank.process.wait(WITHIN_S) == 1
 
 
-def test_gloo_ranks_come_out_of_collectives_that_nobody_will_answer(start: Callable[..., Rank]) -> None:
+@pytest.mark.parametrize("late", [0.0, 1.5], ids=["perhaps in a collective", "while a group is made"])
+def test_gloo_ranks_come_out_of_what_nobody_will_answer(start: Callable[..., Rank], late: float) -> None:
     def place(rank: int, port: int) -> dict[str, str]:
-        return {"RANK": str(rank), "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return {
+            "RANK": str(rank),
+            "WORLD_SIZE": "3",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "LATE": str(late if rank == 2 else 0.0),
+        }
 
     first, second = _free_ports(2)
     ranks = [start(GLOO, **place(number, first)) for number in range(3)]
     assert [rank.says() for rank in ranks] == ["all 12"] * 3
-    ranks[2].process.send_signal(signal.SIGSTOP)  # alive, and it answers nobody
+    # Alive, and it answers nobody: in its sleep while the others make a group with it, or after it made that.
+    ranks[2].process.send_signal(signal.SIGSTOP)
     for rank in ranks[:2]:
         rank.leave()
-        assert rank.hear() == {"left": 9, "failed": False}
+        assert rank.hear()["left"] == 9  # by itself, where rank 0, who keeps the store here, has left before
     ranks[2].process.kill()
     ranks[2] = start(GLOO.replace('"9"', '"x"'), **place(2, second))
     outs = [rank.enter(10, **place(number, second)) for number, rank in enumerate(ranks[:2])]

@@ -66,8 +66,6 @@ def _join(place: Place) -> None:
     import torch
     import torch.distributed as dist
 
-    if survivor.CONTROL in os.environ:
-        parting.watch_groups()
     backend = "gloo"
     if (own := device(place)).type == "cuda":
         torch.cuda.set_device(own)
@@ -76,4 +74,10 @@ def _join(place: Place) -> None:
     elif torch.cuda.is_available() and place.rank == 0:
         few = f"{torch.cuda.device_count()} for {place.local_world_size} ranks"
         print(f"lastgood: too few GPUs on this node ({few}): this world trains on the CPU", file=sys.stderr)
-    dist.init_process_group(backend, timeout=SUPERVISED_TIMEOUT if place.supervised else None)
+    timeout = SUPERVISED_TIMEOUT if place.supervised else None
+    if survivor.CONTROL not in os.environ:
+        dist.init_process_group(backend, timeout=timeout)
+        return
+    parting.watch_groups()
+    with parting.remembered():
+        dist.init_process_group(backend, timeout=timeout)

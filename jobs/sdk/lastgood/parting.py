@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _connections: set[tuple[int, int]] = set()
@@ -27,14 +27,22 @@ def watch_groups() -> None:
         return  # another torch: ranks wake when their peers' processes end
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        before = set(_sockets())
-        try:
+        with remembered():
             return make(*args, **kwargs)
-        finally:
-            _connections.update(set(_sockets()) - before)
 
     watched.watched = True  # type: ignore[attr-defined]
     c10d._new_process_group_helper = watched
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """The connections that are made in here are the groups': their own, and that to the store, at which a rank waits
+    that makes a group with a peer who never comes."""
+    before = set(_sockets())
+    try:
+        yield
+    finally:
+        _connections.update(set(_sockets()) - before)
 
 
 def wake() -> None:
