@@ -97,6 +97,11 @@ class Child:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def kill(self) -> None:
+        """SIGKILL it, and what stayed in its group."""
+        self.send_group(signal.SIGKILL)
+        self.send(signal.SIGKILL)
+
     def send_group(self, number: int) -> None:
         """Signal it and every process that stayed in its group.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -90,6 +89,5 @@ def end(survivors: Survivors) -> None:
     """They are not needed: a process that nobody has a world for is none of ours for long."""
     for child, line in survivors.values():
         line.close()
-        child.send_group(signal.SIGKILL)
-        child.send(signal.SIGKILL)
+        child.kill()
     survivors.clear()

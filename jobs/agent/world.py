@@ -159,7 +159,7 @@ class World:
             worker.ordered = True
         for worker in self._workers.values():
             if worker.rank in culprits or worker.line is None or not worker.line.ready:
-                self._end(worker)
+                worker.child.kill()
             elif not worker.left:
                 worker.line.leave(self.number)
         self._cancel_timer()
@@ -338,12 +338,8 @@ class World:
         self._cancel_timer()
         living = list(self._living())
         for worker in living:
-            self._end(worker)
+            worker.child.kill()
         sweep.kill_sessions({worker.child.pid for worker in living})
-
-    def _end(self, worker: Worker) -> None:
-        worker.child.send_group(signal.SIGKILL)
-        worker.child.send(signal.SIGKILL)
 
     def _cancel_timer(self) -> None:
         if self._kill_timer is not None:
