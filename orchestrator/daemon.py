@@ -228,6 +228,10 @@ class Daemon:
             self.runs[run].loop.save_rows()
             self._past[run] = self.runs.pop(run).loop
 
+    def specs(self) -> list[Spec]:
+        """Of the runs that go on."""
+        return [live.spec for live in self.runs.values()]
+
     def wait_s(self, most_s: float) -> float:
         """Until the next deadline, at most `most_s`."""
         deadlines = [live.loop.deadline for live in self.runs.values() if live.loop.deadline is not None]

@@ -29,6 +29,7 @@ ROWS_RECALLED = 1000
 class LiveRun:
     """A run that is not over, and its parts."""
 
+    spec: Spec
     loop: RunLoop
     agents: ConnectedAgents
     inbox: Inbox
@@ -82,9 +83,8 @@ def assembled(run: str, spec: Spec, state: State | None, desk: Desk) -> LiveRun:
         look=agents.look,
         probe=agents.probe,
     )
-    return LiveRun(
-        loop=loop, agents=agents, inbox=inbox, unseen_since=dict.fromkeys(range(spec.nodes), desk.clock.now())
-    )
+    unseen_since = dict.fromkeys(range(spec.nodes), desk.clock.now())
+    return LiveRun(spec=spec, loop=loop, agents=agents, inbox=inbox, unseen_since=unseen_since)
 
 
 def energy_until(journal: Journal, run: str) -> float | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from monitors.clock import SystemClock
 from orchestrator.alerts import HookNotifier
+from orchestrator.companions import Companions
 from orchestrator.core.actions import Alert
 from orchestrator.core.policy import Severity
 from orchestrator.daemon import Daemon
@@ -30,6 +31,7 @@ ACKNOWLEDGE_S = 0.25
 """how long an agent keeps a report at most while the supervisor is well"""
 HEARTBEAT_S = 1.0
 AGENT_CHECK_S = 0.1
+COMPANIONS_S = 1.0
 FAILED = 70
 """exit status, as EX_SOFTWARE of sysexits.h"""
 NO_JOURNAL = 1
@@ -73,6 +75,7 @@ async def serve(home: Home) -> None:
     last_alive, left = journal.last_heartbeat(), journal.has_left()
     daemon = Daemon(home, journal, clock)
     door = Door(daemon, home.token())
+    companions = Companions(home)
     end = daemon.leaving
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
@@ -85,6 +88,7 @@ async def serve(home: Home) -> None:
         asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
         asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
         asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
+        asyncio.create_task(_every(COMPANIONS_S, lambda: companions.tend(daemon.specs(), clock.now()))),
         asyncio.create_task(_wake(daemon)),
         asyncio.create_task(_idle(daemon, end)),
         asyncio.create_task(end.wait()),

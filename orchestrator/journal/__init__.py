@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ _THINNED = """SELECT id, event, phase, reason, opened, closed FROM entries WHERE
         AND LAG(CAST(at / 60 AS INTEGER)) OVER course IS CAST(at / 60 AS INTEGER) AS dull
     FROM entries WHERE run = ? AND id > ? WINDOW course AS (ORDER BY id))
     WHERE NOT (dull AND kind = 'Progressed' AND before IS 'Progressed' AND after IS 'Progressed')) ORDER BY id"""
+_AFTER = "SELECT run, id, event, phase, reason, opened, closed FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 _VALUES = ("loss", "grad_norm", "lr", "tokens", "step_s")
 
 
@@ -248,12 +249,28 @@ class Journal:
 
     def _actions(self, run: str, since: int) -> dict[int, tuple[Action, ...]]:
         sql = "SELECT entry, body FROM actions WHERE run = ? AND entry > ? ORDER BY entry, position"
-        found: dict[int, tuple[Action, ...]] = {}
-        for entry, body in self._file.select(sql, run, since):
-            action = _read(body, ACTIONS)
-            if action is not None:
-                found[entry] = (*found.get(entry, ()), action)
-        return found
+        return _by_entry(self._file.select(sql, run, since))
+
+    def after(self, entry: int, limit: int = 1000) -> list[tuple[int, str, Entry | None]]:
+        """(id, run, entry) of the next `limit` entries of all runs after `entry`, in the order they were decided.
+
+        An entry of a kind unknown to this code is None, so that a reader's place moves past it.
+        """
+        found = self._file.select(_AFTER, entry, limit)
+        if not found:
+            return []
+        sql = "SELECT entry, body FROM actions WHERE entry > ? AND entry <= ? ORDER BY entry, position"
+        acts = _by_entry(self._file.select(sql, entry, found[-1][0]))
+        return [(row[0], run, _entry(row, acts.get(row[0], ()))) for run, *row in found]
+
+    def newest_id(self) -> int:
+        """Of the newest entry of all runs; 0: there is none."""
+        found = self._file.select("SELECT MAX(id) FROM entries")
+        return int(found[0][0] or 0)
+
+    def version(self) -> int:
+        """Another number whenever another connection has written anything: asking costs some microseconds."""
+        return int(self._file.select("PRAGMA data_version")[0][0])
 
     def rows(
         self, run: str, *, since_step: int = 0, limit: int | None = None, world: int | None = None
@@ -278,6 +295,15 @@ class Journal:
         return bool(self._file.select(sql))
 
 
+def _by_entry(found: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Action, ...]]:
+    acts: dict[int, tuple[Action, ...]] = {}
+    for entry, body in found:
+        action = _read(body, ACTIONS)
+        if action is not None:
+            acts[entry] = (*acts.get(entry, ()), action)
+    return acts
+
+
 def _read(body: str, classes: dict[str, type]) -> Any:
     """The value, or None when this code does not know its class or one of its enum members."""
     try:
@@ -291,7 +317,7 @@ def _event(body: str) -> Event | None:
     return event
 
 
-def _entry(row: tuple[Any, ...], acts: tuple[Action, ...]) -> Entry | None:
+def _entry(row: Sequence[Any], acts: tuple[Action, ...]) -> Entry | None:
     entry, body, phase, reason, opened, closed = row
     try:
         return Entry(
