@@ -1,8 +1,8 @@
 """What does a process beside the supervisor do first, and when does it end?
 
-`python -P -m orchestrator.companion NAME MODULE`. It waits for the lock of its name, then does its work. It ends when it
-is told to, when a supervisor of another version has come (whose own child waits for the lock), and some time after the
-last supervisor has gone.
+`python -P -m orchestrator.companion NAME MODULE`. It waits for the lock of its name, then does its work. It ends when
+it is told to, when a supervisor of another version has come (whose own child waits for the lock), and some time after
+the last supervisor has gone.
 """
 
 from __future__ import annotations
