@@ -50,6 +50,8 @@ class LossConfig:
     band_sigmas: float = 4.0
     band_changes: float = 1.5
     """times the largest change between neighbouring medians of so many rows"""
+    odd_share: float = 0.25
+    """of the way to the end of the band that each row lies up: other weights spare none, a few odd batches in a row do"""
 
 
 class Shown(NamedTuple):
@@ -226,8 +228,9 @@ class LossCheck:
         self._open = False
         low, level, high = self._band
         middle = median(self._new)
-        # High from its first step on, or it has nothing to do with the recovery.
-        if middle > high and self._new[0] > high:
+        # High from its first step on and ever since, or it has nothing to do with the recovery.
+        least = level + config.odd_share * (high - level)
+        if middle > high and self._new[0] > high and min(self._new) > least:
             said = f"the first {len(self._new)} steps have a loss of {middle:.5g}, those before the fault {level:.5g}"
             return Continuity(wrong=True, said=f"{said}, and at most {high:.5g} was to be expected")
         if not low <= middle <= high:

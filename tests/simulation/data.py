@@ -12,6 +12,8 @@ class Data:
     seed: int
     poisoned: tuple[tuple[int, int], ...] = ()
     glitches: dict[int, float] | None = None
+    furthest: int = 0
+    """index of the last batch that any world was fed"""
 
     def noise(self, index: int) -> float:
         """About normal, spread 1, a function of the batch alone."""

@@ -156,7 +156,8 @@ class Faults:
         glitches = self._cluster.data.glitches
         if training is None or glitches is None or training.weights.step < LEARNING_STEPS:
             return
-        index = training.weights.step + 2
+        # Ahead of every world: a batch that was fed already is what it is.
+        index = self._cluster.data.furthest + 3
         for offset in range(self._dice.choice((1, 1, 3))):
             glitches[index + offset] = self._dice.uniform(0.5, 3.0)
 

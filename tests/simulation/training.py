@@ -187,6 +187,7 @@ class Training:
     def _stepped(self) -> None:
         step = self.weights.step + 1
         index = fed(self._skips, step)
+        self._data.furthest = max(self._data.furthest, index)
         poison = self.weights.poison
         if poison is None and step > LEARNING_STEPS and self._data.spoils(index):
             poison = self._truth.poisoned("spike", self.world, step)
