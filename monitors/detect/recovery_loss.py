@@ -51,7 +51,7 @@ class LossConfig:
     band_changes: float = 1.5
     """times the largest change between neighbouring medians of so many rows"""
     odd_share: float = 0.25
-    """of the way to the end of the band that each row lies up: other weights spare none, a few odd batches in a row do"""
+    """of the way up the band that each row must lie: other weights spare no batch, a few odd ones in a row do"""
 
 
 class Shown(NamedTuple):
