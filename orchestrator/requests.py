@@ -1,16 +1,17 @@
-"""What can a person ask of the supervisor? The questions of `lastgood submit`, `stop`, `resume`, `drill`, ..."""
+"""What can be asked of the supervisor? The questions of `lastgood submit`, `stop`, `resume`, `drill`, ...
+
+A request travels as one JSON object, its verb (the name of its class, in small letters) as `ask`; `by` says who asks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from monitors import wire
-from orchestrator.core import checkpoints
-from orchestrator.core.silence import LIVE
-from orchestrator.core.state import Phase, State
-from orchestrator.drills import DRILLS
+
+PERSON = "a person"
 
 
 class AskError(Exception):
@@ -42,16 +43,98 @@ class Stop:
 
     run: str
     now: bool = False
-    by: str = "a person"
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Let a run save and leave its devices, until it is resumed; a pause by a person only a person ends."""
+
+    run: str
+    by: str = PERSON
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """Let a stopped or held run go on."""
+    """Let a stopped, held or paused run go on."""
 
     run: str
     from_step: int | None = None
-    by: str = "a person"
+    sets: tuple[str, ...] = ()
+    """`a.b=c` each: what is changed in the spec from now on"""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Begin a new world now, after a save; in a new attempt, on other hosts, when a node is to be left out."""
+
+    run: str
+    without: int | None = None
+    """node whose host gets no ranks of this run any more"""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cordon:
+    """Give a host no ranks any more; or let it back in."""
+
+    run: str
+    host: str
+    cordoned: bool = True
+    why: str = ""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge:
+    """Somebody knows of an incident, and sees to it."""
+
+    run: str
+    incident: str
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolve:
+    """What was only observed is over, somebody says."""
+
+    run: str
+    incident: str
+    text: str = ""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Write something down about an incident."""
+
+    run: str
+    incident: str
+    text: str
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Was the verdict right?"""
+
+    run: str
+    incident: str
+    right: bool
+    text: str = ""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """Keep a checkpoint for good; or no longer."""
+
+    run: str
+    checkpoint: str
+    pinned: bool = True
+    by: str = PERSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +144,7 @@ class Drill:
     run: str
     drill: str
     rank: int | None = None
-    by: str = "a person"
+    by: str = PERSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +152,10 @@ class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
 
-Request = Ping | Submit | Stop | Resume | Drill | Shutdown
-VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Ping, Submit, Stop, Resume, Drill, Shutdown)}
+Steering = Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Drill
+"""what concerns one run"""
+Request = Ping | Submit | Shutdown | Steering
+VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(Request)}
 
 
 def parse(body: Mapping[str, Any]) -> Request:
@@ -83,42 +168,3 @@ def parse(body: Mapping[str, Any]) -> Request:
     except (TypeError, ValueError) as error:
         raise AskError("usage", f"{body.get('ask')}: {error}") from None
     return request
-
-
-def refuse_step(state: State, from_step: int | None) -> None:
-    """Raises AskError for a step to resume from that no checkpoint reaches back to, and that is not 0: afresh."""
-    there = checkpoints.usable_steps(state)
-    if from_step and all(step > from_step for step in there):
-        known = ", ".join(map(str, there)) or "none"
-        raise AskError(
-            "usage",
-            f"{state.run} has no verified checkpoint of step {from_step} or older; there is: {known} "
-            f"(lastgood ckpt ls {state.run}). Nothing was changed; --from-step 0 begins afresh",
-        )
-
-
-def refuse_rank(state: State, rank: int | None) -> None:
-    """Raises AskError for a rank that the run does not have."""
-    ranks = state.plan.nodes * state.plan.ranks_per_node
-    if rank is not None and not 0 <= rank < ranks:
-        there = "there is only rank 0" if ranks == 1 else f"there are 0 to {ranks - 1}"
-        raise AskError("usage", f"{state.run} has no rank {rank}; {there}")
-
-
-def refuse_drill(state: State, drill: str, rank: int | None, has_started: Callable[[int], bool] | None = None) -> None:
-    """Raises AskError for a drill that could do nothing now; `has_started`: whether a rank's process is there."""
-    refuse_rank(state, rank)
-    row = DRILLS.get(drill)
-    if rank is None or row is None:
-        return
-    later = f"ask again once it is RUNNING (lastgood status {state.run})"
-    if state.phase not in LIVE:
-        raise AskError("not_running", f"{state.run} has no rank that could fail now ({state.reason}); {later}")
-    trains = state.phase is Phase.TRAINING
-    if row.inside and not (trains and state.entered):
-        why = f"the drill {drill} is done by the SDK (`import lastgood`), in the rank, between two steps"
-        others = ", ".join(one.name for one in DRILLS.values() if one.by_agent and not one.inside)
-        what = "its ranks do not use it" if trains else f"no step was taken yet: {later}"
-        raise AskError("usage" if trains else "not_running", f"{state.run}: {why}; {what}. Without it: {others}")
-    if not trains and has_started is not None and not has_started(rank):
-        raise AskError("not_yet", f"rank {rank} of {state.run} is not there yet ({state.reason}); {later}")

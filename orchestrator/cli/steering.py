@@ -60,11 +60,11 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 @json_option
 def resume(run: str, from_step: int | None, as_json: bool) -> None:
     """Let a stopped or held run go on, from its last good checkpoint."""
-    from orchestrator import requests
+    from orchestrator import refusals
 
     root, found = find(run)
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
-    _refuse_beforehand(root, found, lambda state: requests.refuse_step(state, from_step))
+    _refuse_beforehand(root, found, lambda state: refusals.refuse_step(state, from_step))
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     print_answer(run=found) if as_json else click.echo(f"{found}: resumes; follow it: lastgood follow {found}")
 
@@ -77,7 +77,7 @@ def resume(run: str, from_step: int | None, as_json: bool) -> None:
 @json_option
 def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json: bool) -> None:
     """Inject a fault on purpose, and see the run survive it. It is noted as a drill in story and ledger."""
-    from orchestrator import requests
+    from orchestrator import refusals
     from orchestrator.drills import DRILLS
     from orchestrator.injection import inject
 
@@ -90,7 +90,7 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     root, found = find(run)
     _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
     named = rank if DRILLS[drill].by_agent else None
-    _refuse_beforehand(root, found, lambda state: requests.refuse_drill(state, drill, named))
+    _refuse_beforehand(root, found, lambda state: refusals.refuse_drill(state, drill, named))
     done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
     when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
     text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"

@@ -6,20 +6,18 @@ The whole policy of one run. Every branch leaves a sentence that says why; it is
 from __future__ import annotations
 
 from monitors.incidents import Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, interval, worlds
+from orchestrator.core import budget, checkpoints, interval, people, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
-    InjectFault,
-    StopAfterStep,
     VerifyCheckpoint,
 )
-from orchestrator.core.policy import Rung
+from orchestrator.core.ending import end
 from orchestrator.core.recover import GIVEN_UP, moved, on_incident
 from orchestrator.core.replacing import replace
 from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
-from orchestrator.core.silence import LIVE, UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
-from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint
+from orchestrator.core.silence import UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
+from orchestrator.core.state import ENDED, Decision, Phase, State
 
 ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
 
@@ -62,14 +60,16 @@ def decide(state: State, event: e.Event) -> Decision:
             return _world(state, event)
         case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
             return on_checkpoint(state, event)
-        case e.StopRequested() | e.ResumeRequested() | e.DrillRequested() | e.DrillDone():
-            return _person(state, event)
+        case e.DrillDone():
+            return Decision(state=state, reason=f"drill {event.drill} of world {event.world}: done")
         case e.PolicyChanged():
             return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
         case e.DeviceProbed() | e.RecoveryProved():
             return Decision(state=state, reason=event.sentence)
         case e.SupervisorStarted():
             return _supervisor_started(state, event)
+        case _:
+            return people.asked(state, event)
 
 
 def _timed(state: State, event: e.Event) -> tuple[State, e.Event]:
@@ -195,11 +195,11 @@ def _attempt_ended(state: State, at: float) -> Decision:
             state, actions = worlds.after_attempt(state, at)
             return Decision(state=state, actions=actions, reason=state.reason)
         case Phase.FINISHING:
-            return _end(state, Phase.SUCCEEDED, at, f"complete at step {state.best_step}")
+            return end(state, Phase.SUCCEEDED, at, f"complete at step {state.best_step}")
         case Phase.HOLDING:
-            return _end(state, Phase.HELD, at, state.reason)
+            return end(state, Phase.HELD, at, state.reason)
         case Phase.STOPPING:
-            return _end(state, Phase.STOPPED, at, state.reason)
+            return end(state, Phase.STOPPED, at, state.reason)
         case _:
             # Somebody else ended it (scancel, a reboot): the scheduler's word for an agent that is gone.
             lost = e.AgentGone(
@@ -209,13 +209,6 @@ def _attempt_ended(state: State, at: float) -> Decision:
                 witnesses=("the attempt ended", "no process of it is left"),
             )
             return on_incident(state, _agent_lost(state, lost), at)
-
-
-def _end(state: State, phase: Phase, at: float, reason: str) -> Decision:
-    closed = tuple(o.id for o in state.open) if phase is not Phase.HELD else ()
-    kept = state.open if phase is Phase.HELD else ()
-    state = replace(worlds.enter(state, phase, at, reason), joined=(), open=kept)
-    return Decision(state=state, reason=reason, closed=closed)
 
 
 def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinished | e.NodeStopped) -> Decision:
@@ -271,70 +264,6 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
         case _:
             return Decision(state=state)
     return Decision(state=state, actions=actions, reason=f"no worker of world {event.world} is left")
-
-
-def _person(state: State, event: e.StopRequested | e.ResumeRequested | e.DrillRequested | e.DrillDone) -> Decision:
-    match event:
-        case e.StopRequested():
-            return _stop(state, event)
-        case e.ResumeRequested():
-            return _resume(state, event)
-        case e.DrillRequested():
-            return _drill(state, event)
-        case e.DrillDone():
-            return Decision(state=state, reason=f"drill {event.drill} of world {event.world}: done")
-
-
-def _stop(state: State, event: e.StopRequested) -> Decision:
-    if state.phase in ENDED:
-        if state.phase is not Phase.HELD:
-            return Decision(state=state, reason=f"{event.by} asked to stop a run that is {state.phase}")
-        return _end(state, Phase.STOPPED, event.at, f"stopped by {event.by} while held")
-    if state.phase in (Phase.STOPPING, Phase.FINISHING) and not event.now:
-        return Decision(state=state, reason=f"{event.by} asked to stop: already {state.phase}")
-    reason = f"stopped by {event.by}"
-    gentle = state.phase is Phase.TRAINING and state.entered and not event.now
-    if gentle:
-        state = worlds.enter(state, Phase.STOPPING, event.at, reason)
-        actions: tuple[Action, ...] = (StopAfterStep(attempt=state.attempt, world=state.world),)
-    else:
-        grace_s = 5.0 if state.phase in LIVE and not event.now else 0.0
-        state, actions = worlds.end_attempt(state, event.at, Phase.STOPPING, reason, grace_s=grace_s)
-        state = replace(state, nagged=1)
-    return Decision(state=state, actions=actions, reason=f"{reason}{', saving first' if gentle else ''}")
-
-
-def _resume(state: State, event: e.ResumeRequested) -> Decision:
-    if state.phase not in (Phase.HELD, Phase.STOPPED):
-        return Decision(state=state, reason=f"{event.by} asked to resume a run that is {state.phase}")
-    # A slip of the finger would give up the whole run; 0 says that this is meant.
-    if event.from_step and not any(step <= event.from_step for step in checkpoints.usable_steps(state)):
-        return Decision(state=state, reason=f"{event.by} asked to resume from step {event.from_step}: no such save")
-    below = None if event.from_step is None else event.from_step + 1
-    reason = f"resumed by {event.by}"
-    closed = tuple(o.id for o in state.open)
-    if below is not None:  # nothing later is to be trusted, by this world or by any after it
-        mark = Taint(world=state.world, onset=event.at, step=below)
-        state = replace(checkpoints.taint(state, mark), best_step=min(state.best_step, below - 1))
-    state = replace(
-        state,
-        strikes=(),  # a person looked: the ladders begin anew
-        open=(),
-        hold_kind=None,
-        memory_since=state.world + 1,  # also when this attempt is lost before its first world
-        recovery=Recovery(rung=Rung.RELAUNCH, below_step=below, asked=True),
-    )
-    state, actions = worlds.launch(state, event.at, reason)
-    return Decision(state=state, actions=actions, reason=reason, closed=closed)
-
-
-def _drill(state: State, event: e.DrillRequested) -> Decision:
-    if state.phase not in LIVE or event.rank is None or event.rank >= state.plan.nodes * state.plan.ranks_per_node:
-        return Decision(state=state, reason=f"drill {event.drill} by {event.by}: nothing to inject into")
-    order = InjectFault(
-        attempt=state.attempt, world=state.world, drill=event.drill, rank=event.rank, number=event.number
-    )
-    return Decision(state=state, actions=(order,), reason=f"drill {event.drill} on rank {event.rank} by {event.by}")
 
 
 def _supervisor_started(state: State, event: e.SupervisorStarted) -> Decision:

@@ -8,42 +8,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitors.incidents import Incident
+from orchestrator.core.asked import (
+    CheckpointPinned,
+    DrillRequested,
+    HostCordoned,
+    IncidentAcknowledged,
+    IncidentJudged,
+    IncidentNoted,
+    IncidentResolved,
+    PauseRequested,
+    RestartRequested,
+    ResumeRequested,
+    StopRequested,
+)
+from orchestrator.core.plan import Plan
 from orchestrator.core.policy import Policy
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the core must know of the spec."""
-
-    nodes: int = 1
-    ranks_per_node: int = 1
-    skips: tuple[tuple[int, int], ...] = ()
-    """data indices never to be fed, half-open"""
-    keep: int = 2
-    """good checkpoints kept"""
-    probation_steps: int = 20
-    """healthy steps after a save before it counts as good"""
-    skip_margin_steps: int = 8
-    """steps skipped beyond the last one fed, when a window of data is skipped"""
-    fresh_steps_max: int = 500
-    """steps that may be thrown away by starting from scratch when no checkpoint is usable"""
-    copies: bool = False
-    """ranks keep copies of their state in memory"""
-    in_process: bool = False
-    """processes of ranks may outlive their world"""
-    save_every: int | None = None
-    """steps between durable saves, where the spec fixes them"""
-    chooses_interval: bool = False
-    """the run chooses them by what saves cost and how often something fails; False also in an older journal"""
-    launch_timeout_s: float = 120.0
-    start_timeout_s: float = 600.0
-    """from starting a world to its first step"""
-    stop_timeout_s: float = 30.0
-    """from the order to end a world to no worker left"""
-    stop_grace_s: float = 60.0
-    """for finishing the step and saving, when a user stops the run"""
-    unheard_s: float = 900.0
-    """no progress heard for this long: a person is told"""
+__all__ = [
+    "AgentGone",
+    "AgentJoined",
+    "AttemptEnded",
+    "CheckpointCommitted",
+    "CheckpointDeleted",
+    "CheckpointPinned",
+    "CheckpointRefused",
+    "CheckpointVerified",
+    "DeviceProbed",
+    "DrillDone",
+    "DrillRequested",
+    "EnergyRead",
+    "Event",
+    "HostCordoned",
+    "IncidentAcknowledged",
+    "IncidentDetected",
+    "IncidentJudged",
+    "IncidentNoted",
+    "IncidentResolved",
+    "LaunchFailed",
+    "Launched",
+    "NodeStopped",
+    "PauseRequested",
+    "Plan",
+    "PolicyChanged",
+    "Progressed",
+    "RankFinished",
+    "RecoveryProved",
+    "RestartRequested",
+    "ResumeRequested",
+    "RunSubmitted",
+    "StopRequested",
+    "SupervisorStarted",
+    "TimePassed",
+    "WorldEntered",
+    "WorldRestored",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,36 +278,6 @@ class IncidentDetected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested:
-    """A person wants the run to end; checkpoint first, unless `now`."""
-
-    at: float
-    by: str
-    now: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeRequested:
-    """A person wants a held or stopped run to go on."""
-
-    at: float
-    by: str
-    from_step: int | None = None
-    """newest step allowed to resume from"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrillRequested:
-    """A person wants a fault; noted so that the story and the ledger tell it from a real one."""
-
-    at: float
-    by: str
-    drill: str
-    rank: int | None = None
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillDone:
     """The fault that a person asked for was injected: from here on what looks like it probably is it."""
 
@@ -344,7 +332,15 @@ Event = (
     | CheckpointDeleted
     | IncidentDetected
     | StopRequested
+    | PauseRequested
     | ResumeRequested
+    | RestartRequested
+    | HostCordoned
+    | IncidentAcknowledged
+    | IncidentResolved
+    | IncidentNoted
+    | IncidentJudged
+    | CheckpointPinned
     | DrillRequested
     | DrillDone
     | DeviceProbed

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from monitors.incidents import Kind
-from orchestrator import requests
+from orchestrator import refusals
 from orchestrator.core import actions as a
 from orchestrator.core import decide
 from orchestrator.core import events as e
@@ -101,9 +101,9 @@ def test_a_step_that_no_save_reaches_back_to_gives_up_nothing() -> None:
     assert (decision.actions, decision.state.phase) == ((), P.STOPPED)
     assert decision.state.checkpoints == before.checkpoints
     with pytest.raises(AskError, match="no verified checkpoint of step 4 or older; there is: 40 "):
-        requests.refuse_step(run.state, 4)
+        refusals.refuse_step(run.state, 4)
     for allowed in (None, 0, 40, 41):
-        requests.refuse_step(run.state, allowed)
+        refusals.refuse_step(run.state, allowed)
     assert run.see(e.ResumeRequested(at=run.tick(), by="ada", from_step=0)).actions == (a.Launch(attempt=2),)
 
 
@@ -113,8 +113,8 @@ def test_a_rank_that_is_not_there_cannot_be_drilled() -> None:
     assert decision.actions == ()
     for rank in (2, -1):
         with pytest.raises(AskError, match="there are 0 to 1"):
-            requests.refuse_rank(run.state, rank)
-    requests.refuse_rank(run.state, 1)
+            refusals.refuse_rank(run.state, rank)
+    refusals.refuse_rank(run.state, 1)
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p not in (P.STARTING, P.TRAINING)])
@@ -122,8 +122,8 @@ def test_where_no_rank_is_nothing_can_be_drilled(phase: Phase) -> None:
     state = at_phase(phase).state
     for drill in ("kill", "exception", "xid79"):
         with pytest.raises(AskError, match=r"has no rank that could fail now .*once it is RUNNING"):
-            requests.refuse_drill(state, drill, 0)
-    requests.refuse_drill(state, "supervisor", None)
+            refusals.refuse_drill(state, drill, 0)
+    refusals.refuse_drill(state, "supervisor", None)
 
 
 def test_what_the_sdk_does_needs_the_sdk_and_a_step() -> None:
@@ -131,21 +131,21 @@ def test_what_the_sdk_does_needs_the_sdk_and_a_step() -> None:
     alone = replace(state, entered=False)
     begun = replace(state, phase=P.STARTING)
     for drill in (one.name for one in DRILLS.values() if one.inside):
-        requests.refuse_drill(state, drill, 0)
+        refusals.refuse_drill(state, drill, 0)
         with pytest.raises(AskError, match=r"its ranks do not use it\. Without it: kill, stop, xid79"):
-            requests.refuse_drill(alone, drill, 0)
+            refusals.refuse_drill(alone, drill, 0)
         with pytest.raises(AskError, match="no step was taken yet: ask again once it is RUNNING"):
-            requests.refuse_drill(begun, drill, 0)
+            refusals.refuse_drill(begun, drill, 0)
 
 
 def test_a_signal_needs_no_more_than_a_rank_that_is_there() -> None:
     state = replace(Script().train(10).state, entered=False)
     begun = replace(state, phase=P.STARTING)
     for drill in ("kill", "stop", "oom"):
-        requests.refuse_drill(state, drill, 1)
-        requests.refuse_drill(begun, drill, 1, {0, 1}.__contains__)
+        refusals.refuse_drill(state, drill, 1)
+        refusals.refuse_drill(begun, drill, 1, {0, 1}.__contains__)
         with pytest.raises(AskError, match=r"rank 1 of .* is not there yet") as caught:
-            requests.refuse_drill(begun, drill, 1, {0}.__contains__)
+            refusals.refuse_drill(begun, drill, 1, {0}.__contains__)
         assert caught.value.code == "not_yet"
 
 
