@@ -200,8 +200,6 @@ class Daemon:
             case o.StoreOffered():
                 live.agents.offered(message.store)
                 live.loop.repeat_orders()
-            case o.Hello():
-                pass
 
     def goodbye(self, run: str, node: int, send: Callable[[bytes], None]) -> None:
         """A connection ended: the node is unseen, which proves nothing."""
@@ -265,6 +263,8 @@ class Daemon:
                 return {"run": self._submit(_valid(request.spec), request.yaml)}
             case requests.Stop() | requests.Resume() | requests.Drill():
                 return self._steered(request)
+            case requests.Ranks():
+                return self._live(request.run).table(self._clock.now())
             case requests.Shutdown():
                 return self._shutdown()
 

@@ -65,12 +65,19 @@ class Drill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """How does each rank stand now?"""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
 
-Request = Ping | Submit | Stop | Resume | Drill | Shutdown
-VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Ping, Submit, Stop, Resume, Drill, Shutdown)}
+Request = Ping | Submit | Stop | Resume | Drill | Ranks | Shutdown
+VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in (Ping, Submit, Stop, Resume, Drill, Ranks, Shutdown)}
 
 
 def parse(body: Mapping[str, Any]) -> Request:
