@@ -66,6 +66,11 @@ class ConnectedAgents:
         """Nodes that are connected now."""
         return tuple(sorted(self._peers))
 
+    @property
+    def hosts(self) -> dict[int, str]:
+        """The same, each with the name of its machine."""
+        return {node: peer.hello.host for node, peer in self._peers.items()}
+
     def connect(self, hello: o.Hello, send: Send, now: float) -> float:
         """An agent dialled; an older connection of the same node is forgotten. Returns how far its clock is off."""
         clock = Offset()

@@ -27,6 +27,8 @@ def answer(house: House, request: requests.Request) -> dict[str, Any]:
             return {"pid": os.getpid(), "runs": sorted(house.runs)}
         case requests.Submit():
             return {"run": _submit(house, _valid(request.spec), request.yaml)}
+        case requests.Ranks():
+            return house.live(request.run).table(house.clock.now())
         case requests.Shutdown():
             return _shutdown(house)
         case _:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs import registry
 from jobs.agent import orders as o
+from jobs.spec import Spec
 from orchestrator import answers, requests
 from orchestrator.core import events
 from orchestrator.core.state import ENDED
@@ -76,8 +77,6 @@ class Daemon(House):
             case o.StoreOffered():
                 live.agents.offered(message.store)
                 live.loop.repeat_orders()
-            case o.Hello():
-                pass
 
     def goodbye(self, run: str, node: int, send: Callable[[bytes], None]) -> None:
         """A connection ended: the node is unseen, which proves nothing."""

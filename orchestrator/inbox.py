@@ -19,6 +19,7 @@ from monitors.hardware import GpuLooked
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
 from orchestrator.core import events as e
+from orchestrator.roster import Roster
 
 PROGRESS_EVERY_S = 1.0
 """how often progress becomes an event: often enough for a ledger to the second, too rare to fill a journal"""
@@ -63,6 +64,7 @@ class Inbox:
         self._world = _World()
         self._energy = Energy(rank_of=watch.placement.rank_of_index, counted_until=energy_until)
         self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
+        self.roster = Roster(ranks=self._ranks, ranks_per_node=ranks_per_node, rank_of=watch.placement.likely_rank)
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
 
@@ -71,6 +73,7 @@ class Inbox:
         if world > self._world.number:
             self._world = _World(number=world, began=at)
             self._watch.world_began(world, at, how)
+            self.roster.began(world)
 
     def adopted(self, world: int, at: float, *, speaks: bool, trains: bool) -> None:
         """A supervisor before us ordered this world, and heard of it what will not be said again.
@@ -116,6 +119,7 @@ class Inbox:
 
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
+        self.roster.see(signal)
         return self._facts(signal) + self._concluded(self._watch.see(signal))
 
     def silent(self, now: float) -> list[e.Event]:
@@ -263,6 +267,7 @@ class Inbox:
         world.told_step, world.told_at = step, at
         counted = [progress.spent_s for progress in world.progress.values() if progress.spent_s]
         spent = dict(zip(_PHASES, map(max, zip(*counted, strict=False)), strict=False))
+        spread = self.roster.spread
         return e.Progressed(
             at=at,
             world=world.number,
@@ -271,6 +276,9 @@ class Inbox:
             step_s=self.step_s,
             suspect_since=self._watch.suspicious_since_step,
             energy=self._energy_read(),
+            own_s=spread.own_s,
+            slowest_s=spread.step_s,
+            temperature_c=spread.temperature_c,
         )
 
     def _stopped(self, signal: s.WorldStopped) -> e.NodeStopped:

@@ -8,12 +8,13 @@ spent evenly.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.core import events as e
 from orchestrator.journal import Entry
 
+MINUTE_S = 60.0
 Range = tuple[float, float]
 """seconds since the epoch, the end not included"""
 
@@ -30,44 +31,54 @@ class Spent:
     per_token_j: float | None = None
 
 
-def spent(entries: Iterable[Entry], *, gpu_s: float, lost: Sequence[Range]) -> Spent:
-    """The energy of one run, its entries in any order.
+class Meter:
+    """The energy of one run, its entries in any order."""
 
-    `gpu_s`: GPU-seconds that the run had. `lost`: when steps were trained that were rolled back later, oldest first,
-    without overlap.
-    """
-    newest: dict[float, e.EnergyRead] = {}
-    starts = [start for start, _ in lost]
-    lost_j = 0.0
-    for start, end, joules in _stretches(entries, newest):
-        lost_j += joules * _share_inside(start, end, lost, starts)
-    totals = newest.values()
-    read_s = sum(read.gpu_s for read in totals)
-    if not read_s:
-        return Spent()
-    return Spent(
-        joules=sum(read.joules for read in totals),
-        known_share=min(1.0, read_s / gpu_s) if gpu_s else None,
-        lost_j=lost_j,
-        per_step_j=_mean(sum(read.step_j for read in totals), sum(read.steps for read in totals)),
-        per_token_j=_mean(sum(read.token_j for read in totals), sum(read.tokens for read in totals)),
-    )
+    def __init__(self) -> None:
+        self._newest: dict[float, e.EnergyRead] = {}
+        self._stretches: list[tuple[float, float, float]] = []
+        """(from, to, joules) of what each total adds to the one before"""
 
-
-def _stretches(entries: Iterable[Entry], newest: dict[float, e.EnergyRead]) -> Iterator[tuple[float, float, float]]:
-    """(from, to, joules) of what each total adds to the one before; leaves the newest total of each supervisor."""
-    for entry in entries:
+    def see(self, entry: Entry) -> None:
+        """An entry."""
         if not isinstance(entry.event, e.Progressed | e.NodeStopped) or entry.event.energy is None:
-            continue
+            return
         read = entry.event.energy
-        before = newest.get(read.since)
+        before = self._newest.get(read.since)
         if before is not None and (read.gpu_s, read.joules) <= (before.gpu_s, before.joules):
-            continue
-        newest[read.since] = read
+            return
+        self._newest[read.since] = read
         if before is None:
-            yield read.since, read.until, read.joules
+            self._stretches.append((read.since, read.until, read.joules))
         else:
-            yield before.until, read.until, max(0.0, read.joules - before.joules)
+            self._stretches.append((before.until, read.until, max(0.0, read.joules - before.joules)))
+
+    def settle(self, before: float) -> None:
+        """What was spent before then needs to be known to the minute only."""
+        found: list[tuple[float, float, float]] = []
+        for start, end, joules in self._stretches:
+            since, until, so_far = found[-1] if found else (start, end, 0.0)
+            if end < before and until == start and since // MINUTE_S == start // MINUTE_S:
+                found[-1] = (since, end, so_far + joules)
+            else:
+                found.append((start, end, joules))
+        self._stretches = found
+
+    def spent(self, *, gpu_s: float, lost: Sequence[Range]) -> Spent:
+        """All of it. `gpu_s`: GPU-seconds that the run had. `lost`: when steps were trained that were rolled back
+        later, oldest first, without overlap."""
+        totals = self._newest.values()
+        read_s = sum(read.gpu_s for read in totals)
+        if not read_s:
+            return Spent()
+        starts = [start for start, _ in lost]
+        return Spent(
+            joules=sum(read.joules for read in totals),
+            known_share=min(1.0, read_s / gpu_s) if gpu_s else None,
+            lost_j=sum(joules * _share_inside(start, end, lost, starts) for start, end, joules in self._stretches),
+            per_step_j=_mean(sum(read.step_j for read in totals), sum(read.steps for read in totals)),
+            per_token_j=_mean(sum(read.token_j for read in totals), sum(read.tokens for read in totals)),
+        )
 
 
 def _share_inside(start: float, end: float, ranges: Sequence[Range], starts: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.spec import Spec
 from lastgood.manifest import parse_name
@@ -34,6 +35,29 @@ class LiveRun:
     agents: ConnectedAgents
     inbox: Inbox
     unseen_since: dict[int, float]
+
+    def table(self, now: float) -> dict[str, Any]:
+        """How its ranks stand: the answer to `requests.Ranks`, as in docs/dashboard.md."""
+        state = self.loop.state
+        named = [opened.incident.subject.rank for opened in state.open] if state else []
+        hosts = self.agents.hosts
+        return {
+            "at": now,
+            "attempt": state.attempt if state else 0,
+            "world": state.world if state else 0,
+            "nodes": [
+                {
+                    "node": node,
+                    "host": hosts.get(node),
+                    "there": node in hosts,
+                    "seen_at": now if node in hosts else since,
+                }
+                for node, since in (
+                    (node, self.unseen_since.get(node)) for node in range(state.plan.nodes if state else 0)
+                )
+            ],
+            "ranks": self.inbox.roster.table(rank for rank in named if rank is not None),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

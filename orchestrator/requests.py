@@ -148,13 +148,20 @@ class Drill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """How does each rank stand now?"""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
 
 Steering = Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Drill
 """what concerns one run"""
-Request = Ping | Submit | Shutdown | Steering
+Request = Ping | Submit | Ranks | Shutdown | Steering
 VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(Request)}
 
 

@@ -93,18 +93,13 @@ class Timeline:
 
 def walk(entries: Iterable[Entry]) -> Timeline:
     """The timeline of one run from its entries, oldest first. Total: any order of events gives one."""
-    course = _Course()
+    course = Course()
     for entry in entries:
         course.see(entry)
-    return Timeline(
-        attempts=tuple(course.attempts.values()),
-        worlds=course.worlds,
-        cases=_explained(course),
-        steps_lost=course.steps_lost,
-    )
+    return course.timeline()
 
 
-class _Course:
+class Course:
     """The walk, standing somewhere in the journal."""
 
     def __init__(self) -> None:
@@ -119,7 +114,17 @@ class _Course:
         """cases whose first step has not come yet, oldest first"""
         self.drills: list[e.DrillRequested | e.DrillDone] = []
 
+    def timeline(self) -> Timeline:
+        """What the run went through until now."""
+        return Timeline(
+            attempts=tuple(self.attempts.values()),
+            worlds=dict(self.worlds),
+            cases=_explained(self),
+            steps_lost=self.steps_lost,
+        )
+
     def see(self, entry: Entry) -> None:
+        """The next entry."""
         self._happened(entry.event)
         for opened in entry.opened:
             self._open(opened, entry.event.at)
@@ -245,7 +250,7 @@ class _Course:
             self._amend(case, world=order.world)
 
 
-def _explained(course: _Course) -> tuple[Case, ...]:
+def _explained(course: Course) -> tuple[Case, ...]:
     """The cases, each with the drill that provoked it: what a drill does may be heard of before the drill is."""
     cases = tuple(course.cases.values())
     drills = provoked.by(course.drills, [case.incident for case in cases])

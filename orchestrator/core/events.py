@@ -206,6 +206,12 @@ class Progressed:
     """the loss detector is not sure yet about steps from here on"""
     energy: EnergyRead | None = None
     """None: no GPU was read"""
+    own_s: tuple[float, float] | None = None
+    """median and longest over the ranks of the seconds of a step, but for those in which a rank waited for others"""
+    slowest_s: float | None = None
+    """seconds from one step to the next, of the slowest rank"""
+    temperature_c: float | None = None
+    """of the hottest GPU"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

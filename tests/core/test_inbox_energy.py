@@ -119,7 +119,10 @@ class Supervised:
 
     def joules(self) -> float:
         entries = [Entry(id=1, event=event, phase=Phase.TRAINING) for event in self.journal]
-        return joules.spent(entries, gpu_s=1.0, lost=()).joules or 0.0
+        meter = joules.Meter()
+        for entry in entries:
+            meter.see(entry)
+        return meter.spent(gpu_s=1.0, lost=()).joules or 0.0
 
 
 @settings(max_examples=40, deadline=None)

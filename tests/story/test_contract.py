@@ -18,7 +18,7 @@ from orchestrator import contract
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
 from orchestrator.journal import Journal
-from orchestrator.ledger import Bucket
+from orchestrator.spans import Bucket
 from tests.story.scripted import PLAN, RUN, T0, Script, blank
 
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"

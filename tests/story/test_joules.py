@@ -146,7 +146,10 @@ def test_in_any_order_and_however_often_an_event_is_read_the_sum_is_the_same(
 ) -> None:
     ends = sorted(set(marks))
     lost = [(T0 + start, T0 + end) for start, end in zip(ends[::2], ends[1::2], strict=False)]
-    spent = joules.spent(map(entry, [*order, *again]), gpu_s=600.0, lost=lost)
+    meter = joules.Meter()
+    for read in [*order, *again]:
+        meter.see(entry(read))
+    spent = meter.spent(gpu_s=600.0, lost=lost)
     assert spent.joules == pytest.approx(3 * 5000.0)
     assert spent.known_share == pytest.approx(0.5)
     assert spent.per_step_j == pytest.approx(5.0)

@@ -16,7 +16,8 @@ from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened, Phase
 from orchestrator.journal import Entry, Journal
-from orchestrator.ledger import Ledger, balance, spans_of
+from orchestrator.ledger import Ledger, balance
+from orchestrator.spans import spans_of
 from tests.story.scripted import PLAN, POLICY, RUN, T0, Script
 
 
