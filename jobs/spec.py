@@ -150,9 +150,11 @@ class Recovery(Part):
     in_process: bool = False
     """Ranks that are not to blame for the end of a world keep their process, with its device and all it compiled, and
     call the training function again in the next one (`lastgood.main`). Needs `warm`."""
-    spares: bool = False
-    """Keep a process for each rank of a node that holds a context of its GPU already (some hundred MiB of its memory),
-    and takes the place of a rank that is lost. Needs `warm`, and GPUs that admit more than one process."""
+    spares: bool = True
+    """Keep a process for each rank of a node that takes the place of a lost one at once. Needs `warm`."""
+    spare_contexts: bool = False
+    """Spares hold a context of their GPU already, which takes some hundred MiB of its memory; GPUs that admit only one
+    process refuse it."""
     stop_grace_s: float = Field(default=60.0, ge=0)
     """For finishing the step and saving when a person stops the run."""
 

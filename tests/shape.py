@@ -82,6 +82,7 @@ BROAD = {
     f"{SDK}imports.py": 1,
     f"{SDK}peers.py": 1,
     f"{SDK}saving.py": 1,
+    f"{SDK}shardings.py": 1,
     f"{SDK}survivor.py": 1,
     f"{SDK}worker.py": 1,
     "jobs/launch.py": 1,

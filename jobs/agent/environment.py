@@ -41,6 +41,7 @@ def of_worker(
         **_torch(spec, place, order, local_rank),
         **_ours(spec, place, order, local_rank),
         **_memory(spec, order, copies),
+        **({"LASTGOOD_SHARDINGS": str(_shardings(place))} if local_rank == 0 and spec.recovery.spares else {}),
         "LASTGOOD_PROGRESS": str(progress),
     }
 
@@ -54,6 +55,12 @@ def of_zygote(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, st
         "LASTGOOD_MARK": place.mark,
         "LASTGOOD_NODE": str(place.node),
     }
+
+
+def of_spare(base: Mapping[str, str], spec: Spec, place: Place, local_rank: int) -> dict[str, str]:
+    """Of a process that waits to be a rank."""
+    rank = str(_rank(spec, place, local_rank))
+    return {**of_zygote(base, spec, place), "RANK": rank, "LASTGOOD_SHARDINGS": str(_shardings(place))}
 
 
 def failure_domain(base: Mapping[str, str]) -> str:
@@ -111,6 +118,10 @@ def _named(base: Mapping[str, str], spec: Spec, wanted: Mapping[str, str]) -> di
         if not names & {*base, *spec.env}:
             named |= dict.fromkeys({name} if spec.python else names, value)
     return named
+
+
+def _shardings(place: Place) -> Path:
+    return place.folder / "shardings"
 
 
 def _rank(spec: Spec, place: Place, local_rank: int) -> int:

@@ -104,10 +104,12 @@ class Nursery:
         stdout: IO[bytes],
         stderr: IO[bytes],
         control: socket.socket | None = None,
-        spare: int | None = None,
+        spare: Mapping[str, object] | None = None,
     ) -> Child:
-        """A rank; or a process that waits at `control` to be one, made ready for a local rank. Raises Cold when it has
-        to be started another way, and OSError as a start does."""
+        """A rank; or a process that waits at `control` to be one, prepared as `spare` says.
+
+        Raises Cold when it has to be started another way, and OSError as a start does.
+        """
         if self._channel is None or self.why:
             raise Cold(self.why)
         request = {"argv": list(argv), "env": dict(env), "cwd": str(self._cwd), "agent": os.getpid()}

@@ -1,4 +1,4 @@
-"""Which processes wait for a rank to fall? One for each rank of the node, with everything imported and its device held.
+"""Which processes wait for a rank to fall? One for each rank of the node, as ready as it can be without its world.
 
 Made in the background from the zygote, in time that nobody else wants; one that a world takes is made anew later.
 """
@@ -17,7 +17,7 @@ from jobs.agent.place import Place
 from jobs.agent.survivors import Line, Survivors, end
 from jobs.spec import Spec
 
-AFTER_S = 5.0
+AFTER_S = 2.0
 """a world that begins has the machine for itself"""
 LOST_MAX = 3
 """spares that end by themselves, one after the other, before no more are made: a GPU may admit one process only"""
@@ -29,9 +29,8 @@ class Spares:
     """Those of one node, by rank."""
 
     def __init__(self, place: Place, spec: Spec, nursery: Nursery) -> None:
-        self._argv = ("--", *spec.argv)
+        self._place, self._spec = place, spec
         self._first, self._count = place.node * spec.ranks_per_node, spec.ranks_per_node
-        self._env = environment.of_zygote(os.environ, spec, place)
         self._nursery = nursery
         self._log_file = place.folder / "zygote.log"
         self._waiting: Survivors = {}
@@ -68,13 +67,13 @@ class Spares:
         try:
             with self._log_file.open("ab") as file:
                 child = self._nursery.fork(
-                    self._argv,
+                    ("--", *self._spec.argv),
                     partial(self._ended, rank),
-                    env=self._env,
+                    env=environment.of_spare(os.environ, self._spec, self._place, local),
                     stdout=file,
                     stderr=file,
                     control=line.theirs,
-                    spare=local,
+                    spare={"device": local if self._spec.recovery.spare_contexts else None},
                 )
         except (Cold, OSError) as why:
             line.close()

@@ -40,7 +40,7 @@ def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, r
 
 
 def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", "0.1", steps=STEPS), checkpoint=SAVES, recovery={"spares": True})
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.1", steps=STEPS), checkpoint=SAVES)
     lab.wait(run, lambda _: len(spares(run)) == 2)
     waiting = spares(run)
     lab.drill(run, "kill", 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
-from lastgood import group, local, place, recorder, survivor
+from lastgood import group, local, place, recorder, shardings, survivor
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
 from lastgood.interval import Interval
@@ -75,6 +75,7 @@ def open_run(here: Place) -> Run:
             recorder.answer_in(here.rank_dir)
     elif here.rank == 0:
         note = local.Retention(here.checkpoints, note)
+    shardings.attach()
     return Run(here, audience, note)
 
 
@@ -232,12 +233,13 @@ class Run:
     def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
         step = self._restore(state)
         self._enter("step")
-        # The world that left the copies in memory may have died over this very save. The first step comes before it, as
-        # the whole recovery waits for that.
+        # The world that left the copies in memory may have died over this very save. It comes after the steps that the
+        # whole recovery waits for: one that is trained again, at most, and a new one.
         owed = step > self._saved_step and self._is_due(step, until)
         if owed and step == until:
             self._save(step, state)
         self._stopped = step < until and self._ordered_to_stop(step)
+        settled = step + 2  # the optimizer has stepped by then, also with the state that it made at its first
         while step < until and not self._stopped:
             self._faults.bite(step, state)
             step += 1
@@ -247,9 +249,11 @@ class Run:
             yield step
             step_s = time.monotonic() - began
             self._publish(step, step_s)
+            if step == settled:
+                shardings.note()
             self._stopped = step < until and self._ordered_to_stop(step)
-            is_staged = (owed or self._is_due(step, until)) and self._save(step, state)
-            owed = False
+            is_staged = ((owed and step >= settled) or self._is_due(step, until)) and self._save(step, state)
+            owed = owed and not is_staged and step < settled
             if self._memory is not None and not is_staged:  # what was staged is a copy
                 self._memory.copy(step, state, self.data_index(step + 1), step_s)
         self.close()

@@ -10,8 +10,9 @@ socket to the agent (`survivor.py`),
 
     {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
 
-A request with `"spare": LOCAL_RANK` is for a process that nobody needs yet: it makes its device ready, in the time that
-nobody else wants, and waits at its socket for the world that it will be a rank of.
+A request with `"spare": {"device": LOCAL_RANK | null}` is for a process that nobody needs yet: it does what a rank does
+slowly at first (its own pages, its device, what DTensor works out), in the time that nobody else wants, and waits at
+its socket for the world that it will be a rank of.
 
 The rank is forked twice, so that it becomes the agent's own child (who has made itself a subreaper meanwhile): the
 agent hears of its end as of any other's, and the zygote may die without any rank.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import socket
 import sys
 import time
@@ -29,11 +31,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lastgood import imports, shown, survivor, worker
+from lastgood import imports, shardings, shown, survivor, worker
 
 REQUEST_BYTES = 1 << 18
 """an environment and a command line; the kernel allows 2 MiB, a sane one has 10 KiB"""
 ADOPTED_WITHIN_S = 5.0
+LEARN_EVERY_S = 1.0
+LEARN_TRIES = 600
+"""a first step may take minutes, where it compiles"""
 
 
 def main(words: list[str]) -> None:
@@ -129,8 +134,11 @@ def _waited(request: Mapping[str, Any], loaded: imports.Loaded) -> dict[str, Any
     control = socket.socket(fileno=int(os.environ[survivor.CONTROL]))
     control.setblocking(True)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    _hold_device(int(request["spare"]))
+    _own_pages()
+    if (device := request["spare"]["device"]) is not None:
+        _hold_device(int(device))
     survivor.say(control, {"ready": True})
+    _learn_until_called(control)
     message, files = survivor.received(control)
     if loaded.changed():
         os._exit(worker.TERMINATED)  # a new fork would be refused for it, too
@@ -138,6 +146,24 @@ def _waited(request: Mapping[str, Any], loaded: imports.Loaded) -> dict[str, Any
     survivor.settle(control, message["enter"], files)
     control.detach()
     return {**request, "env": message["enter"]}
+
+
+def _own_pages() -> None:
+    """Objects of the zygote, which a rank touches one by one: each page is copied at its first touch."""
+    gc.unfreeze()
+    touched = gc.get_objects()
+    del touched
+    gc.freeze()
+
+
+def _learn_until_called(control: socket.socket) -> None:
+    """What the ranks of a world asked stands in a file by its third step, if they ask such questions at all."""
+    path, tries = os.environ.get(shardings.FILE), LEARN_TRIES
+    while path is not None and tries and not select.select([control], [], [], LEARN_EVERY_S)[0]:
+        tries -= 1
+        if os.path.exists(path):
+            shardings.learn(path, int(os.environ["RANK"]))
+            return
 
 
 def _hold_device(local_rank: int) -> None:
