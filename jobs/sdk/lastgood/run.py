@@ -233,13 +233,14 @@ class Run:
     def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
         step = self._restore(state)
         self._enter("step")
-        # The world that left the copies in memory may have died over this very save. It comes after the steps that the
-        # whole recovery waits for: one that is trained again, at most, and a new one.
+        # The world that left the copies in memory may have died over this very save. It, and one that is due at once,
+        # comes after the steps that the whole recovery waits for: one that is trained again, at most, and a new one.
         owed = step > self._saved_step and self._is_due(step, until)
         if owed and step == until:
             self._save(step, state)
         self._stopped = step < until and self._ordered_to_stop(step)
-        settled = step + 2  # the optimizer has stepped by then, also with the state that it made at its first
+        known_by = step + 2  # the optimizer has stepped by then, also with the state that it made at its first
+        settled = known_by if step > self._saved_step else step
         while step < until and not self._stopped:
             self._faults.bite(step, state)
             step += 1
@@ -249,11 +250,13 @@ class Run:
             yield step
             step_s = time.monotonic() - began
             self._publish(step, step_s)
-            if step == settled:
+            if step == known_by:
                 shardings.note()
             self._stopped = step < until and self._ordered_to_stop(step)
-            is_staged = ((owed and step >= settled) or self._is_due(step, until)) and self._save(step, state)
-            owed = owed and not is_staged and step < settled
+            owed = owed or self._is_due(step, until)
+            waits = step < min(settled, until) and not self._stopped
+            is_staged = owed and not waits and self._save(step, state)
+            owed = owed and waits
             if self._memory is not None and not is_staged:  # what was staged is a copy
                 self._memory.copy(step, state, self.data_index(step + 1), step_s)
         self.close()
