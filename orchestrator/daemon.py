@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs import registry
 from jobs.agent import orders as o
+from jobs.spec import Spec
 from orchestrator import answers, requests
 from orchestrator.core import events
 from orchestrator.core.state import ENDED
