@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     _wear_the_mark(registry.mark(run, attempt), argv)
     status = 1
     try:
-        answer = _answer(home, run, attempt)
+        answer = _answer(home, run, attempt, tuple(request.get("exclude", ())))
         status = 0 if answer["ok"] else 1
         print(json.dumps(answer), flush=True)
     finally:
@@ -53,9 +53,9 @@ def main(argv: list[str]) -> None:
         os._exit(status)
 
 
-def _answer(home: Path, run: str, attempt: int) -> dict[str, Any]:
+def _answer(home: Path, run: str, attempt: int, exclude: tuple[str, ...]) -> dict[str, Any]:
     try:
-        return {"ok": True, **registry.as_json(submit(home, run, attempt, SystemClock()))}
+        return {"ok": True, **registry.as_json(submit(home, run, attempt, SystemClock(), exclude))}
     except Exception as error:
         # The boundary of the port: whatever TorchX or the file system raised is a reason why the launch failed.
         return {"ok": False, "why": f"{type(error).__name__}: {error}"}
@@ -68,7 +68,7 @@ def _wear_the_mark(mark: str, argv: list[str]) -> None:
         os.execve(sys.executable, words, {**os.environ, registry.MARK: mark})
 
 
-def submit(home: Path, run: str, attempt: int, clock: Clock) -> registry.Record:
+def submit(home: Path, run: str, attempt: int, clock: Clock, exclude: tuple[str, ...] = ()) -> registry.Record:
     """Submit an attempt unless it was submitted before. Raises Refused, or whatever TorchX raises."""
     folder = registry.attempt_folder(home, run, attempt)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +78,11 @@ def submit(home: Path, run: str, attempt: int, clock: Clock) -> registry.Record:
             return known
         if registry.ended(home, run, attempt):
             raise Refused(f"attempt {attempt} of {run} was ended: it is not started again")
-        from jobs.spec import Spec
+        from jobs.spec import EXCLUDING, Spec
 
         spec = Spec.model_validate_json((home / "runs" / run / "spec.json").read_text())
+        if exclude and spec.scheduler not in EXCLUDING:
+            raise Refused(f"{spec.scheduler} cannot leave out {', '.join(exclude)}")
         record = _adopt(spec, run, attempt, clock) or _launch(spec, home, run, attempt, clock)
         registry.write(home, record)
         return record

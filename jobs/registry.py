@@ -73,15 +73,16 @@ def read(home: Path, run: str, attempt: int) -> Record | None:
     return Record(**{**body, "agents": tuple(Process(**agent) for agent in body["agents"])})
 
 
-def request(home: Path, run: str, attempt: int) -> tuple[str, ...]:
+def request(home: Path, run: str, attempt: int, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Write the request to submit an attempt; returns the command that submits it and prints one line of JSON.
 
+    `exclude`: hosts that the scheduler must not give it.
     `{"ok": true, ...the record}` or `{"ok": false, "why": ...}`. It may be run again: an attempt is submitted once.
     """
     folder = attempt_folder(home, run, attempt)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "request.json"
-    replace(path, {"home": str(home), "run": run, "attempt": attempt})
+    replace(path, {"home": str(home), "run": run, "attempt": attempt, "exclude": exclude})
     return (sys.executable, "-P", "-m", LAUNCHER, str(path))
 
 

@@ -16,6 +16,9 @@ RANKS_MAX = 262_144
 """More than the largest machines have. The supervisor keeps some objects for each rank: a slip of a digit must not cost
 it its memory, and all other runs their supervisor."""
 
+EXCLUDING: frozenset[str] = frozenset()
+"""Schedulers that can be told which hosts not to give. `local_cwd` has one host."""
+
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 

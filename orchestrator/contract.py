@@ -40,13 +40,15 @@ STATES: dict[Phase, tuple[str, str | None]] = {
     Phase.LAUNCHING: ("PENDING", "the scheduler to start the agents"),
     Phase.STARTING: ("STARTING", "the first step"),
     Phase.TRAINING: ("RUNNING", "more steps"),
-    Phase.STOPPING_WORLD: ("RECOVERING", "the failed world to end"),
+    Phase.STOPPING_WORLD: ("RECOVERING", "the world before to end"),
     Phase.BACKING_OFF: ("RECOVERING", "the back-off before the next world"),
-    Phase.RELAUNCHING: ("RECOVERING", "the failed attempt to end"),
+    Phase.RELAUNCHING: ("RECOVERING", "the attempt before to end"),
     Phase.FINISHING: ("STOPPING", "the last processes to end"),
     Phase.STOPPING: ("STOPPING", "the last save, and the processes to end"),
+    Phase.PAUSING: ("STOPPING", "the last save, and the processes to end, to be paused"),
     Phase.HOLDING: ("STOPPING", "the processes to end, to be held"),
     Phase.HELD: ("HELD", "a person"),
+    Phase.PAUSED: ("PAUSED", "whoever paused it to let it go on"),
     Phase.SUCCEEDED: ("SUCCEEDED", None),
     Phase.STOPPED: ("STOPPED", None),
 }
@@ -227,6 +229,9 @@ def _status(home: str | Path, journal: Journal, submission: Submission, now: flo
         "waits_for": waits_for,
         "deadline": state.deadline if state else None,
         "cause": _cause(state),
+        "paused_by": (state.paused_by or None) if state else None,
+        "paused_why": (state.paused_why or None) if state else None,
+        "cordoned": [asdict(cordon) for cordon in state.cordons] if state else [],
         "exit_code": exit_code(state),
         "attempt": state.attempt if state else 0,
         "world": state.world if state else 0,
@@ -321,6 +326,7 @@ def _incident(case: Case, course: Timeline, state: State | None) -> dict[str, An
         "steps_lost": case.steps_lost,
         "phases_s": {field.name: _rounded(getattr(spent, field.name)) for field in fields(spent)},
         "drill": case.drill,
+        **asdict(case.remarks),
     }
 
 
@@ -338,6 +344,7 @@ def _checkpoint(save: Checkpoint) -> dict[str, Any]:
         "path": save.path,
         "world": save.world,
         "saved_at": save.saved_at,
+        "pinned": save.pinned,
     }
 
 

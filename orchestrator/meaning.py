@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.checkpoint.origin import check_vacant
 from jobs.checkpoint.origin import origin as checkpoint_origin
-from jobs.spec import Spec
+from jobs.spec import EXCLUDING, Spec
 from monitors.watch import Watch, WatchConfig
 from orchestrator.core import events, origin
 from orchestrator.inbox import QUIET_START_S
@@ -21,6 +21,7 @@ def plan_of(spec: Spec) -> events.Plan:
         chooses_interval=spec.python and every is None,
         copies=spec.python and spec.checkpoint.memory_every_steps != 0,
         in_process=spec.python and spec.recovery.warm and spec.recovery.in_process,
+        excludes=spec.scheduler in EXCLUDING,
         nodes=spec.nodes,
         ranks_per_node=spec.ranks_per_node,
         skips=spec.data.skip,

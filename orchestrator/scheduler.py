@@ -51,28 +51,28 @@ class TorchXScheduler:
 
     def launch(self, order: actions.Launch, answer: Answer) -> None:
         """Submit; answers Launched or LaunchFailed."""
-        self._spawn(self._launch(order.attempt, answer))
+        self._spawn(self._launch(order, answer))
 
     def end_attempt(self, order: actions.EndAttempt, answer: Answer) -> None:
         """End every process; answers AttemptEnded once none is left."""
         self._leave(order.grace_s, relaunch=order.relaunch)
         self._spawn(self._end(order, answer))
 
-    async def _launch(self, attempt: int, answer: Answer) -> None:
-        ok, text = await self._submit(attempt)
-        now = self._clock.now()
+    async def _launch(self, order: actions.Launch, answer: Answer) -> None:
+        ok, text = await self._submit(order)
+        now, attempt = self._clock.now(), order.attempt
         if ok:
             answer(Launched(at=now, attempt=attempt, handle=text))
         else:
             answer(LaunchFailed(at=now, attempt=attempt, why=text))
 
-    async def _submit(self, attempt: int) -> tuple[bool, str]:
+    async def _submit(self, order: actions.Launch) -> tuple[bool, str]:
         try:
-            command = registry.request(self._home.root, self._run, attempt)
+            command = registry.request(self._home.root, self._run, order.attempt, order.exclude)
             child = await asyncio.create_subprocess_exec(
                 *command,
                 # It would begin anew to wear the mark by itself.
-                env={**os.environ, registry.MARK: registry.mark(self._run, attempt)},
+                env={**os.environ, registry.MARK: registry.mark(self._run, order.attempt)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

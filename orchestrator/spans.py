@@ -22,7 +22,7 @@ from itertools import groupby
 from monitors.incidents import Kind
 from monitors.signals import Phase as RankPhase
 from orchestrator.core import events as e
-from orchestrator.core.actions import EndAttempt, StartWorld, StopWorld
+from orchestrator.core.actions import EndAttempt, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened, Phase
 from orchestrator.journal import Entry
@@ -55,7 +55,7 @@ class Bucket(StrEnum):
     DEGRADED = "degraded"
     """training with fewer ranks than asked for"""
     PAUSED = "paused"
-    """stopped by a person, and resumed later"""
+    """paused, or stopped by a person and resumed later"""
     HELD = "held"
     """given up, waiting for a person"""
 
@@ -88,6 +88,7 @@ OF_PHASE = {
     Phase.FINISHING: Bucket.STARTUP,
     Phase.HOLDING: Bucket.HELD,
     Phase.HELD: Bucket.HELD,
+    Phase.PAUSED: Bucket.PAUSED,
 }
 """In the other phases the world itself says what it does."""
 OVER = frozenset({Phase.SUCCEEDED, Phase.STOPPED})
@@ -171,6 +172,8 @@ class Walk:
         self._world = 0
         self._step = 0
         self._spent_s: dict[str, float] = {}
+        self._saving = False
+        """the world is asked to save and end before the next one, and trains until then"""
 
     def see(self, entry: Entry) -> None:
         """The next entry."""
@@ -302,9 +305,14 @@ class Walk:
                 self._cut(entry.event.at)
                 self._world, self._spent_s = action.world, {}
                 return Bucket.STARTUP
-        if entry.phase is Phase.STOPPING and any(isinstance(a, StopWorld | EndAttempt) for a in entry.actions):
+        ended = any(isinstance(a, StopWorld | EndAttempt) for a in entry.actions)
+        if entry.phase in (Phase.STOPPING, Phase.PAUSING) and ended:
             return Bucket.STARTUP
-        return OF_PHASE.get(entry.phase, self._bucket)
+        if entry.phase is not Phase.STOPPING_WORLD or ended or isinstance(entry.event, e.NodeStopped):
+            self._saving = False
+        elif any(isinstance(a, StopAfterStep) for a in entry.actions):
+            self._saving = True
+        return self._bucket if self._saving else OF_PHASE.get(entry.phase, self._bucket)
 
 
 def _ms(at: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from orchestrator import phases, timeline
+from orchestrator import phases, timeline, wishes
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
@@ -32,7 +32,8 @@ def describe(action: a.Action) -> str | None:
     """What was done, in the past tense; None for what is nobody's concern."""
     match action:
         case a.Launch():
-            return f"submitted attempt {action.attempt} to the scheduler"
+            without = f", without {', '.join(action.exclude)}" if action.exclude else ""
+            return f"submitted attempt {action.attempt} to the scheduler{without}"
         case a.EndAttempt():
             return f"ended attempt {action.attempt}"
         case a.StartWorld():
@@ -95,6 +96,7 @@ class _Teller:
 
     def _of(self, entry: Entry) -> Iterator[str]:
         yield from self._event(entry.event)
+        yield from wishes.sentences(entry)
         for opened in entry.opened:
             yield _concluded(self._cases[opened.id], entry.reason)
         for action in entry.actions:
@@ -137,13 +139,6 @@ class _Teller:
                 yield f"The scheduler refused attempt {event.attempt}: {event.why}."
             case e.CheckpointRefused():
                 yield f"{event.checkpoint} was refused: {event.why}. Nothing of it reached the model."
-            case e.StopRequested():
-                yield f"{_who(event.by)} asked the run to stop{' at once' if event.now else ''}."
-            case e.ResumeRequested():
-                yield f"{_who(event.by)} asked the run to go on."
-            case e.DrillRequested():
-                rank = "" if event.rank is None else f" of rank {event.rank}"
-                yield f"{_who(event.by)} asked for a drill: {event.drill}{rank}."
             case e.DeviceProbed() | e.RecoveryProved():
                 yield event.sentence[0].upper() + event.sentence[1:] + "."
             case e.Progressed():
@@ -172,16 +167,11 @@ class _Teller:
             yield f"{id_} is over: the run is past where it struck."
 
 
-_ENDS = {Phase.HELD: "is held", Phase.SUCCEEDED: "is complete", Phase.STOPPED: "was stopped"}
+_ENDS = {Phase.HELD: "is held", Phase.PAUSED: "is paused", Phase.SUCCEEDED: "is complete", Phase.STOPPED: "was stopped"}
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _who(by: str) -> str:
-    """At the beginning of a sentence; the name of a user stays as it is."""
-    return "A person" if by == "a person" else by
 
 
 def _from(world: World) -> str:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monitors.incidents import Incident
-from orchestrator import provoked
+from orchestrator import provoked, remarks
 from orchestrator.core import events as e
 from orchestrator.core.actions import Action, Alert, Launch, StartWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import Opened
 from orchestrator.journal import Entry
+from orchestrator.remarks import NOTHING_SAID, Remarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Case:
     """the run passed its best step before the fault again"""
     steps_lost: int = 0
     """finished before, and to be trained again"""
+    remarks: Remarks = NOTHING_SAID
+    """what people said about it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,19 @@ class Course:
             self._order(action, entry.event.at)
         for case in entry.closed:
             self._amend(case, resolved_at=entry.event.at)
+        self._said(entry)
         self._recovering = [case for case in self._recovering if case not in entry.closed]
+
+    def _said(self, entry: Entry) -> None:
+        """What people said; that something is over counts where it was for them to say."""
+        match entry.event:
+            case e.IncidentResolved(incident=id_) if id_ not in entry.closed:
+                pass
+            case e.IncidentAcknowledged() | e.IncidentResolved() | e.IncidentNoted() | e.IncidentJudged() as said:
+                if (case := self.cases.get(said.incident)) is not None:
+                    self._amend(said.incident, remarks=remarks.after(case.remarks, said))
+            case _:
+                pass
 
     def _happened(self, event: e.Event) -> None:
         match event:

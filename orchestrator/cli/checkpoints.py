@@ -13,12 +13,13 @@ from typing import Any
 import click
 
 from orchestrator.cli.outcome import Exit, Refusal
-from orchestrator.cli.runs import find, json_option, run_argument
+from orchestrator.cli.runs import find, json_option, print_answer, run_argument
+from orchestrator.cli.steering import ordered, refused_beforehand
 
 
 @click.group()
 def ckpt() -> None:
-    """List checkpoints, or read them back."""
+    """List checkpoints, read them back, or keep one for good."""
 
 
 @ckpt.command("ls")
@@ -36,9 +37,18 @@ def ckpt_ls(run: str, as_json: bool) -> None:
     if not answer["checkpoints"]:
         return click.echo(f"{found} has no checkpoint yet", err=True)
     return print_table(
-        ("NAME", "STEP", "STATE", "SIZE", "TIER", "SAVED", "PATH"),
+        ("NAME", "STEP", "STATE", "PINNED", "SIZE", "TIER", "SAVED", "PATH"),
         [
-            (one["name"], one["step"], one["state"], size(one["bytes"]), one["tier"], day(one["saved_at"]), one["path"])
+            (
+                one["name"],
+                one["step"],
+                one["state"],
+                "pinned" if one["pinned"] else "",
+                size(one["bytes"]),
+                one["tier"],
+                day(one["saved_at"]),
+                one["path"],
+            )
             for one in answer["checkpoints"]
         ],
     )
@@ -104,3 +114,32 @@ def _why(done: subprocess.CompletedProcess[str]) -> str:
         return f"{verdict['file']}: {verdict['why']}"
     except (IndexError, KeyError, ValueError):
         return done.stderr.strip()[-300:] or "the verifier failed without a word"
+
+
+@ckpt.command("pin")
+@run_argument
+@click.argument("name", metavar="CHECKPOINT")
+@json_option
+def ckpt_pin(run: str, name: str, as_json: bool) -> None:
+    """Keep a checkpoint for good: retention does not delete it, whatever is saved after it."""
+    _pin(run, name, True, as_json)
+
+
+@ckpt.command("unpin")
+@run_argument
+@click.argument("name", metavar="CHECKPOINT")
+@json_option
+def ckpt_unpin(run: str, name: str, as_json: bool) -> None:
+    """Keep a checkpoint as long as others, no longer."""
+    _pin(run, name, False, as_json)
+
+
+def _pin(run: str, name: str, pinned: bool, as_json: bool) -> None:
+    from orchestrator import refusals
+
+    root, found = find(run)
+    refused_beforehand(root, found, lambda state: refusals.refuse_pin(state, name, pinned))
+    ordered(root, {"ask": "pin", "run": found, "checkpoint": name, "pinned": pinned})
+    if as_json:
+        return print_answer(run=found, checkpoint=name, pinned=pinned)
+    return click.echo(f"{found}: {name} is {'kept for good' if pinned else 'kept as long as others'}")

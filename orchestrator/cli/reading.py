@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, Refusal, nearest
+from orchestrator.cli.outcome import Exit, nearest
 from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument, runbook
 
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
@@ -203,48 +203,6 @@ def story(run: str, as_json: bool) -> None:
     root, found = find(run)
     told = contract.story(root, found)
     print_json(told) if as_json else print_story(told, contract.incidents(root, found))
-
-
-@click.group()
-def incident() -> None:
-    """List incidents, or show one with its evidence."""
-
-
-@incident.command("ls")
-@run_argument
-@json_option
-def incident_ls(run: str, as_json: bool) -> None:
-    """List the incidents of a run, oldest first."""
-    from orchestrator import contract
-    from orchestrator.cli.text import print_incidents, print_json
-
-    root, found = find(run)
-    answer = contract.incidents(root, found)
-    if as_json:
-        return print_json(answer)
-    if not answer["incidents"]:
-        return click.echo(f"{found} had no incident", err=True)
-    return print_incidents(answer)
-
-
-@incident.command("show")
-@run_argument
-@click.argument("incident_id", metavar="INCIDENT")
-@json_option
-def incident_show(run: str, incident_id: str, as_json: bool) -> None:
-    """Show one incident: what, where, since when, why we think so, what was done."""
-    from orchestrator import contract
-    from orchestrator.cli.text import print_incident, print_json
-
-    root, found = find(run)
-    try:
-        answer = contract.incident(root, found, incident_id)
-    except LookupError as error:
-        raise Refusal(str(error.args[0]), Exit.NOT_FOUND) from None
-    if as_json:
-        return print_json(answer)
-    one = answer["incident"]
-    return print_incident(one, runbook(root, found, one["kind"]))
 
 
 @click.command()

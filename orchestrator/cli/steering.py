@@ -1,4 +1,4 @@
-"""How does a person take the wheel? Stop, resume, and faults on purpose."""
+"""How does a person take the wheel? Stop, pause, resume, restart, and faults on purpose."""
 
 from __future__ import annotations
 
@@ -52,6 +52,53 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 
 @click.command()
 @run_argument
+@click.argument("why", nargs=-1)
+@json_option
+def pause(run: str, why: tuple[str, ...], as_json: bool) -> None:
+    """Let a run save and leave its devices; `lastgood resume` lets it go on from there. WHY stands in its story.
+
+    A recovery that is under way goes on where it was. What a person paused only a person resumes.
+    """
+    from orchestrator import refusals
+
+    root, found = find(run)
+    refused_beforehand(root, found, lambda state: refusals.refuse_pause(state, me()))
+    ordered(root, {"ask": "pause", "run": found, "why": " ".join(why)})
+    print_answer(run=found) if as_json else click.echo(f"{found}: saves, then pauses; lastgood resume {found}")
+
+
+@click.command()
+@run_argument
+@click.option("--exclude", metavar="NODE", help="Leave this node's host out: its number in the run, or its name.")
+@json_option
+def restart(run: str, exclude: str | None, as_json: bool) -> None:
+    """Begin a new world now, from a save that is made first when the ranks train.
+
+    With --exclude in a new attempt on other hosts, where the scheduler has some; the host stays cordoned for this run
+    (`lastgood nodes uncordon`).
+    """
+    from orchestrator import contract, refusals
+
+    root, found = find(run)
+    status = contract.status(root, found)
+    _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD", "PAUSED"), f"lastgood resume {found}"))
+    without = None if exclude is None else _node(found, status["nodes"], exclude)
+    refused_beforehand(root, found, lambda state: refusals.refuse_restart(state, without))
+    ordered(root, {"ask": "restart", "run": found, "without": without})
+    print_answer(run=found) if as_json else click.echo(f"{found}: restarts; follow it: lastgood follow {found}")
+
+
+def _node(run: str, nodes: list[dict[str, Any]], text: str) -> int:
+    """The node that a person means, by its number or its host. Raises Refusal."""
+    known = {str(node["node"]): int(node["node"]) for node in nodes}
+    known |= {node["host"]: node["node"] for node in nodes if node["host"]}
+    if text not in known:
+        raise Refusal(f"{run} has no node {text!r}; {nearest(text, known)}", Exit.USAGE)
+    return known[text]
+
+
+@click.command()
+@run_argument
 @click.option(
     "--from-step",
     type=click.IntRange(min=0),
@@ -59,12 +106,12 @@ def _wait(root: Path, run: str, as_json: bool) -> int:
 )
 @json_option
 def resume(run: str, from_step: int | None, as_json: bool) -> None:
-    """Let a stopped or held run go on, from its last good checkpoint."""
+    """Let a stopped, held or paused run go on, from its newest checkpoint."""
     from orchestrator import refusals
 
     root, found = find(run)
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
-    _refuse_beforehand(root, found, lambda state: refusals.refuse_step(state, from_step))
+    refused_beforehand(root, found, lambda state: refusals.refuse_step(state, from_step))
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     print_answer(run=found) if as_json else click.echo(f"{found}: resumes; follow it: lastgood follow {found}")
 
@@ -88,10 +135,10 @@ def drill(run: str | None, drill: str | None, rank: int, listing: bool, as_json:
     if drill not in DRILLS:
         raise click.UsageError(f"no drill {drill!r}; {nearest(drill, DRILLS)}")
     root, found = find(run)
-    _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD"), "nothing is there to fail"))
+    _refuse_in(root, found, dict.fromkeys(("SUCCEEDED", "STOPPED", "HELD", "PAUSED"), "nothing is there to fail"))
     named = rank if DRILLS[drill].by_agent else None
-    _refuse_beforehand(root, found, lambda state: refusals.refuse_drill(state, drill, named))
-    done = _injected(lambda: inject(root, found, drill, rank, by=_me()))
+    refused_beforehand(root, found, lambda state: refusals.refuse_drill(state, drill, named))
+    done = _injected(lambda: inject(root, found, drill, rank, by=me()))
     when = f" once it is read: lastgood drill {found} kill" if drill == "flip" else ""
     text = f"{done}; expected: {DRILLS[drill].expects}{when}; follow it: lastgood incident ls {found}"
     if as_json:
@@ -108,7 +155,7 @@ def _refuse_in(root: Path, run: str, why: dict[str, str]) -> None:
         raise Refusal(f"{run} is {status['state']} ({status['reason']}): {why[status['state']]}")
 
 
-def _refuse_beforehand(root: Path, run: str, refuse: Callable[[State], None]) -> None:
+def refused_beforehand(root: Path, run: str, refuse: Callable[[State], None]) -> None:
     """What the supervisor would refuse is refused without one being started for it."""
     from orchestrator.home import Home
     from orchestrator.journal import Journal
@@ -139,7 +186,8 @@ def _list_drills(as_json: bool) -> None:
     return click.echo("\n".join(f"{d.name:12} {d.does:42} {d.expects}" for d in DRILLS.values()))
 
 
-def _me() -> str:
+def me() -> str:
+    """Who asks."""
     return os.environ.get("USER") or f"user {os.geteuid()}"
 
 
@@ -147,7 +195,7 @@ def ordered(root: Path, request: dict[str, Any], *, start: bool = True) -> dict[
     """The supervisor's answer to a request that it did not refuse. Raises Refusal with its words."""
     from orchestrator.client import ask
 
-    answer = ask(root, {**request, "by": _me()}, start=start)
+    answer = ask(root, {**request, "by": me()}, start=start)
     if not answer["ok"]:
         raise Refusal(str(answer["error"]), CODES.get(str(answer.get("code")), Exit.TOOL))
     return answer

@@ -12,6 +12,8 @@ class Launch:
     """Submit the attempt to the scheduler. Answer: Launched or LaunchFailed, then AgentJoined per node."""
 
     attempt: int
+    exclude: tuple[str, ...] = ()
+    """hosts that it must not be given"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,7 +164,7 @@ def usable_steps(state: State) -> tuple[int, ...]:
 def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     """What retention gives up: all older than the kept good ones, and suspect ones once a newer good one exists.
 
-    Never what the run began from, for that is another run's, nor what is still being read back.
+    Never what the run began from, for that is another run's, what is still being read back, nor what a person pinned.
     """
     good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
     if len(good) < state.plan.keep:
@@ -177,7 +177,17 @@ def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
         if (c.step < oldest_kept.step or (c.state in useless and c.step < newest.step))
         and c.world != origin.WORLD
         and c.state is not CheckpointState.COMMITTED
+        and not c.pinned
     )
+
+
+def given_up(state: State, orders: tuple[DeleteCheckpoint, ...]) -> State:
+    """Their deletion is ordered: whatever is wanted of them from now on comes too late."""
+    names = {order.checkpoint for order in orders}
+    saves = state.checkpoints
+    if all(c.given_up for c in saves if c.name in names):
+        return state
+    return replace(state, checkpoints=tuple(replace(c, given_up=True) if c.name in names else c for c in saves))
 
 
 def comes_too_late(state: State, checkpoint: Checkpoint) -> bool:

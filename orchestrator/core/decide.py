@@ -13,13 +13,14 @@ from orchestrator.core.actions import (
     VerifyCheckpoint,
 )
 from orchestrator.core.ending import end
+from orchestrator.core.launching import joined, launch_failed
 from orchestrator.core.recover import GIVEN_UP, moved, on_incident
 from orchestrator.core.replacing import replace
-from orchestrator.core.saves import all_here, first_world, on_checkpoint, saved
-from orchestrator.core.silence import UNEXPLAINED_S, launch_failed, set_back, time_passed, waiting_anew
+from orchestrator.core.saves import on_checkpoint, saved
+from orchestrator.core.silence import UNEXPLAINED_S, set_back, time_passed, waiting_anew
 from orchestrator.core.state import ENDED, Decision, Phase, State
 
-ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
+ENDING_ATTEMPT = frozenset({Phase.RELAUNCHING, Phase.FINISHING, Phase.HOLDING, Phase.STOPPING, Phase.PAUSING})
 
 
 def begin(event: e.RunSubmitted) -> Decision:
@@ -110,7 +111,9 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
     if over:
         state = replace(state, open=tuple(o for o in state.open if o.id not in over))
     reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""
-    actions: tuple[Action, ...] = checkpoints.surplus(state)
+    surplus = checkpoints.surplus(state)
+    state = checkpoints.given_up(state, surplus) if surplus else state
+    actions: tuple[Action, ...] = surplus
     if state.unread and not first:
         # What was not needed was not read: whether it would have served must not be found out when it is. Not at the
         # first step, which the whole recovery waits for: reading takes a core, and the storage.
@@ -141,7 +144,7 @@ def _attempt(
         return Decision(state=state, reason=f"the run has no node {event.node}: ignored")
     match event:
         case e.AgentJoined():
-            return _joined(state, event)
+            return joined(state, event)
         case e.AgentGone():
             return _agent_gone(state, event)
         case e.Launched():
@@ -153,19 +156,6 @@ def _attempt(
             return on_incident(state, launch_failed(state, event.at, event.why), event.at)
         case e.AttemptEnded():
             return _attempt_ended(state, event.at)
-
-
-def _joined(state: State, event: e.AgentJoined) -> Decision:
-    known = event.node in state.joined
-    state = replace(state, joined=tuple(sorted({*state.joined, event.node})))
-    unseen = tuple(
-        o.id for o in state.open if o.incident.kind is Kind.NODE_UNSEEN and o.incident.subject.node == event.node
-    )
-    state = replace(state, open=tuple(o for o in state.open if o.id not in unseen))
-    if all_here(state):
-        return replace(first_world(state, event.at), closed=unseen)
-    reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
-    return Decision(state=state, reason=reason, closed=unseen)
 
 
 def _agent_gone(state: State, event: e.AgentGone) -> Decision:
@@ -200,6 +190,8 @@ def _attempt_ended(state: State, at: float) -> Decision:
             return end(state, Phase.HELD, at, state.reason)
         case Phase.STOPPING:
             return end(state, Phase.STOPPED, at, state.reason)
+        case Phase.PAUSING:
+            return end(state, Phase.PAUSED, at, state.reason)
         case _:
             # Somebody else ended it (scancel, a reboot): the scheduler's word for an agent that is gone.
             lost = e.AgentGone(
@@ -259,7 +251,7 @@ def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
             state, actions = replace(state, deadline=at + UNEXPLAINED_S), ()
         case Phase.STOPPING_WORLD:
             return moved(state, worlds.after_world(state, at), at, f"no worker of world {event.world} is left")
-        case Phase.STOPPING:
+        case Phase.STOPPING | Phase.PAUSING:
             state, actions = replace(state, deadline=at + worlds.END_ATTEMPT_S), (worlds.end_order(state),)
         case _:
             return Decision(state=state)

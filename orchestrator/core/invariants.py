@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core import checkpoints, events, origin, silence, worlds
+from orchestrator.core import checkpoints, cordons, events, origin, silence, worlds
 from orchestrator.core.actions import DeleteCheckpoint, EndAttempt, Launch, StartWorld, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
@@ -21,6 +21,7 @@ def check(before: State | None, event: events.Event, decision: Decision) -> None
     _one_world(before, event, decision)
     _trusted_resume(before, decision)
     _budgets(_by_the_same_clock(before, event), after)
+    _no_cordoned_host(before, decision)
     _nothing_unseen_is_killed(event, decision)
     _never_stuck(after)
     if before is not None:
@@ -89,6 +90,18 @@ def _budgets(before: State | None, after: State) -> None:
     _require(recent <= response.strikes_max, "3: budget exceeded", newest.kind, recent)
 
 
+def _no_cordoned_host(before: State | None, decision: Decision) -> None:
+    """4: a cordoned host is given no ranks of a world that begins, and the scheduler is told of it."""
+    after = decision.state
+    if not after.cordons:
+        return
+    for action in decision.actions:
+        if isinstance(action, StartWorld) and (before is None or action.world != before.world):
+            _require(not cordons.here(after), "4: ranks on a cordoned host", action, cordons.here(after))
+        if isinstance(action, Launch):
+            _require(action.exclude == cordons.names(after), "4: a cordon kept from the scheduler", action)
+
+
 def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
     """5: what is merely not seen is observed; a death needs two witnesses."""
     destructive = [a for a in decision.actions if isinstance(a, StopWorld | EndAttempt)]
@@ -115,3 +128,5 @@ def _last_good_kept(before: State, decision: Decision) -> None:
     _require(not good or bool(good - gone), "the last good checkpoint would be deleted", good, gone)
     first = origin.origin(decision.state)
     _require(first is None or first.name not in gone, "another run's checkpoint would be deleted", first)
+    pinned = {c.name for c in before.checkpoints if c.pinned}
+    _require(not pinned & gone, "a pinned checkpoint would be deleted", pinned & gone)

@@ -39,5 +39,7 @@ class Plan:
     """from the order to end a world to no worker left"""
     stop_grace_s: float = 60.0
     """for finishing the step and saving, when a user stops the run"""
+    excludes: bool = False
+    """the scheduler can be told which hosts not to give"""
     unheard_s: float = 900.0
     """no progress heard for this long: a person is told"""

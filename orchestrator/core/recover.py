@@ -13,7 +13,7 @@ RECOVERING = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHI
 """the newest world is being ended, or is gone and the next not begun"""
 GIVEN_UP = RECOVERING | {Phase.HOLDING}
 """what the newest world still does counts for nothing any more"""
-ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING})
+ENDING = frozenset({Phase.FINISHING, Phase.HOLDING, Phase.STOPPING, Phase.PAUSING})
 WHOLE_ATTEMPT = frozenset({Kind.AGENT_LOST, Kind.LAUNCH_FAILED})
 """kinds that no new world inside the same attempt can answer"""
 READ_S = 60.0
@@ -204,6 +204,7 @@ def _restart(before: State, state: State, incident: Incident, rung: Rung, backof
         asked=False,
         in_process=known.in_process and in_process,
         culprits=tuple(sorted(culprits)),
+        saving=False,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from monitors.incidents import Blame, Incident, Kind
+from monitors.incidents import Incident, Kind
 from orchestrator.core import origin, worlds
 from orchestrator.core.actions import Action, Alert, EndAttempt, StopWorld
+from orchestrator.core.launching import launch_failed
 from orchestrator.core.policy import Rung, Severity
 from orchestrator.core.recover import on_incident, waited
 from orchestrator.core.replacing import replace
@@ -16,6 +17,7 @@ TRIES_MAX = 3
 """waits that may run out before something stronger is done, or a person is told"""
 STOP_TRIES_MAX = 4
 """the same for a run that a person stopped: the ranks to save, to end, and then the attempt"""
+NOT_SAVED = "the ranks did not save and end in time: ending them"
 UNEXPLAINED_S = 2.0
 """for the reason of a world's end to arrive after the end itself"""
 
@@ -37,7 +39,7 @@ def time_passed(state: State, at: float) -> Decision:
             return _world_silent(state, at)
         case Phase.BACKING_OFF:
             return waited(state, at)
-        case Phase.STOPPING:
+        case Phase.STOPPING | Phase.PAUSING:
             return _stop_harder(state, at)
         case _:
             return _again(state, at)
@@ -68,18 +70,6 @@ def waiting_anew(state: State, at: float) -> State:
     if state.phase in LIVE and state.stopped == worlds.all_nodes(state):
         wait_s = UNEXPLAINED_S
     return replace(state, deadline=max(state.deadline, at + wait_s))
-
-
-def launch_failed(state: State, at: float, why: str) -> Incident:
-    """The scheduler refused, or its agents never came."""
-    return Incident(
-        kind=Kind.LAUNCH_FAILED,
-        at=at,
-        onset=min(at, state.since),
-        world=state.world,
-        blame=Blame.SCHEDULER,
-        evidence=(why,),
-    )
 
 
 def _still_reading(state: State, at: float) -> Decision:
@@ -118,6 +108,9 @@ def _stalled(state: State, at: float, kind: Kind, why: str) -> Incident:
 
 def _again(state: State, at: float) -> Decision:
     """The wait for something under way ran out: order it again, then more strongly."""
+    if state.phase is Phase.STOPPING_WORLD and state.recovery is not None and state.recovery.saving:
+        state, actions = worlds.stop_world(state, at, replace(state.recovery, saving=False), state.reason)
+        return Decision(state=state, actions=actions, reason=NOT_SAVED)
     if state.phase is Phase.STOPPING_WORLD and state.nagged + 1 >= TRIES_MAX:
         recovery = state.recovery or Recovery(rung=Rung.RESTART)
         state = replace(state, recovery=replace(recovery, rung=Rung.RELAUNCH))
@@ -143,7 +136,7 @@ def _stop_harder(state: State, at: float) -> Decision:
     tries = state.nagged + 1
     if state.nagged == 0 and state.stopped != worlds.all_nodes(state):
         actions: tuple[Action, ...] = (StopWorld(attempt=state.attempt, world=state.world, grace_s=5.0),)
-        reason = "the ranks did not save and end in time: ending them"
+        reason = NOT_SAVED
     else:
         actions = (EndAttempt(attempt=state.attempt, why=state.reason),)
         reason = "ending the attempt"

@@ -30,15 +30,19 @@ class Phase(StrEnum):
     """no process of the attempt left, the run being complete"""
     STOPPING = "stopping"
     """the world to save and end, or nothing left, because a person said so"""
+    PAUSING = "pausing"
+    """the same, to go on later"""
     HOLDING = "holding"
     """no process of the attempt left, to hold"""
     HELD = "held"
     """a person"""
+    PAUSED = "paused"
+    """whoever paused it"""
     SUCCEEDED = "succeeded"
     STOPPED = "stopped"
 
 
-ENDED = frozenset({Phase.HELD, Phase.SUCCEEDED, Phase.STOPPED})
+ENDED = frozenset({Phase.HELD, Phase.PAUSED, Phase.SUCCEEDED, Phase.STOPPED})
 """No process is left and nothing is outstanding."""
 
 
@@ -63,6 +67,10 @@ class Checkpoint:
     bytes: int
     path: str
     state: CheckpointState = CheckpointState.COMMITTED
+    pinned: bool = False
+    """a person wants it kept"""
+    given_up: bool = False
+    """its deletion was ordered"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,18 @@ class Recovery:
     """processes that nobody suspects may go on into the next world"""
     culprits: tuple[int, ...] = ()
     """ranks whose processes may not"""
+    saving: bool = False
+    """the world is asked to save and to end by itself, not ended at once"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cordon:
+    """A host that gets no ranks of this run."""
+
+    host: str
+    at: float
+    by: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +160,10 @@ class State:
     """newest world ordered; numbers never repeat within a run"""
     joined: tuple[int, ...] = ()
     """nodes of this attempt whose agent has dialled"""
+    hosts: tuple[tuple[int, str], ...] = ()
+    """(node, host) of those that ever did"""
+    cordons: tuple[Cordon, ...] = ()
+    """hosts that get no ranks until they are let back in"""
     stopped: tuple[int, ...] = ()
     """nodes with no worker of the newest world left"""
     finished: tuple[int, ...] = ()
@@ -189,6 +213,9 @@ class State:
     recovery: Recovery | None = None
     hold_kind: Kind | None = None
     """why the run is held, as a kind; None when it is not, or a budget or a person did it"""
+    paused_by: str = ""
+    """who paused it, as long as it is"""
+    paused_why: str = ""
     deadline: float | None = None
     """when silence becomes an event"""
     nagged: int = 0

@@ -6,7 +6,7 @@ Each function takes the state and the time and gives back the state and the acti
 from __future__ import annotations
 
 from lastgood.skips import Skips
-from orchestrator.core import checkpoints, interval, origin
+from orchestrator.core import checkpoints, cordons, interval, origin
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
@@ -29,12 +29,12 @@ def wait_s(state: State, phase: Phase) -> float | None:
         case Phase.TRAINING:
             return plan.unheard_s
         case Phase.STOPPING_WORLD:
-            return plan.stop_timeout_s
-        case Phase.STOPPING:
+            return plan.stop_grace_s if state.recovery is not None and state.recovery.saving else plan.stop_timeout_s
+        case Phase.STOPPING | Phase.PAUSING:
             return plan.stop_grace_s
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
             return END_ATTEMPT_S
-        case Phase.BACKING_OFF | Phase.HELD | Phase.SUCCEEDED | Phase.STOPPED:
+        case Phase.BACKING_OFF | Phase.HELD | Phase.PAUSED | Phase.SUCCEEDED | Phase.STOPPED:
             return None
 
 
@@ -58,8 +58,13 @@ def all_nodes(state: State) -> tuple[int, ...]:
 
 def launch(state: State, at: float, reason: str) -> Move:
     """Submit the next attempt."""
-    fresh = replace(state, attempt=state.attempt + 1, joined=(), stopped=())
-    return enter(fresh, Phase.LAUNCHING, at, reason), (Launch(attempt=fresh.attempt),)
+    fresh = replace(state, attempt=state.attempt + 1, joined=(), hosts=(), stopped=())
+    return enter(fresh, Phase.LAUNCHING, at, reason), (launch_order(fresh),)
+
+
+def launch_order(state: State) -> Launch:
+    """The order that submits the newest attempt."""
+    return Launch(attempt=state.attempt, exclude=cordons.names(state))
 
 
 def start_world(state: State, at: float, reason: str) -> Move:
@@ -109,14 +114,16 @@ def start_order(state: State) -> StartWorld:
 
 
 def stop_world(state: State, at: float, recovery: Recovery, reason: str) -> Move:
-    """End the world at once; what comes next is remembered."""
+    """End the world, at once or after a save; what comes next is remembered."""
     stopping = enter(replace(state, recovery=recovery), Phase.STOPPING_WORLD, at, reason)
     return stopping, (stop_order(stopping),)
 
 
-def stop_order(state: State) -> StopWorld:
+def stop_order(state: State) -> StopWorld | StopAfterStep:
     """The order that ends the newest world."""
     recovery = state.recovery
+    if recovery is not None and recovery.saving:
+        return StopAfterStep(attempt=state.attempt, world=state.world)
     if recovery is None or not recovery.in_process or state.nagged:  # asked once: then nobody is spared
         return StopWorld(attempt=state.attempt, world=state.world)
     return StopWorld(attempt=state.attempt, world=state.world, in_process=True, culprits=recovery.culprits)
@@ -130,7 +137,10 @@ def end_attempt(state: State, at: float, phase: Phase, reason: str, *, grace_s: 
 
 def end_order(state: State) -> EndAttempt:
     """The order that ends the newest attempt, for what its phase says."""
-    return EndAttempt(attempt=state.attempt, why=state.reason, relaunch=state.phase is Phase.RELAUNCHING)
+    # A pause in the middle of a recovery may be short, and what is left in memory all that there is.
+    paused = state.phase is Phase.PAUSING and state.recovery is not None and state.recovery.copied
+    relaunch = state.phase is Phase.RELAUNCHING or paused
+    return EndAttempt(attempt=state.attempt, why=state.reason, relaunch=relaunch)
 
 
 def after_world(state: State, at: float) -> Move:
@@ -141,7 +151,7 @@ def after_world(state: State, at: float) -> Move:
         return end_attempt(state, at, Phase.RELAUNCHING, state.reason)
     if recovery.backoff_s > 0:
         return _back_off(state, at, recovery.backoff_s), ()
-    return start_world(state, at, state.reason)
+    return _next_world(state, at)
 
 
 def after_attempt(state: State, at: float) -> Move:
@@ -155,8 +165,17 @@ def after_attempt(state: State, at: float) -> Move:
 
 def after_back_off(state: State, at: float) -> Move:
     """The wait is over."""
-    move = launch if attempt_is_over(state) else start_world
-    return move(state, at, state.reason)
+    return launch(state, at, state.reason) if attempt_is_over(state) else _next_world(state, at)
+
+
+def _next_world(state: State, at: float) -> Move:
+    """Start it, unless a host of this attempt was cordoned meanwhile: then it starts in another attempt."""
+    here = cordons.here(state)
+    if not here:
+        return start_world(state, at, state.reason)
+    recovery = state.recovery
+    again = replace(state, recovery=None if recovery is None else replace(recovery, rung=Rung.RELAUNCH))
+    return end_attempt(again, at, Phase.RELAUNCHING, f"{state.reason}; a new attempt, without {', '.join(here)}")
 
 
 def attempt_is_over(state: State) -> bool:
@@ -179,7 +198,7 @@ def outstanding(state: State) -> tuple[Action, ...]:
     """What must be under way in this phase: performed again after a crash, and when a wait runs out."""
     match state.phase:
         case Phase.LAUNCHING:
-            return (Launch(attempt=state.attempt),)
+            return (launch_order(state),)
         case Phase.STARTING:
             return (start_order(state),)
         case Phase.TRAINING:
@@ -188,7 +207,7 @@ def outstanding(state: State) -> tuple[Action, ...]:
             return (stop_order(state),)
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:
             return (end_order(state),)
-        case Phase.STOPPING:
+        case Phase.STOPPING | Phase.PAUSING:
             if state.nagged == 0 and state.stopped != all_nodes(state):
                 return (StopAfterStep(attempt=state.attempt, world=state.world),)
             return (end_order(state),)

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from jobs.spec import Spec
+from monitors.incidents import Kind
 from orchestrator import runbooks
+from orchestrator.core import events as e
 from orchestrator.journal import Journal
 from tests.cli.conftest import Say
 from tests.story.scripted import RUN, Script
@@ -19,7 +22,7 @@ from tests.story.test_contract import OF_COMMANDS, Reader
 
 DEMO = frozenset({"Demo"})
 """compared by tests/e2e/test_demo.py, for it takes minutes"""
-ASKED = frozenset({"Asked", "Drilled", "Serving", "Left"})
+ASKED = frozenset({"Asked", "Drilled", "Serving", "Left", "Remarked", "Pinned", "Cordoned"})
 
 
 def answered(say: Say, *words: str, **env: str) -> dict[str, Any]:
@@ -62,19 +65,38 @@ def fresh(say: Say, tmp_path: Path) -> Iterator[str]:
     say("serve", "--stop", LASTGOOD_HOME=root)
 
 
+def stopped_run(home: Path) -> str:
+    """A run that had an incident, saved, and was stopped; returns the name of the save."""
+    home.mkdir(mode=0o700)
+    with Journal(home / "journal.db") as journal:
+        script = Script(journal, run="old-aaaaa").join().begin(0).train(10).save()
+        script.fail(Kind.WORKER_KILLED).stop()
+        script.take(e.StopRequested(at=script.now, by="ada", now=True))
+        script.take(e.AttemptEnded(at=script.now, attempt=1))
+    folder = home / "runs" / "old-aaaaa"
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(Spec(name="old", command="true", ranks_per_node=2).model_dump_json())
+    return script.state.checkpoints[0].name
+
+
 @pytest.mark.e2e
 def test_what_asks_a_supervisor(say: Say, fresh: str) -> None:
     env = {"LASTGOOD_HOME": fresh, "PATH": os.environ["PATH"]}
     reader = Reader()
+    saved = stopped_run(Path(fresh))
     reader.read("Serving", answered(say, "serve", "-d", **env))
+    reader.read("Pinned", answered(say, "ckpt", "pin", "old-aaaaa", saved, **env))
+    reader.read("Remarked", answered(say, "incident", "note", "old-aaaaa", "i1", "the", "fan", **env))
     submitted = answered(say, "submit", "--", "sleep", "600", **env)
     reader.read("Asked", submitted)
     reader.read("Drilled", answered(say, "drill", "-", "supervisor", **env))
-    for words in (["stop", "-", "--now"], ["resume", "-"]):
+    reader.read("Cordoned", answered(say, "nodes", "uncordon", "host7", "--run", "-", **env))
+    for words in (["restart", "-"], ["pause", "-", "lunch"], ["stop", "-", "--now"], ["resume", "-"]):
         asked = answered(say, *words, **env)
         reader.read("Asked", asked)
         assert asked["run"] == submitted["run"]
-        say("stop", "-", "--now", "--wait", **env)
+        if words[0] not in ("restart", "pause"):
+            say("stop", "-", "--now", "--wait", **env)
     assert answered(say, "run", "-d", "--", "sleep", "600", **env)["run"] != submitted["run"]
     reader.read("Left", answered(say, "serve", "--stop", **env))
     assert reader.seen == ASKED

@@ -84,7 +84,11 @@ def test_the_overview_says_what_each_command_says() -> None:
 def test_every_command_helps_and_speaks_json(name: str, say: Say) -> None:
     result = say(name, "--help")
     assert result.exit_code == 0
-    below = {"incident": ["ls", "show"], "ckpt": ["ls", "verify"]}.get(name)
+    below = {
+        "incident": ["ls", "show", "ack", "resolve", "note", "judge"],
+        "ckpt": ["ls", "verify", "pin", "unpin"],
+        "nodes": ["ls", "history", "cordon", "uncordon"],
+    }.get(name)
     pages = [say(name, word, "--help").output for word in below] if below else [result.output]
     assert all("--json" in page for page in pages)
 

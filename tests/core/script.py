@@ -14,7 +14,7 @@ from orchestrator.core.policy import Policy
 from orchestrator.core.state import Checkpoint, CheckpointState, Decision, Phase, State
 
 POLICY = runbooks.load()
-PLAN = e.Plan(nodes=2, ranks_per_node=1, keep=2, probation_steps=20, skip_margin_steps=8)
+PLAN = e.Plan(nodes=2, ranks_per_node=1, keep=2, probation_steps=20, skip_margin_steps=8, excludes=True)
 
 
 def with_response(kind: Kind, **changes: Any) -> Policy:
@@ -64,7 +64,7 @@ class Script:
     def join(self) -> Decision:
         """The agents of the newest attempt dial in."""
         decisions = [
-            self.see(e.AgentJoined(at=self.tick(), attempt=self.state.attempt, node=node, host="h"))
+            self.see(e.AgentJoined(at=self.tick(), attempt=self.state.attempt, node=node, host=f"h{node}"))
             for node in range(self.plan.nodes)
         ]
         return decisions[-1]
@@ -183,6 +183,8 @@ def at_phase(phase: Phase) -> Script:
         Phase.RELAUNCHING: [lambda: run.see(_gone(run))],
         Phase.FINISHING: [lambda: _finish(run)],
         Phase.STOPPING: [lambda: run.see(e.StopRequested(at=run.tick(), by="p"))],
+        Phase.PAUSING: [lambda: run.see(e.PauseRequested(at=run.tick(), by="p"))],
+        Phase.PAUSED: [lambda: run.see(e.PauseRequested(at=run.tick(), by="p")), run.stopped, run.ended],
         Phase.HOLDING: [lambda: run.incident(Kind.CRASH_LOOP)],
         Phase.HELD: [lambda: run.incident(Kind.CRASH_LOOP), run.ended],
         Phase.SUCCEEDED: [lambda: _finish(run), run.ended],

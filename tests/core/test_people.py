@@ -168,6 +168,7 @@ def test_a_new_supervisor_orders_again_what_is_under_way_and_begins_every_wait_a
         ],
         P.STOPPING_WORLD: [a.StopWorld(attempt=before.attempt, world=before.world)],
         P.STOPPING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],
+        P.PAUSING: [a.StopAfterStep(attempt=before.attempt, world=before.world)],
         P.TRAINING: [],
         P.BACKING_OFF: [],
     }.get(phase, [a.EndAttempt(attempt=before.attempt, why=before.reason, relaunch=phase is P.RELAUNCHING)])

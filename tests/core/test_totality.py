@@ -13,6 +13,7 @@ from monitors import wire
 from monitors.incidents import Incident, Kind, Subject
 from orchestrator.core import decide, invariants
 from orchestrator.core import events as e
+from orchestrator.core.asked import POWER_BUDGET
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, Phase, State
 from tests.core.script import POLICY, at_phase, with_response
@@ -24,6 +25,8 @@ small = st.integers(0, 3)
 steps = st.integers(0, 120)
 times = st.floats(0, 5000)
 names = st.sampled_from([f"step-{step:08d}.a1w{world}" for step in (0, 10, 20, 60) for world in (1, 2)] + ["other"])
+hosts = st.sampled_from(["h", "h0", "h1"])
+ids = st.sampled_from(["i1", "i2", "i9", "i0", "x", ""])
 words = st.lists(st.sampled_from("abc"), max_size=3).map(tuple)
 POLICIES = (POLICY, with_response(Kind.HANG, strikes_max=0), with_response(Kind.HANG, witnesses=2))
 
@@ -58,7 +61,7 @@ events = st.one_of(
     st.builds(e.DeviceProbed, at=times, world=small, sentence=st.just("as fast as its peers")),
     st.builds(e.RecoveryProved, at=times, world=small, sentence=st.just("world 2 proved itself")),
     st.builds(e.LaunchFailed, at=times, attempt=small, why=st.just("no")),
-    st.builds(e.AgentJoined, at=times, attempt=small, node=small, host=st.just("h")),
+    st.builds(e.AgentJoined, at=times, attempt=small, node=small, host=hosts),
     st.builds(e.AgentGone, at=times, attempt=small, node=small, witnesses=words),
     st.builds(e.AttemptEnded, at=times, attempt=small),
     st.builds(e.WorldEntered, at=times, world=small),
@@ -82,6 +85,15 @@ events = st.one_of(
     st.builds(e.IncidentDetected, at=times, incident=incidents),
     st.builds(e.StopRequested, at=times, by=st.just("p"), now=st.booleans()),
     st.builds(e.ResumeRequested, at=times, by=st.just("p"), from_step=st.none() | st.integers(0, 50)),
+    st.builds(e.PauseRequested, at=times, by=st.sampled_from(["p", POWER_BUDGET]), why=st.sampled_from(["", "lunch"])),
+    st.builds(e.ResumeRequested, at=times, by=st.just(POWER_BUDGET)),
+    st.builds(e.RestartRequested, at=times, by=st.just("p"), without=st.none() | small),
+    st.builds(e.HostCordoned, at=times, by=st.just("p"), host=hosts, cordoned=st.booleans()),
+    st.builds(e.IncidentAcknowledged, at=times, by=st.just("p"), incident=ids),
+    st.builds(e.IncidentResolved, at=times, by=st.just("p"), incident=ids),
+    st.builds(e.IncidentNoted, at=times, by=st.just("p"), incident=ids, text=st.just("why")),
+    st.builds(e.IncidentJudged, at=times, by=st.just("p"), incident=ids, right=st.booleans()),
+    st.builds(e.CheckpointPinned, at=times, by=st.just("p"), checkpoint=names, pinned=st.booleans()),
     st.builds(e.DrillRequested, at=times, by=st.just("p"), drill=st.just("kill"), rank=st.none() | small),
     st.builds(e.TimePassed, at=times),
 )

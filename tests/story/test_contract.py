@@ -14,7 +14,7 @@ import pytest
 
 from monitors.incidents import Kind
 from monitors.signals import StepReported
-from orchestrator import contract
+from orchestrator import contract, hosts
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
 from orchestrator.journal import Journal
@@ -47,6 +47,10 @@ def home(tmp_path: Path) -> Path:
         script.fail(Kind.WORKER_KILLED, detect_s=0.25).stop().begin(10)
         read = e.EnergyRead(since=T0, until=T0 + 10, joules=7e3, gpu_s=20, step_j=900, steps=3, token_j=900, tokens=300)
         script.train(20, energy=read).save().train(1)
+        script.take(e.IncidentAcknowledged(at=script.now, by="ada", incident="i1"))
+        script.take(e.IncidentNoted(at=script.now, by="ada", incident="i1", text="it was me"))
+        script.take(e.IncidentJudged(at=script.now, by="ada", incident="i1", right=True))
+        script.take(e.HostCordoned(at=script.now, by="ada", host="host7", why="it smells"))
         row = StepReported(at=T0, node=0, world=2, rank=0, step=30, loss=math.nan, tokens=100.0, step_s=0.1)
         journal.add_rows(RUN, [row, replace(row, step=31, step_s=0.3)])
         held = Script(journal, run="gpt-xxxxx").join().begin(0).train(3).fail(Kind.CRASH_LOOP)
@@ -69,11 +73,13 @@ def answers(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "Events", contract.events(home, run)
         yield "Story", contract.story(home, run)
     yield "OneIncident", contract.incident(home, RUN, "i1")
+    yield "Hosts", hosts.hosts(home)
+    yield "HostHistory", hosts.history(home, "host0")
 
 
 OF_COMMANDS = frozenset(
     {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
-    | {"Serving", "Left", "Init", "Templates", "Demo", "Version"}
+    | {"Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned", "Cordoned"}
 )
 """what is printed and no function returns: tests/cli/test_answers.py compares it"""
 NUMBERS = ("nan", "inf", "-inf")
