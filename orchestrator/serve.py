@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monitors.clock import SystemClock
-from orchestrator.alerts import HookNotifier
+from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
 from orchestrator.core.actions import Alert
 from orchestrator.core.policy import Severity
