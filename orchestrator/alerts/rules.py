@@ -60,7 +60,7 @@ class Guide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a person decided about alerts. Numbers are ux defaults of the field: Alertmanager's, and on-call practice."""
+    """What a person decided about alerts. Waits and repeats are Alertmanager's defaults."""
 
     home: str = "lastgood"
     """where this lastgood runs, for what is about itself"""
