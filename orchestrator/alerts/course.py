@@ -19,6 +19,7 @@ HELD = frozenset({Phase.HOLDING, Phase.HELD})
 NOTED = frozenset({"run_started", "run_succeeded", "run_stopped"})
 """what is no trouble, for who asked to be told of it"""
 DONE_MOST = 8
+NOTES_MOST = 4
 STRIKES_MOST = 300
 """more than the largest budget has"""
 DRILL_S = 120.0
@@ -204,18 +205,17 @@ def _happened(course: Course, entry: Heard) -> Course:
 
 def _said(course: Course, entry: Heard) -> Course:
     """What a person said about an incident."""
-    incident, by = getattr(entry.event, "incident", None), getattr(entry.event, "by", "")
-    trouble = course.troubles.get(incident) if isinstance(incident, str) else None
+    event = entry.event
+    if not isinstance(event, e.IncidentAcknowledged | e.IncidentResolved | e.IncidentNoted):
+        return course
+    trouble = course.troubles.get(event.incident)
     if trouble is None:
         return course
-    name = type(entry.event).__name__
-    if name == "IncidentNoted":
-        return _put(course, replace(trouble, notes=(*trouble.notes, f"{by}: {getattr(entry.event, 'text', '')}")[-4:]))
-    if name not in ("IncidentAcknowledged", "IncidentResolved"):
-        return course
+    if isinstance(event, e.IncidentNoted):
+        return _put(course, replace(trouble, notes=(*trouble.notes, f"{event.by}: {event.text}")[-NOTES_MOST:]))
     # What nothing will say the end of is over when somebody knows of it.
-    ends = trouble.over_at is None and (trouble.momentary or name == "IncidentResolved")
-    return _put(course, replace(trouble, acknowledged_by=by, over_at=entry.at if ends else trouble.over_at))
+    ends = trouble.over_at is None and (trouble.momentary or isinstance(event, e.IncidentResolved))
+    return _put(course, replace(trouble, acknowledged_by=event.by, over_at=entry.at if ends else trouble.over_at))
 
 
 def _restored(course: Course, step: int) -> Course:

@@ -38,6 +38,8 @@ class Message:
     run: str = ""
     """empty: it is about lastgood itself"""
     kind: str = ""
+    incident: str = ""
+    """its id; empty: it is about none"""
     host: str = ""
     since: float | None = None
     facts: tuple[tuple[str, str], ...] = ()

@@ -37,6 +37,16 @@ class Loaded:
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     """The file, with its secrets looked up. Raises SpecError."""
+    document, config = _read(path)
+    return Loaded(secrets=_put_in(document, config, environ), config=checked(Config, document))
+
+
+def named(path: Path) -> Config:
+    """The file as it was written: in the place of a secret stands what names it. Raises SpecError."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[Document, Config]:
     try:
         body, mode = path.read_bytes(), path.stat().st_mode
     except FileNotFoundError:
@@ -48,7 +58,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     _check_names(config, document)
     if stat.S_IMODE(mode) & 0o077 and not all(_is_named(secret) for _, secret in _secrets(config, ())):
         raise SpecError(f"{path}: holds secrets, and others may read it: chmod 600 {path}")
-    return Loaded(secrets=_put_in(document, config, environ), config=checked(Config, document))
+    return document, config
 
 
 def _put_in(document: Document, config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:

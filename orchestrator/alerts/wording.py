@@ -125,6 +125,7 @@ def message(view: View, thread: str, channel: str, number: int, act: Act) -> Mes
         title=_title(view),
         run=course.run,
         kind=trouble.kind.partition(":")[0],
+        incident=trouble.id if is_incident(trouble) else "",
         host=course.hosts.get(trouble.node, "") if trouble.node is not None else "",
         since=min(trouble.since for _, trouble in view.members),
         facts=tuple((heading, inert(text, ADVICE_MOST)) for heading, text in _facts(view) if text),

@@ -78,21 +78,11 @@ def test_a_run_that_is_held_is_one_thread_from_the_page_to_the_end() -> None:
 def test_what_stands_is_said_again_until_somebody_knows_of_it() -> None:
     desk = Watched(every_s=60).hear(RUN, held(trained().fail(Kind.CRASH_LOOP)).entries).wait(4 * 3600 + 120)
     assert [act for act, _ in desk.acts(PAGER)] == ["opened", "updated"]
-    known = Said(at=desk.now, by="ada", incident="i1")
-    desk.hear(RUN, [Entry(id=0, event=known, phase=Phase.HELD)])  # type: ignore[arg-type]
+    known = e.IncidentAcknowledged(at=desk.now, by="ada", incident="i1")
+    desk.hear(RUN, [Entry(id=0, event=known, phase=Phase.HELD)])
     desk.wait(9 * 3600)
     assert [act for act, _ in desk.acts(PAGER)] == ["opened", "updated", "updated"]
     assert desk.to(PAGER)[-1].acknowledged_by == "ada"
-
-
-class Said:
-    """A person knows of it."""
-
-    def __init__(self, at: float, by: str, incident: str) -> None:
-        self.at, self.by, self.incident = at, by, incident
-
-
-Said.__name__ = "IncidentAcknowledged"
 
 
 def test_nobody_who_knows_of_it_is_the_next_step_of_an_escalation() -> None:
@@ -103,8 +93,8 @@ def test_nobody_who_knows_of_it_is_the_next_step_of_an_escalation() -> None:
     assert desk.to("boss") == []
     assert desk.wait(200).acts("boss") == [("opened", "crash_loop")]
     other = Watched(of, every_s=10).hear(RUN, entries).wait(60)
-    said = Said(at=other.now, by="ada", incident="i1")
-    other.hear(RUN, [Entry(id=0, event=said, phase=Phase.HELD)]).wait(3600)  # type: ignore[arg-type]
+    said = e.IncidentAcknowledged(at=other.now, by="ada", incident="i1")
+    other.hear(RUN, [Entry(id=0, event=said, phase=Phase.HELD)]).wait(3600)
     assert other.to("boss") == []
 
 
@@ -162,8 +152,8 @@ def test_what_nothing_ends_and_the_policy_pages_for_stands_until_a_person_knows(
     alert = Alert(severity=Severity.ERROR, title="t", text="x", incident=entry.opened[0].id, page=True)
     desk = Watched().hear(RUN, [*script.entries[:-1], replace(entry, actions=(*entry.actions, alert))]).wait(60)
     assert desk.acts(PAGER) == [("opened", "loss_transient")]
-    said = Said(at=desk.now, by="ada", incident=entry.opened[0].id)
-    desk.hear(RUN, [Entry(id=0, event=said, phase=Phase.TRAINING)])  # type: ignore[arg-type]
+    said = e.IncidentAcknowledged(at=desk.now, by="ada", incident=entry.opened[0].id)
+    desk.hear(RUN, [Entry(id=0, event=said, phase=Phase.TRAINING)])
     assert desk.acts(PAGER) == [("opened", "loss_transient"), ("resolved", "loss_transient")]
 
 

@@ -27,6 +27,7 @@ def document(message: Message) -> dict[str, Any]:
         "title": message.title,
         "run": message.run or None,
         "kind": message.kind,
+        "incident": message.incident or None,
         "host": message.host or None,
         "at": message.at,
         "since": message.since,
