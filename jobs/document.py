@@ -124,11 +124,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def read(name: str, body: bytes) -> Document:
-    """The document of a file's bytes. Raises SpecError naming file and line."""
+def read(name: str, body: bytes, *, kind: str = "spec", begin: str = "lastgood init") -> Document:
+    """The document of a file's bytes; `begin` is the command that writes one of this kind. Raises SpecError."""
     if len(body) > BYTES_MAX:
         raise SpecError(
-            f"{name}: {len(body)} bytes is too large for a spec (at most {BYTES_MAX}): is it the right file?"
+            f"{name}: {len(body)} bytes is too large for a {kind} (at most {BYTES_MAX}): is it the right file?"
         )
     try:
         text = body.decode("utf-8-sig")
@@ -137,9 +137,10 @@ def read(name: str, body: bytes) -> Document:
         raise SpecError(f"{name}:{line}: is not UTF-8 text (byte {error.start}): is it the right file?") from None
     data, places = value_of(text, lambda line: f"{name}:{line}", name)
     if data is None:
-        raise SpecError(f"{name}: is empty; `lastgood init` writes a spec to start from")
+        raise SpecError(f"{name}: is empty; `{begin}` writes a {kind} to start from")
     if not isinstance(data, dict):
-        raise SpecError(f"{name}: is {noun(data)}, but a spec is a mapping of keys to values, such as `name: my-run`")
+        example = ", such as `name: my-run`" if kind == "spec" else ""
+        raise SpecError(f"{name}: is {noun(data)}, but a {kind} is a mapping of keys to values{example}")
     return Document(name=name, data=data, places=places)
 
 

@@ -6,19 +6,14 @@ Whatever is wrong is a `SpecError` that says where, what, what is allowed, and t
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
-import types
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from jobs import command
-from jobs.document import Document, Key, Place, dotted, noun, read, value_of
+from jobs.checked import checked
+from jobs.document import Document, Place, read, value_of
 from jobs.errors import SpecError
 from jobs.spec import Spec
 
@@ -36,7 +31,7 @@ def parse(
     name: str, body: bytes, *, called: str | None = None, sets: Sequence[str] = (), env: Sequence[str] = ()
 ) -> Spec:
     """The spec of the bytes of a file called `name`, of a run that -n calls `called`. Raises SpecError."""
-    return _validated(_written(name, body, called, sets, env))
+    return checked(Spec, _written(name, body, called, sets, env))
 
 
 def submitted(
@@ -50,7 +45,7 @@ def submitted(
 ) -> Spec:
     """`parse`, then `resolve`, whose errors name the line too. `environ`: what ranks inherit, where it is known."""
     document = _written(str(path), body, called, sets, env)
-    return resolve(_validated(document), path, document, environ=environ)
+    return resolve(checked(Spec, document), path, document, environ=environ)
 
 
 def _written(name: str, body: bytes, called: str | None, sets: Sequence[str], env: Sequence[str]) -> Document:
@@ -168,164 +163,3 @@ def _set_env(document: Document, text: str) -> None:
     if not equals or not name:
         raise SpecError(f"--env {text}: needs the form NAME=VALUE, for example OMP_NUM_THREADS=1")
     document.put(("env", name), value, {(): Place(where=f"--env {text}", text=value)})
-
-
-def _validated(document: Document) -> Spec:
-    try:
-        return _construct(document)
-    except ValidationError as error:
-        if not _take_as_text(document, error.errors()):
-            raise SpecError(*_problems(document, error)) from None
-    try:
-        return _construct(document)
-    except ValidationError as error:
-        raise SpecError(*_problems(document, error)) from None
-
-
-def _construct(document: Document) -> Spec:
-    # Strict: `nodes: true` is no number. Through JSON, whose arrays may become tuples in strict mode.
-    return Spec.model_validate_json(json.dumps(document.data), strict=True)
-
-
-def _take_as_text(document: Document, errors: list[ErrorDetails]) -> bool:
-    """Where the spec wants text, a scalar is the text as written: `SEED: 4`. Says whether any was."""
-    taken = False
-    for error in errors:
-        key = _key(document, error["loc"])
-        text = document.places[key].text if key in document.places else None
-        if error["type"] == "string_type" and text is not None and len(key) > 0:
-            document.value(key[:-1])[key[-1]] = text
-            taken = True
-    return taken
-
-
-def _key(document: Document, loc: tuple[str | int, ...]) -> Key:
-    """The part of a pydantic location that is a path in the data: branches of a union are not."""
-    key: Key = ()
-    here: Any = document.data
-    for part in loc:
-        try:
-            here = here[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        key = (*key, part)
-    return key
-
-
-def _problems(document: Document, error: ValidationError) -> list[str]:
-    """One sentence for each thing that is wrong, in the order of the file."""
-    found: dict[Key, tuple[str, str]] = {}
-    for detail in error.errors(include_url=False):
-        key = _key(document, detail["loc"])
-        if detail["type"] == "missing" and isinstance(detail["loc"][-1], str):
-            key = (*key, detail["loc"][-1])
-        # The branches of a union complain one by one about the same value: one sentence is enough.
-        found.setdefault(key, (document.place(key).where, _sentence(document, key, detail)))
-    lines = list(found.items())
-    lines.sort(key=lambda item: _order(item[1][0]))
-    return [f"{where}: {dotted(key)}: {what}" if key else f"{where}: {what}" for key, (where, what) in lines]
-
-
-def _order(where: str) -> tuple[int, int]:
-    """By line; a place without a line first, the command line last."""
-    if where.startswith(("--", "-n ")):
-        return 1, 0
-    line = where.rpartition(":")[2]
-    return 0, int(line) if line.isdigit() else 0
-
-
-_WANTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number that is not that large",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "dict_type": "a mapping",
-    "tuple_type": "a list",
-}
-
-
-def _sentence(document: Document, key: Key, detail: ErrorDetails) -> str:
-    kind, ctx = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown(key)
-    if kind == "missing" and isinstance(detail["loc"][-1], str):
-        return f"is missing; {_described(key)}"
-    got = noun(document.value(key))
-    if key == ("command",) and kind in _WANTED:
-        return f"must be text or a list of texts, not {got}"
-    if key[:1] == ("data",) and kind in ("missing", "too_long", "too_short", "tuple_type"):
-        return f"must be pairs [first, end), for example [[400, 420]], not {got}"
-    if kind in _WANTED:
-        keys = ", ".join(sorted(_fields(key) or ()))
-        return f"must be {_WANTED[kind]}{f' with any of {keys}' if keys else ''}, not {got}"
-    match kind:
-        case "greater_than_equal":
-            return f"must be at least {ctx['ge']}, not {got.removeprefix('the number ')}"
-        case "greater_than":
-            return f"must be more than {ctx['gt']}, not {got.removeprefix('the number ')}"
-        case "less_than_equal":
-            return f"must be at most {ctx['le']}, not {got.removeprefix('the number ')}"
-        case "literal_error":
-            return f"must be {ctx['expected']}, not {got}"
-        case "too_short":
-            return "must not be empty"
-        case "value_error":
-            return str(ctx["error"])
-        case _:
-            return f"{detail['msg']} (it is {got})"
-
-
-def _unknown(key: Key) -> str:
-    """What to say about a key that the spec does not have."""
-    name = str(key[-1])
-    allowed = sorted(_fields(key[:-1]) or ())
-    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-    elsewhere = {leaf[-1]: dotted(leaf) for leaf in _leaves(Spec, ())}
-    far = difflib.get_close_matches(name, list(elsewhere), n=1, cutoff=0.75)
-    guess = near[0] if near else elsewhere[far[0]] if far else None
-    meant = f'did you mean "{guess}"? ' if guess else ""
-    return f"unknown key; {meant}allowed: {', '.join(allowed)}"
-
-
-def _described(key: Key) -> str:
-    info = (_fields(key[:-1]) or {}).get(str(key[-1]))
-    return info.description if info is not None and info.description else "it has no default"
-
-
-def _fields(key: Key) -> dict[str, Any] | None:
-    """The fields of the part of the spec at `key`, None when there are none."""
-    model: type[BaseModel] = Spec
-    for part in key:
-        info = model.model_fields.get(str(part))
-        below = None if info is None else _model(info.annotation)
-        if below is None:
-            return None
-        model = below
-    return dict(model.model_fields)
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(filter(None, map(_model, get_args(annotation))), None)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-@cache
-def _leaves(model: type[BaseModel], key: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The path of every setting."""
-
-    def walk() -> Iterator[tuple[str, ...]]:
-        for name, info in model.model_fields.items():
-            below = _model(info.annotation)
-            yield (*key, name)
-            if below is not None:
-                yield from _leaves(below, (*key, name))
-
-    return tuple(walk())

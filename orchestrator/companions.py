@@ -41,7 +41,13 @@ class Companion:
     """by the state folder and the specs of the runs that go on"""
 
 
-COMPANIONS: tuple[Companion, ...] = ()
+def _wants_alerts(home: Home, _specs: Sequence[Spec]) -> bool:
+    return (home.root / "alerts.yaml").exists()
+
+
+COMPANIONS: tuple[Companion, ...] = (
+    Companion(name="alerts", module="orchestrator.alerts.companion", wanted=_wants_alerts),
+)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from jobs.errors import SpecError
 from jobs.spec import Spec
 from monitors.clock import Clock
 from orchestrator import bulkhead, liverun, runbooks
-from orchestrator.alerts import HookNotifier
+from orchestrator.alerts.hook import HookNotifier
 from orchestrator.core import events
 from orchestrator.core.decide import begin, decide
 from orchestrator.core.policy import Policy

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monitors.clock import SystemClock
-from orchestrator.alerts import HookNotifier
+from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
 from orchestrator.core.actions import Alert
 from orchestrator.core.policy import Severity
@@ -163,9 +163,10 @@ def _tell(home: Home, error: BaseException) -> None:
     now = SystemClock().now()
     if told.exists() and now - told.stat().st_mtime < TOLD_EVERY_S:
         return
-    told.touch()
     text = f"{type(error).__name__}: {error}; the agents start it anew, training goes on unwatched: see supervisor.log"
+    told.write_text(text)  # alerts read it there
     page = Alert(severity=Severity.CRITICAL, title="the supervisor failed", text=text, page=True)
+    Companions(home).tend((), now)  # one that tells it, where none lives
     HookNotifier(home).alert_now(page)
 
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "run": ("submitting", "Submit a run and follow it."),
     "submit": ("submitting", "Hand a run over to the supervisor."),
     "follow": ("attaching", "Follow a run to its end, as `run` does."),
+    "alerts": ("alerting", "Set up, try and list who is told of what."),
+    "silence": ("alerting", "Tell nobody of some runs or kinds for a while."),
     "serve": ("serving", "Run the supervisor of this state folder."),
     "ls": ("reading", "List runs."),
     "status": ("reading", "Say where a run stands, and why."),

@@ -77,5 +77,6 @@ _KNOWN = (
     ("orchestrator.home", "HomeError", Exit.TOOL),
     ("orchestrator.client", "NoSupervisor", Exit.TOOL),
     ("orchestrator.journal", "JournalUnavailable", Exit.TOOL),
+    ("orchestrator.alerts.outbox", "OutboxUnavailable", Exit.TOOL),
     ("orchestrator.runbooks", "RunbookError", Exit.USAGE),
 )

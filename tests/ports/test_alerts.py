@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from orchestrator.alerts import HookNotifier
+from orchestrator.alerts.hook import HookNotifier
 from orchestrator.core.actions import Alert
 from orchestrator.core.policy import Severity
 from orchestrator.home import Home
