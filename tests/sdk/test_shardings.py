@@ -56,6 +56,7 @@ def run(code: str, file: Path) -> list[str]:
 
 
 ASK = "print(*train({dim}, {shape})); print(len(shardings._asked)); shardings.note(); print(len(shardings._asked))"
+"""what was trained, how many questions it asked, and how many are left once they are written down"""
 LEARN = "print(shardings.learn({file!r}, 1)); print(*train({dim}, {shape})); print(len(shardings._asked))"
 
 

@@ -32,6 +32,8 @@ Question = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 _known: dict[Any, Any] = {}
 _asked: list[Any] = []
+_open: list[bool] = []
+"""not empty: what is asked is still to be written down"""
 
 
 def attach() -> None:
@@ -40,12 +42,13 @@ def attach() -> None:
     if propagator is None or hasattr(propagator, "_lastgood"):
         return
     compute: Callable[[Any], Any] = propagator.propagate_op_sharding_non_cached
+    _open[:] = [True] if FILE in os.environ else []
 
     def answered(schema: Any) -> Any:
         found = _known.get(schema) if _known else None
         if found is not None and (here := _brought(found, schema)) is not None:
             return here
-        if len(_asked) < QUESTIONS_MOST:
+        if _open and len(_asked) < QUESTIONS_MOST:
             _asked.append(schema)
         return compute(schema)
 
@@ -56,9 +59,9 @@ def attach() -> None:
 def note() -> None:
     """Write down what was asked and not known, if anything: for the processes that will take this one's place."""
     path = os.environ.get(FILE)
-    if not _asked or path is None:
+    asked, _asked[:], _open[:] = list(_asked), [], []
+    if not asked or path is None:
         return
-    asked, _asked[:] = list(_asked), []
     with _left_to_torch():
         questions = [*_read(path), *(_question(schema) for schema in asked)]
         draft = f"{path}.{os.getpid()}"
