@@ -176,7 +176,7 @@ def _told(state: State, since: float, ends: Sequence[float], expected: float) ->
     assert state.target is not None
     prices = state.plan.prices or Prices()
     ranks = state.plan.nodes * state.plan.ranks_per_node
-    wall_s, device_s = seconds(state, since)
+    wall_s, device_s = seconds(state.meter, state.phase, since)
     hours = [ranks * (device_s + left_s) / HOUR_S for left_s in ends]
     meter = state.meter
     watts = meter.joules / meter.read_gpu_s if meter.read_gpu_s > 0 else None

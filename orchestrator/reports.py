@@ -130,6 +130,7 @@ class _Part:
     """interruptions inside it, drills too"""
     lost_s: dict[str, float]
     judged: dict[str, bool]
+    """incidents of which somebody said in the stretch whether the verdict was right: the last word"""
 
     def seconds(self, buckets: Iterable[Bucket]) -> float:
         """Of the stretch."""
@@ -179,13 +180,14 @@ def _part(history: History, since: float, until: float) -> _Part | None:
     course = timeline.walk(entries)
     answered = [case for case in course.cases if case.rung is not Rung.OBSERVE]
     costs = money.shares(spans, course)
+    said = [entry.event for entry in entries if isinstance(entry.event, e.IncidentJudged)]
     return _Part(
         history=replace(history, entries=entries),
         course=course,
         spans=inside,
         cases=[case for case in answered if since <= case.incident.at <= until],
         lost_s={id_: sum(s.end_ms - s.start_ms for s in some) / 1000 for id_, some in costs.items()},
-        judged={},
+        judged={event.incident: event.right for event in said if since <= event.at},
     )
 
 

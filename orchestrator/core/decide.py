@@ -64,8 +64,6 @@ def decide(state: State, event: e.Event) -> Decision:
             return _world(state, event)
         case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
             return on_checkpoint(state, event)
-        case e.BudgetChanged():
-            return spending.changed(state, event)
         case e.DrillDone():
             return Decision(state=state, reason=f"drill {event.drill} of world {event.world}: done")
         case e.PolicyChanged():
@@ -95,7 +93,7 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         return Decision(state=replace(state, now=event.at))
     first = state.phase is Phase.STARTING
     trained_s = interval.trained(state, event.at)
-    course = history.began(state, event.step, event.at) if first else history.stepped(state, event.step, event.at)
+    course = _course(state, event, first)
     if first:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
@@ -128,6 +126,21 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         actions = (*(VerifyCheckpoint(checkpoint=name) for name in state.unread), *actions)
         state = replace(state, unread=())
     return Decision(state=state, actions=actions, reason=reason, closed=over)
+
+
+def _course(state: State, event: e.Progressed, first: bool) -> history.History:
+    """The course of the run so far; what a world that is being ended still does tells nothing of the pace."""
+    if not first:
+        trains = state.phase is Phase.TRAINING
+        return history.stepped(state.history, event.step, event.at) if trains else state.history
+    return history.began(
+        state.history,
+        step=event.step,
+        at=event.at,
+        start_s=event.at - state.since,
+        restored=state.step if state.step else event.step - 1,  # a script without the SDK says it by its first step
+        fault=state.recovery is not None and not state.recovery.asked,
+    )
 
 
 def _time_passed(state: State, at: float) -> Decision:

@@ -7,20 +7,13 @@ whenever there are too many of them; of interruptions the newest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from orchestrator.core.replacing import replace
-
-if TYPE_CHECKING:
-    from orchestrator.core.state import State
 
 BLOCKS = 32
 """enough for a spread, and a kilobyte of the journal"""
 KEPT = 32
 """interruptions whose costs are remembered"""
-
-TRAINS = frozenset({"training"})
-"""phases whose steps tell of the pace: a world that is being ended is heard of late, or once more"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +50,10 @@ class History:
     """None: nothing was interrupted"""
 
 
-def stepped(state: State, step: int, at: float) -> History:
+def stepped(history: History, step: int, at: float) -> History:
     """The world that trains is known to have finished `step`."""
-    history = state.history
     done = step - history.step
-    if state.phase not in TRAINS or done < history.every or at <= history.at:
+    if done < history.every or at <= history.at:
         return history
     steps, seconds = (*history.steps, done), (*history.seconds, round(at - history.at, 3))
     every = history.every
@@ -72,19 +64,20 @@ def stepped(state: State, step: int, at: float) -> History:
     return replace(history, steps=steps, seconds=seconds, every=every, step=step, at=at)
 
 
-def began(state: State, step: int, at: float) -> History:
-    """A world took its first step: what it had restored, `state` says."""
-    history = state.history
-    if history.start_s is None and state.world == 1:
-        history = replace(history, start_s=round(at - state.since, 3))
-    if history.lost_at is not None and state.recovery is not None and not state.recovery.asked:
-        restored = state.step if state.step else step - 1  # a script without the SDK says it by its first step
+def began(history: History, *, step: int, at: float, start_s: float, restored: int, fault: bool) -> History:
+    """A world took its first step, `start_s` after it was ordered and from the state of step `restored`.
+
+    `fault`: it follows another because something failed, and not because a person asked for it.
+    """
+    if history.start_s is None:
+        history = replace(history, start_s=round(start_s, 3))
+    if history.lost_at is not None and fault:
         cost = Setback(down_s=round(max(0.0, at - history.lost_at), 3), steps=max(0, history.lost_step - restored))
         setbacks = (*history.setbacks, cost)[-KEPT:]
         history = replace(history, setbacks=setbacks, interruptions=history.interruptions + 1)
     return replace(history, step=step, at=at, lost_at=None)
 
 
-def interrupted(state: State) -> History:
-    """The world that trains is about to be ended."""
-    return replace(state.history, lost_step=max(state.step, state.best_step), lost_at=state.heard)
+def interrupted(history: History, step: int, at: float) -> History:
+    """The world that trains is about to be ended: the last step heard of, and when."""
+    return replace(history, lost_step=step, lost_at=at)

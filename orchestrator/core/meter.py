@@ -8,13 +8,9 @@ tell (`events.EnergyRead`): what nobody read is not in them, and is not zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from orchestrator.core.events import EnergyRead
 from orchestrator.core.replacing import replace
-
-if TYPE_CHECKING:
-    from orchestrator.core.state import Phase, State
 
 AWAY = frozenset({"holding", "held", "succeeded", "stopped", "paused"})
 """phases in which nothing is worked on, and nothing counts"""
@@ -49,25 +45,24 @@ class Meter:
         return self.earlier_gpu_s + (self.read.gpu_s if self.read is not None else 0.0)
 
 
-def turned(state: State, at: float) -> Meter:
-    """The meter as the present phase ends."""
-    wall_s, device_s = seconds(state, at)
-    return replace(state.meter, since=at, wall_s=wall_s, device_s=device_s)
+def turned(meter: Meter, phase: str, at: float) -> Meter:
+    """The meter as a phase ends."""
+    wall_s, device_s = seconds(meter, phase, at)
+    return replace(meter, since=at, wall_s=wall_s, device_s=device_s)
 
 
-def seconds(state: State, at: float) -> tuple[float, float]:
-    """Seconds worked on, and those with devices, until `at`."""
-    meter = state.meter
-    spent_s = max(0.0, at - meter.since) if meter.since and counts(state.phase) else 0.0
-    return meter.wall_s + spent_s, meter.device_s + (spent_s if state.phase not in QUEUED else 0.0)
+def seconds(meter: Meter, phase: str, at: float) -> tuple[float, float]:
+    """Seconds worked on, and those with devices, until `at`, in a phase that goes on until then."""
+    spent_s = max(0.0, at - meter.since) if meter.since and counts(phase) else 0.0
+    return meter.wall_s + spent_s, meter.device_s + (spent_s if phase not in QUEUED else 0.0)
 
 
-def counts(phase: Phase) -> bool:
+def counts(phase: str) -> bool:
     """Seconds of this phase count."""
     return phase not in AWAY
 
 
-def has_devices(phase: Phase) -> bool:
+def has_devices(phase: str) -> bool:
     """GPU-seconds of this phase count."""
     return phase not in AWAY and phase not in QUEUED
 

@@ -37,6 +37,8 @@ def asked(state: State, event: Asked) -> Decision:
             return _pin(state, event)
         case e.DrillRequested():
             return _drill(state, event)
+        case e.BudgetChanged():
+            return spending.changed(state, event)
         case _:
             return remarks.said(state, event)
 

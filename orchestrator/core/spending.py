@@ -65,7 +65,7 @@ def uses(state: State, at: float) -> tuple[Use, ...]:
     limits = state.limits
     if limits is None:
         return ()
-    wall_s, device_s = meter.seconds(state, at)
+    wall_s, device_s = meter.seconds(state.meter, state.phase, at)
     ranks = state.plan.nodes * state.plan.ranks_per_node
     prices = state.plan.prices or Prices()
     gpu_hours, kwh = ranks * device_s / HOUR_S, prices.kwh_of(state.meter.joules)
@@ -142,13 +142,17 @@ def _told(state: State, known: tuple[Use, ...], at: float) -> Iterator[tuple[tup
             page = severity is Severity.CRITICAL
             what = "is nearly spent" if page else f"is spent to {reached[-1]:.0%}"
             yield new, Alert(severity=severity, title=f"{state.run}: a budget {what}", text=text, page=page)
-        blind = f"{use.what} {BLIND}"
-        if use.known_share < KNOWN_SHARE and blind not in state.told and meter.seconds(state, at)[1] > BLIND_AFTER_S:
+        if (name := f"{use.what} {BLIND}") not in state.told and _is_blind(state, use, at):
             text = (
                 f"the budget of {use.limit:.6g} {use.unit} cannot be held to: the energy of the GPUs was read for "
                 f"{use.known_share:.0%} of their time, so {use.spent:.4g} {use.unit} is the least that was spent"
             )
-            yield (blind,), Alert(severity=Severity.WARNING, title=f"{state.run}: a budget is blind", text=text)
+            yield (name,), Alert(severity=Severity.WARNING, title=f"{state.run}: a budget is blind", text=text)
+
+
+def _is_blind(state: State, use: Use, at: float) -> bool:
+    device_s = meter.seconds(state.meter, state.phase, at)[1]
+    return use.known_share < KNOWN_SHARE and device_s > BLIND_AFTER_S
 
 
 def _ended(decision: Decision, use: Use, at: float) -> Decision:

@@ -47,14 +47,18 @@ def enter(state: State, phase: Phase, at: float, reason: str) -> State:
     fails = state.phase is Phase.TRAINING and phase in INTERRUPTED
     return replace(
         state,
-        meter=meter.turned(state, at),
-        history=history.interrupted(state) if fails else state.history,
+        meter=meter.turned(state.meter, state.phase, at),
+        history=_interrupted(state) if fails else state.history,
         phase=phase,
         reason=reason,
         since=at,
         nagged=0,
         deadline=None if wait is None else at + wait,
     )
+
+
+def _interrupted(state: State) -> history.History:
+    return history.interrupted(state.history, max(state.step, state.best_step), state.heard)
 
 
 def all_nodes(state: State) -> tuple[int, ...]:
