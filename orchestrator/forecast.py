@@ -4,8 +4,10 @@ Three hundred courses of the rest of the run are drawn, from a seed that the sta
 same forecast, for a millisecond or two. What is drawn:
 
 - the pace: the mean of the run so far, off by what its blocks of steps scatter, those that were and those to come;
-- how many interruptions are still to come: a Gamma distribution of their rate, by seconds trained, whose prior counts
-  for one interruption at the rates published (`core.interval` names the sources), then a Poisson number;
+- how many interruptions are still to come: a Poisson number, of a rate by seconds trained that is a mixture of Gamma
+  distributions. The prior of each counts for one interruption, at the rates published (`core.interval` names the
+  sources) or some decades off (`DECADES`): most runs are as published, but a run that is being debugged fails each
+  minute, and has to be believed soon;
 - what each of them costs: one of those that the run had (a bootstrap), or the prior, which is one more of them: as long
   as the first world took to start, and half the steps between two saves.
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, log, log1p, sqrt
 from random import Random
 
 from orchestrator.core import interval, spending
@@ -31,6 +33,10 @@ DOWN = frozenset({Phase.STOPPING_WORLD, Phase.BACKING_OFF, Phase.RELAUNCHING, Ph
 """phases from which the run first has to come back"""
 SHORT_S = 60.0
 """what a first world is taken to need to start while none has"""
+DECADES = {0.1: 0.2, 1.0: 0.6, 10.0: 0.15, 100.0: 0.04, 1000.0: 0.008, 10_000.0: 0.002}
+"""times as often as published, and how much a run is believed to be so before it showed anything. Fleets of one company
+differ by 2.8 (RSC-1 and RSC-2, arXiv 2410.21680), small runs by far more; the far end is a guess, and only has to be
+more than nothing for ten failures in ten minutes to be believed"""
 EXACT_MAX = 200
 """interruptions drawn one by one; of more, their sum is as good as normal"""
 HOUR_S = 3600.0
@@ -101,21 +107,26 @@ class _Courses:
         self._prior = _prior(state)
         self._costs = (*history.setbacks, self._prior)
         ranks = state.plan.nodes * state.plan.ranks_per_node
-        self._prior_s = 1.0 / (ranks / interval.GPU_S + 1.0 / interval.OWN_S)
+        published_s = 1.0 / (ranks / interval.GPU_S + 1.0 / interval.OWN_S)
         self._count = history.interruptions
+        self._exposed_s = [published_s / often + self._trained_s for often in DECADES]
+        self._weights = _weights(published_s, self._trained_s, self._count)
         since = state.since if history.lost_at is None else history.lost_at
         self._down_s = now - since if state.phase in DOWN else None
         pace_s = sum(s for _, s in self._blocks) / sum(n for n, _ in self._blocks)
         self._pace_s = pace_s
         ahead = self._steps_left / (sum(n for n, _ in self._blocks) / len(self._blocks))
         self._off_s = _scatter(self._blocks, pace_s) * sqrt(1.0 / len(self._blocks) + 1.0 / max(1.0, ahead))
-        self.expected = (1 + self._count) / (self._prior_s + self._trained_s) * self._steps_left * pace_s
+        rates = [(1 + self._count) / exposed_s for exposed_s in self._exposed_s]
+        rate = sum(weight * rate for weight, rate in zip(self._weights, rates, strict=True)) / sum(self._weights)
+        self.expected = rate * self._steps_left * pace_s
 
     def draw(self, dice: Random) -> float:
         """Seconds that the rest takes in one course, all of them with devices: nobody foresees a queue."""
         pace_s = self._pace(dice)
         train_s = self._steps_left * pace_s
-        rate = dice.gammavariate(1 + self._count, 1.0 / (self._prior_s + self._trained_s))
+        exposed_s = dice.choices(self._exposed_s, self._weights)[0]
+        rate = dice.gammavariate(1 + self._count, 1.0 / exposed_s)
         number = _poisson(dice, rate * train_s)
         down_s, steps = self._setbacks(dice, number)
         train_s += steps * pace_s
@@ -138,6 +149,14 @@ class _Courses:
             max(0.0, number * _mean(some) + sqrt(number) * _deviation(some) * dice.gauss(0.0, 1.0))
             for some in (down, steps)
         )
+
+
+def _weights(published_s: float, trained_s: float, count: int) -> list[float]:
+    """How much each decade is to be believed: the prior, times how likely it makes `count` in the time trained."""
+    prior = [(published_s / often, share) for often, share in DECADES.items()]
+    logs = [log(mean_s / (mean_s + trained_s)) - count * log1p(mean_s / max(trained_s, 1.0)) for mean_s, _ in prior]
+    top = max(logs)
+    return [share * exp(value - top) for (_, share), value in zip(prior, logs, strict=True)]
 
 
 def _prior(state: State) -> Setback:

@@ -16,6 +16,7 @@ from orchestrator import money, phases, timeline
 from orchestrator.core import events as e
 from orchestrator.core.limits import Prices
 from orchestrator.core.policy import Policy, Rung
+from orchestrator.core.state import Phase
 from orchestrator.journal import Entry
 from orchestrator.ledger import TRAINING, WITHOUT_DEVICES, Bucket, Span, spans_of
 from orchestrator.timeline import Case, Timeline
@@ -99,12 +100,10 @@ class Report:
     """training time per interruption; None without one"""
     mttr_p50_s: float | None
     mttr_p90_s: float | None
-    recovered: int
-    """interruptions that are over"""
     automatic: int
-    """of those, without a person"""
-    held: int
-    """interruptions for which the run was held"""
+    """interruptions that were over without a person"""
+    with_person: int
+    """that needed one: the run was held, or somebody stopped or resumed it meanwhile"""
     steps_lost: int
     gpu_hours: float
     bills: tuple[Bill, ...]
@@ -114,8 +113,9 @@ class Report:
 
     @property
     def automatic_share(self) -> float | None:
-        """Of the interruptions that are over, those that needed no person."""
-        return self.automatic / self.recovered if self.recovered else None
+        """Of the interruptions that are not being recovered from any more, those that needed no person."""
+        settled = self.automatic + self.with_person
+        return self.automatic / settled if settled else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ def report(histories: Iterable[History], since: float, until: float) -> Report:
     parts = [part for history in histories if (part := _part(history, since, until)) is not None]
     real = [(part, case) for part in parts for case in part.cases if case.drill is None]
     totals = [total for part, case in real if (total := phases.of(case, part.course).total) is not None]
-    over = [(part, case) for part, case in real if case.over_at is not None]
+    people = [_needed_person(part, case) for part, case in real]
     ratios = sorted(ratio for part in parts if (ratio := _ettr([part])) is not None)
     training_s = sum(part.seconds(TRAINING) for part in parts)
     return Report(
@@ -159,9 +159,8 @@ def report(histories: Iterable[History], since: float, until: float) -> Report:
         mttf_s=training_s / len(real) if real else None,
         mttr_p50_s=_quantile(totals, 0.5),
         mttr_p90_s=_quantile(totals, 0.9),
-        recovered=len(over),
-        automatic=sum(_is_automatic(part, case) for part, case in over),
-        held=sum(case.rung is Rung.HOLD for _, case in real),
+        automatic=sum(case.over_at is not None and not is_so for (_, case), is_so in zip(real, people, strict=True)),
+        with_person=sum(people),
         steps_lost=sum(case.steps_lost for _, case in real),
         gpu_hours=sum(_owned_s(part) * part.history.ranks for part in parts) / money.HOUR_S,
         bills=_bills(parts),
@@ -222,13 +221,15 @@ def _blame(part: _Part, case: Case) -> str | None:
     return None if blame is None else str(blame)
 
 
-def _is_automatic(part: _Part, case: Case) -> bool:
-    """Nobody asked for anything between its onset and the first step after it."""
-    if case.rung is Rung.HOLD or case.over_at is None:
-        return False
+def _needed_person(part: _Part, case: Case) -> bool:
+    """The run was held for it, or somebody asked for something between its onset and its end."""
+    entries = part.history.entries
+    if case.rung is Rung.HOLD or (case.over_at is None and entries[-1].phase in (Phase.HOLDING, Phase.HELD)):
+        return True
+    end = case.over_at if case.over_at is not None else case.resolved_at
     people = (e.ResumeRequested, e.StopRequested)
-    asked = (entry.event.at for entry in part.history.entries if isinstance(entry.event, people))
-    return not any(case.incident.onset <= at <= case.over_at for at in asked)
+    asked = (entry.event.at for entry in entries if isinstance(entry.event, people))
+    return end is not None and any(case.incident.onset <= at <= end for at in asked)
 
 
 def _owned_s(part: _Part) -> float:

@@ -80,7 +80,9 @@ def _print_report(found: dict[str, Any]) -> None:
     parts = [f"{name} {found[key]:.1%}" for name, key in shares if found[key] is not None]
     times = (("MTTF", "mttf_s"), ("MTTR p50", "mttr_p50_s"), ("MTTR p90", "mttr_p90_s"))
     parts += [f"{name} {seconds(found[key])}" for name, key in times if found[key] is not None]
-    click.echo(", ".join([*parts, f"{count(found['steps_lost'], 'step')} lost", f"{found['held']} held"]))
+    click.echo(
+        ", ".join([*parts, f"{count(found['steps_lost'], 'step')} lost", f"{found['with_person']} needed a person"])
+    )
     for bill in found["bills"]:
         click.echo(", ".join(_bill(bill)))
     right, wrong = (sum(one[key] for one in found["judged"]) for key in ("right", "wrong"))
