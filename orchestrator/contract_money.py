@@ -14,7 +14,7 @@ from orchestrator import money, reports
 from orchestrator.core import spending
 from orchestrator.core.state import Phase, State
 from orchestrator.journal import Entry, Journal
-from orchestrator.ledger import Span, spans_of
+from orchestrator.spans import Span, spans_of
 from orchestrator.timeline import Timeline
 
 DAY_S = 86400.0

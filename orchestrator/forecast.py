@@ -136,7 +136,9 @@ class _Courses:
 
     def _pace(self, dice: Random) -> float:
         """Seconds of a step, mean of those still to be done."""
-        return max(self._pace_s / 10, self._pace_s + self._off_s * dice.gauss(0.0, 1.0))
+        free = max(2, len(self._blocks) - 1)  # of few blocks the scatter itself is not known well: Student's t
+        off_s = self._off_s * dice.gauss(0.0, 1.0) / sqrt(dice.gammavariate(free / 2, 2.0 / free))
+        return max(self._pace_s / 10, self._pace_s + off_s)
 
     def _setbacks(self, dice: Random, number: int) -> tuple[float, float]:
         """Seconds and steps that so many interruptions cost."""
@@ -169,7 +171,8 @@ def _scatter(blocks: Sequence[tuple[int, float]], pace_s: float) -> float:
     """Standard deviation of the pace from block to block; with too few of them, a tenth of the pace."""
     if len(blocks) < 3:
         return pace_s / 10
-    return sqrt(sum(n * (s / n - pace_s) ** 2 for n, s in blocks) / sum(n for n, _ in blocks))
+    spread = sum(n * (s / n - pace_s) ** 2 for n, s in blocks) / sum(n for n, _ in blocks)
+    return sqrt(spread * len(blocks) / (len(blocks) - 1))
 
 
 def _poisson(dice: Random, mean: float) -> int:

@@ -15,7 +15,7 @@ from orchestrator.core.limits import Prices
 from orchestrator.core.policy import Rung
 from orchestrator.joules import Curve
 from orchestrator.journal import Entry
-from orchestrator.ledger import WITHOUT_DEVICES, Bucket, Span
+from orchestrator.spans import WITHOUT_DEVICES, Bucket, Span
 from orchestrator.timeline import Case, Timeline
 
 HOUR_S = 3600.0

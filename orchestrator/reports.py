@@ -18,7 +18,7 @@ from orchestrator.core.limits import Prices
 from orchestrator.core.policy import Policy, Rung
 from orchestrator.core.state import Phase
 from orchestrator.journal import Entry
-from orchestrator.ledger import TRAINING, WITHOUT_DEVICES, Bucket, Span, spans_of
+from orchestrator.spans import TRAINING, WITHOUT_DEVICES, Bucket, Span, spans_of
 from orchestrator.timeline import Case, Timeline
 
 DAY_S = 86400.0

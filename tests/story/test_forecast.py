@@ -123,7 +123,7 @@ def lived(dice: Random) -> tuple[list[tuple[State, float]], float]:
     pace_s, scatter = 10 ** dice.uniform(0.0, 2.5), dice.choice((0.02, 0.1, 0.3))
     rate = min(10 ** dice.gauss(0.0, 0.7) / DAY_S, 20.0 / (STEPS * pace_s))
     start_s = pace_s * dice.uniform(1.0, 60.0)
-    script = submitted(copies=False)
+    script = submitted(save_every=50)
     script.take(e.PolicyChanged(at=script.now, policy=PATIENT))
     marks = sorted(dice.sample(range(150, STEPS - 200), 3))
     seen: list[tuple[State, float]] = []

@@ -11,7 +11,8 @@ from monitors.incidents import Kind
 from orchestrator import money, timeline
 from orchestrator.core import events as e
 from orchestrator.core.limits import Prices
-from orchestrator.ledger import Bucket, balance, spans_of
+from orchestrator.ledger import balance
+from orchestrator.spans import Bucket, spans_of
 from tests.story.scripted import T0, Script
 
 PRICES = Prices(currency="EUR", gpu_hour=3.6, kwh=0.5, carbon_g_per_kwh=400.0, overhead=1.5)
