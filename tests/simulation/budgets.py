@@ -1,4 +1,4 @@
-"""Does a run keep to its budget? Its hours are counted anew from the journal, and the moment that ended it is judged."""
+"""Does a run keep to its budget? Its hours are counted anew from the journal, and the moment of its end is judged."""
 
 from __future__ import annotations
 
