@@ -75,8 +75,8 @@ class RunLoop:
     @property
     def _silence(self) -> float | None:
         """When silence means something to the core: a wait that runs out, or a budget that does."""
-        if self.state is None:
-            return None
+        if self.state is None or self.state.limits is None:
+            return None if self.state is None else self.state.deadline
         waits = (self.state.deadline, spending.due(self.state))
         return min((wait for wait in waits if wait is not None), default=None)
 

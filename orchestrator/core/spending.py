@@ -25,7 +25,7 @@ HOUR_S = 3600.0
 ROUNDING = 1e-9
 LATE_S = 0.001
 """a mark is looked for when it is reached for certain: times are rounded"""
-ENDING = frozenset({Phase.STOPPING, Phase.FINISHING, Phase.HOLDING})
+ENDING = frozenset({Phase.STOPPING, Phase.PAUSING, Phase.FINISHING, Phase.HOLDING})
 KNOWN_SHARE = 0.9
 """a budget of energy that was read for less of the GPU time cannot be held to"""
 BLIND_AFTER_S = 600.0
