@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from jobs.spec_money import Budget, Cost, Power
+from jobs.spec_part import Part
 
 NODES_MAX = 32768
 RANKS_PER_NODE_MAX = 1024
@@ -48,12 +51,6 @@ def _is_switch_or_path(value: str) -> str:
     if value not in ("auto", "off") and not value.startswith("/"):
         raise ValueError(f"must be auto, off, or the absolute path of a file: not {value!r}")
     return value
-
-
-class Part(BaseModel):
-    """A part of the spec: frozen, no unknown keys, documented by the string under each field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Checkpoints(Part):
@@ -187,7 +184,7 @@ class Spec(Part):
     """The command is a Python script or `-m module`; false: it is any program."""
     workdir: str = "."
     """Where the command runs, relative to the spec's file."""
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default={})
     nodes: int = Field(default=1, ge=1, le=NODES_MAX)
     ranks_per_node: int = Field(default=1, ge=1, le=RANKS_PER_NODE_MAX)
     scheduler: Literal["local_cwd"] = "local_cwd"
@@ -198,6 +195,12 @@ class Spec(Part):
     senses: Senses = Senses()
     recovery: Recovery = Recovery()
     data: Data = Data()
+    target_steps: int | None = Field(default=None, ge=1)
+    """The step at which the run is complete, where the script does not say it through the SDK
+    (`run.steps(until=...)`): what the forecast of `lastgood status` counts to. Nothing is ended by it."""
+    cost: Cost = Cost()
+    budget: Budget = Budget()
+    power: Power = Power()
 
     @field_validator("ranks_per_node")
     @classmethod
@@ -211,6 +214,12 @@ class Spec(Part):
     def _resumable(self) -> Spec:
         if self.checkpoint.resume_from is not None and not self.python:
             raise ValueError("checkpoint.resume_from needs a Python script that uses the SDK, not `python: false`")
+        return self
+
+    @model_validator(mode="after")
+    def _countable_money(self) -> Spec:
+        if self.budget.money is not None and not self.cost.has_prices:
+            raise ValueError("budget.money needs a price: cost.gpu_hour, cost.kwh, or both")
         return self
 
     @property

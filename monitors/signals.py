@@ -70,6 +70,8 @@ class RankEntered:
     node: int
     world: int
     rank: int
+    until: int | None = None
+    """step after which it is complete; None: an older SDK, which did not say"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from monitors import wire
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from monitors.signals import StepReported
-from orchestrator import bulkhead, phases, timeline
+from orchestrator import bulkhead, contract_money, phases, timeline
 from orchestrator import ledger as books
 from orchestrator import story as telling
 from orchestrator.core.events import AgentGone, AgentJoined
@@ -66,6 +66,7 @@ HELD_CODES = {
 }
 """SkyPilot's numbers where it has them; None: a budget was spent."""
 OTHER_HELD = 106
+OUT_OF_BUDGET = "budget_spent"
 
 
 def find(home: str | Path, text: str) -> str:
@@ -103,11 +104,11 @@ def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str,
         return _answer(**_status(home, journal, _submission(journal, run), _now(now)))
 
 
-def incidents(home: str | Path, run: str) -> dict[str, Any]:
+def incidents(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Every incident of a run, oldest first."""
     with _opened(home, run) as journal:
-        course, state = timeline.walk(journal.entries(run, thin=True)), journal.state(run)
-    return _answer(run=run, incidents=[_incident(case, course, state) for case in course.cases])
+        entries, state = journal.entries(run, thin=True), journal.state(run)
+    return _answer(run=run, incidents=_incidents(entries, timeline.walk(entries), state, _now(now)))
 
 
 def incident(home: str | Path, run: str, id: str) -> dict[str, Any]:  # noqa: A002 - the word of the contract
@@ -131,8 +132,16 @@ def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
 def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Where the wall clock of a run went."""
     with _opened(home, run) as journal:
-        balance = books.balance(journal.entries(run, thin=True), _now(now))
-    return _answer(run=run, **asdict(balance))
+        entries, state = journal.entries(run, thin=True), journal.state(run)
+    at = _now(now)
+    bill = contract_money.of_ledger(entries, state, timeline.walk(entries), at)
+    return _answer(run=run, **asdict(books.balance(entries, at)), **bill)
+
+
+def report(home: str | Path, days: float = 7, *, now: float | None = None) -> dict[str, Any]:
+    """The last days of all runs: interruptions by cause, how fast they were over, what it cost."""
+    with _opened(home) as journal:
+        return _answer(**contract_money.report(journal, days, _now(now)))
 
 
 def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def story(home: str | Path, run: str) -> dict[str, Any]:
         run=run,
         attempts=[asdict(attempt) for attempt in course.attempts],
         worlds=[asdict(world) for world in course.worlds.values()],
-        incidents=[_incident(case, course, state) for case in course.cases],
+        incidents=_incidents(entries, course, state, _now(None)),
         sentences=[asdict(sentence) for sentence in telling.sentences(entries)],
     )
 
@@ -244,6 +253,7 @@ def _status(home: str | Path, journal: Journal, submission: Submission, now: flo
         **_speed(rows),
         "nodes": _nodes(journal, submission.run, state),
         "ranks": state.plan.nodes * state.plan.ranks_per_node if state else 0,
+        **contract_money.of_status(state, now),
         "submitted_at": submission.submitted_at,
         "ended_at": state.since if state and ended else None,
         "unsupervised": bulkhead.unsupervised(Path(home), submission.run),
@@ -254,6 +264,8 @@ def _status(home: str | Path, journal: Journal, submission: Submission, now: flo
 def _cause(state: State | None) -> str | None:
     if state is None:
         return None
+    if state.out_of:
+        return OUT_OF_BUDGET
     if state.hold_kind is not None:
         return state.hold_kind.value
     answered = [opened.incident.kind for opened in state.open if opened.rung is not Rung.OBSERVE]
@@ -298,6 +310,11 @@ def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, An
         if isinstance(event, AgentGone) and event.attempt == state.attempt and event.node < len(found):
             found[event.node] |= {"gone_at": event.at}
     return found
+
+
+def _incidents(entries: Sequence[Entry], course: Timeline, state: State | None, now: float) -> list[dict[str, Any]]:
+    costs = contract_money.of_incidents(entries, state, course, now) if course.cases else {}
+    return [{**_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
 
 
 def _incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:

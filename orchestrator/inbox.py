@@ -42,6 +42,8 @@ class _World:
     started: set[int] = field(default_factory=set)
     entered: set[int] = field(default_factory=set)
     restored: dict[int, s.RankRestored] = field(default_factory=dict)
+    until: int | None = None
+    """step after which its ranks are complete, as the first one said"""
     told_entered: bool = False
     told_restored: bool = False
     base_step: int | None = None
@@ -188,6 +190,7 @@ class Inbox:
             return []
         world.speaks = True
         world.entered.add(signal.rank)
+        world.until = signal.until if world.until is None else world.until
         return self._milestones(signal.at)
 
     def _restored(self, signal: s.RankRestored) -> list[e.Event]:
@@ -203,7 +206,7 @@ class Inbox:
         world, found = self._world, list[e.Event]()
         if not world.told_entered and world.entered and self._all_past(world.entered, _BEFORE_ENTRY):
             world.told_entered = True
-            found.append(e.WorldEntered(at=at, world=world.number))
+            found.append(e.WorldEntered(at=at, world=world.number, until=world.until))
         if not world.told_restored and world.restored and self._all_past(world.restored, _BEFORE_STEPS):
             world.told_restored = True
             one = next(iter(world.restored.values()))  # a restore is collective: all ranks hold the same

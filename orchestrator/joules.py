@@ -7,8 +7,8 @@ spent evenly.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core import events as e
@@ -79,6 +79,52 @@ class Meter:
             per_step_j=_mean(sum(read.step_j for read in totals), sum(read.steps for read in totals)),
             per_token_j=_mean(sum(read.token_j for read in totals), sum(read.tokens for read in totals)),
         )
+
+
+class Curve:
+    """What was read up to any time, for all questions about a part of a run."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """The entries of one run, oldest first."""
+        self._at: list[float] = []
+        self._joules: list[float] = []
+        self._gpu_s: list[float] = []
+        newest: dict[float, e.EnergyRead] = {}
+        for entry in entries:
+            if isinstance(entry.event, e.Progressed | e.NodeStopped) and entry.event.energy is not None:
+                self._read(entry.event.energy, newest)
+
+    def _read(self, read: e.EnergyRead, newest: dict[float, e.EnergyRead]) -> None:
+        before = newest.get(read.since)
+        if before is not None and (read.gpu_s, read.joules) <= (before.gpu_s, before.joules):
+            return
+        newest[read.since] = read
+        begin = max([read.since if before is None else before.until, *self._at[-1:]])
+        joules = read.joules - (before.joules if before is not None else 0.0)
+        gpu_s = read.gpu_s - (before.gpu_s if before is not None else 0.0)
+        known_j, known_s = (self._joules[-1], self._gpu_s[-1]) if self._at else (0.0, 0.0)
+        self._add(begin, known_j, known_s)
+        self._add(max(begin, read.until), known_j + max(0.0, joules), known_s + max(0.0, gpu_s))
+
+    def _add(self, at: float, joules: float, gpu_s: float) -> None:
+        self._at.append(at)
+        self._joules.append(joules)
+        self._gpu_s.append(gpu_s)
+
+    def between(self, start: float, end: float) -> tuple[float, float]:
+        """Joules, and the GPU-seconds that they were read for, from `start` to just before `end`."""
+        first, last = self._until(start), self._until(end)
+        return last[0] - first[0], last[1] - first[1]
+
+    def _until(self, at: float) -> tuple[float, float]:
+        n = bisect_left(self._at, at)
+        if n == len(self._at):
+            return (self._joules[-1], self._gpu_s[-1]) if n else (0.0, 0.0)
+        if n == 0 or self._at[n] == at:
+            return self._joules[n], self._gpu_s[n]
+        share = (at - self._at[n - 1]) / (self._at[n] - self._at[n - 1])
+        joules, gpu_s = self._joules, self._gpu_s
+        return joules[n - 1] + share * (joules[n] - joules[n - 1]), gpu_s[n - 1] + share * (gpu_s[n] - gpu_s[n - 1])
 
 
 def _share_inside(start: float, end: float, ranges: Sequence[Range], starts: Sequence[float]) -> float:

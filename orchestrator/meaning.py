@@ -5,8 +5,10 @@ from __future__ import annotations
 from jobs.checkpoint.origin import check_vacant
 from jobs.checkpoint.origin import origin as checkpoint_origin
 from jobs.spec import EXCLUDING, Spec
+from jobs.spec_money import Budget, Cost
 from monitors.watch import Watch, WatchConfig
 from orchestrator.core import events, origin
+from orchestrator.core.limits import Limits, Prices
 from orchestrator.inbox import QUIET_START_S
 
 START_SLACK_S = 10.0
@@ -32,7 +34,20 @@ def plan_of(spec: Spec) -> events.Plan:
         launch_timeout_s=spec.recovery.launch_timeout_s,
         start_timeout_s=max(spec.detect.hang.start_s, QUIET_START_S) + START_SLACK_S,
         stop_grace_s=spec.recovery.stop_grace_s,
+        target_step=spec.target_steps,
+        prices=prices_of(spec.cost),
+        limits=limits_of(spec.budget),
     )
+
+
+def prices_of(cost: Cost) -> Prices | None:
+    """None: as nobody said anything."""
+    return Prices(**cost.model_dump()) if cost != Cost() else None
+
+
+def limits_of(budget: Budget) -> Limits | None:
+    """None: there is none."""
+    return Limits(**budget.model_dump()) if budget != Budget() else None
 
 
 def origin_of(spec: Spec, at: float) -> events.CheckpointCommitted | None:

@@ -138,6 +138,16 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Give a run more or less to spend."""
+
+    run: str
+    limits: dict[str, float | None]
+    """those to change, by the names of `core.limits.Limits`; None lifts one"""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drill:
     """Inject a fault; without a rank it is only noted, and whoever asks does it himself."""
 
@@ -159,7 +169,7 @@ class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
 
-Steering = Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Drill
+Steering = Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Budget | Drill
 """what concerns one run"""
 Request = Ping | Submit | Ranks | Shutdown | Steering
 VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(Request)}

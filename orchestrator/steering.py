@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator import folders, refusals, requests
+from orchestrator import folders, rationing, refusals, requests
 from orchestrator.core import events
 from orchestrator.core.state import Phase, State
 from orchestrator.house import House
@@ -31,6 +31,8 @@ def steer(house: House, request: requests.Steering) -> dict[str, Any]:
             return _pin(house, request)
         case requests.Drill():
             return _drill(house, request)
+        case requests.Budget():
+            return rationing.budget(house, request)
         case _:
             return _remark(house, request)
 
@@ -80,6 +82,7 @@ def _resume(house: House, request: requests.Resume) -> dict[str, Any]:
     state = house.recorded(request.run)
     refusals.refuse_resume(state, request.by)
     refusals.refuse_step(state, request.from_step)
+    rationing.refuse_spent(state)
     spec = house.spec(request.run).model_dump(mode="json")
     folders.refuse_shared(house.home, house.journal, request.run, spec)
     policy = house.policy_asked(request.run)

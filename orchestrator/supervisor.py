@@ -14,7 +14,7 @@ from monitors import signals as s
 from monitors.clock import Clock
 from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
-from orchestrator.core import actions, decide, events, invariants, worlds
+from orchestrator.core import actions, decide, events, invariants, spending, worlds
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal, Submission
@@ -69,8 +69,16 @@ class RunLoop:
     @property
     def deadline(self) -> float | None:
         """When silence becomes an event."""
-        waits = [d for d in (self.state.deadline if self.state else None, self._inbox.deadline) if d is not None]
-        return min(waits, default=None)
+        waits = (self._silence, self._inbox.deadline)
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    @property
+    def _silence(self) -> float | None:
+        """When silence means something to the core: a wait that runs out, or a budget that does."""
+        if self.state is None or self.state.limits is None:
+            return None if self.state is None else self.state.deadline
+        waits = (self.state.deadline, spending.due(self.state))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def take(self, event: events.Event) -> None:
         """Handle an event, and all that follow from it."""
@@ -112,7 +120,8 @@ class RunLoop:
         now = self._clock.now()
         for event in self._inbox.silent(now):
             self.take(event)
-        if self.state is not None and self.state.deadline is not None and now >= self.state.deadline:
+        silence = self._silence
+        if silence is not None and now >= silence:
             self.take(events.TimePassed(at=now))
         self._ask()
 

@@ -33,6 +33,8 @@ COMMANDS = {
     "incident": ("incidents", "List incidents, show one with its evidence, or say something about it."),
     "ckpt": ("checkpoints", "List checkpoints, read them back, or keep one for good."),
     "ledger": ("reading", "Show where the wall clock went."),
+    "report": ("spending", "Sum up days: interruptions by cause, how fast they were over, the cost."),
+    "budget": ("spending", "Show or change what a run may spend."),
     "stop": ("steering", "End a run, after a last checkpoint."),
     "pause": ("steering", "Let a run save and leave its devices, until it is resumed."),
     "resume": ("steering", "Let a stopped, held or paused run go on."),

@@ -108,6 +108,8 @@ def _tell_all(runs: list[dict[str, Any]]) -> None:
 
 def _tell(run: dict[str, Any]) -> None:
     """One screen: the sentence, the numbers, what comes next."""
+    from orchestrator.cli.amounts import forecast_line
+    from orchestrator.cli.amounts import lines as budget_lines
     from orchestrator.cli.text import COLOURS, clock, count, day, flat
 
     word = click.style(run["state"], fg=COLOURS.get(run["state"]), bold=True)
@@ -127,12 +129,21 @@ def _tell(run: dict[str, Any]) -> None:
     if run["save_every_steps"]:
         click.echo(f"  saves       every {count(run['save_every_steps'], 'step')}: {flat(run['save_every_why'])}")
     click.echo(f"  restarts    {run['restarts']}; open incidents: {', '.join(run['open_incidents']) or 'none'}")
+    if forecast := forecast_line(run):
+        click.echo(f"  ends        {forecast}")
+    for use in budget_lines(run):
+        click.echo(f"  budget      {use}")
     if run["waits_for"]:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")
     if run["unsupervised"]:
         click.echo(f"  broken      {flat(run['unsupervised'])}")
         click.echo(f"  next        lastgood resume {run['run']} tries again; its ranks, if there are any, train on")
+    elif run["cause"] == "budget_spent":
+        what = next((use["what"] for use in run["budget"] if use["share"] >= 1), "money")
+        click.echo(
+            f"  next        give it more: lastgood resume {run['run']} --budget {what}=MORE ({what}=none lifts it)"
+        )
     elif run["state"] == "HELD":
         page = f"read {runbook(home(), run['run'], run['cause'])}; " if run["cause"] else ""
         click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")

@@ -104,14 +104,25 @@ def _node(run: str, nodes: list[dict[str, Any]], text: str) -> int:
     type=click.IntRange(min=0),
     help="Resume from a checkpoint of this step or an older one, and give up all later ones for good; 0: afresh.",
 )
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="WHAT=AMOUNT",
+    help="Change a budget first, as `lastgood budget` does.",
+)
 @json_option
-def resume(run: str, from_step: int | None, as_json: bool) -> None:
+def resume(run: str, from_step: int | None, budgets: tuple[str, ...], as_json: bool) -> None:
     """Let a stopped, held or paused run go on, from its newest checkpoint."""
     from orchestrator import refusals
+    from orchestrator.cli.amounts import limits_of
 
+    limits = limits_of(budgets)
     root, found = find(run)
     _refuse_in(root, found, {"SUCCEEDED": "there is nothing to resume: submit it again with more steps"})
     refused_beforehand(root, found, lambda state: refusals.refuse_step(state, from_step))
+    if limits:
+        ordered(root, {"ask": "budget", "run": found, "limits": limits})
     ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
     print_answer(run=found) if as_json else click.echo(f"{found}: resumes; follow it: lastgood follow {found}")
 

@@ -152,6 +152,10 @@ def print_incident(one: dict[str, Any], runbook: Path) -> None:
         f"{name.replace('_', ' ')} {seconds(value)}" for name, value in one["phases_s"].items() if value is not None
     ]
     click.echo(f"  seconds   {', '.join(spent)}")
+    if one["cost"] is not None:
+        from orchestrator.cli.amounts import cost_parts
+
+        click.echo(f"  cost      {', '.join(cost_parts(one['cost'], one['cost']['currency']))}")
     click.echo(f"  runbook   {runbook}")
 
 
@@ -159,10 +163,16 @@ def print_ledger(ledger: dict[str, Any]) -> None:
     """Where the wall clock went, largest first."""
     wall_s = ledger["wall_s"]
     buckets = sorted(ledger["buckets"].items(), key=lambda item: -item[1])
+    costs = {cost["bucket"]: cost for cost in ledger["bucket_costs"]}
+    lines = [(name, spent_s, costs.get(name)) for name, spent_s in buckets if spent_s]
     rows = [
-        (name.replace("_", " "), f"{spent_s:.3f} s", _share(spent_s, wall_s)) for name, spent_s in buckets if spent_s
+        (name.replace("_", " "), f"{spent_s:.3f} s", _share(spent_s, wall_s), *_cost(cost))
+        for name, spent_s, cost in [*lines, ("wall clock", wall_s, ledger["cost"])]
     ]
-    print_table(("BUCKET", "SPENT", "SHARE"), [*rows, ("wall clock", f"{wall_s:.3f} s", _share(wall_s, wall_s))])
+    columns = ("BUCKET", "SPENT", "SHARE", ledger["currency"] or "MONEY", "KWH", "G CO2E")
+    empty = [n for n in range(3, 6) if all(row[n] is None for row in rows)]
+    kept = [n for n in range(len(columns)) if n not in empty]
+    print_table([columns[n] for n in kept], [[row[n] for n in kept] for row in rows])
     click.echo()
     ratios = [(name, ledger[key]) for name, key in (("ETTR", "ettr"), ("goodput", "goodput"))]
     parts = [f"{name} {value:.1%}" for name, value in ratios if value is not None]
@@ -175,6 +185,20 @@ def print_ledger(ledger: dict[str, Any]) -> None:
     click.echo(", ".join(parts))
     if ledger["energy_j"] is not None:
         click.echo(_energy(ledger))
+    if ledger["cost"]["money"] is not None or ledger["cost"]["co2e_g"] is not None:
+        from orchestrator.cli.amounts import cost_parts
+
+        click.echo(", ".join(cost_parts(ledger["cost"], ledger["currency"])))
+    for text in ledger["unknown"]:
+        click.echo(f"not known: {text}", err=True)
+
+
+def _cost(cost: dict[str, Any] | None) -> tuple[str | None, ...]:
+    """Of a bucket: money, kWh, grams."""
+    if cost is None:
+        return (None, None, None)
+    money = None if cost["money"] is None else f"{cost['money']:,.2f}"
+    return (money, *(None if cost[name] is None else _amount(cost[name]) for name in ("kwh", "co2e_g")))
 
 
 def _energy(ledger: dict[str, Any]) -> str:

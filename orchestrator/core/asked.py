@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.rationed import Rationed
+
 POWER_BUDGET = "the power budget"
 BUDGETS = frozenset({POWER_BUDGET})
 """who may pause a run, and end that pause, without being a person; no user's name has a blank in it"""
@@ -133,4 +135,5 @@ Asked = (
     | Said
     | CheckpointPinned
     | DrillRequested
+    | Rationed
 )

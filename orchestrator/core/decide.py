@@ -6,7 +6,7 @@ The whole policy of one run. Every branch leaves a sentence that says why; it is
 from __future__ import annotations
 
 from monitors.incidents import Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, interval, people, worlds
+from orchestrator.core import budget, checkpoints, history, interval, meter, people, spending, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
@@ -35,6 +35,9 @@ def begin(event: e.RunSubmitted) -> Decision:
         now=event.at,
         skips=event.plan.skips,
         heard=event.at,
+        meter=meter.Meter(since=event.at),
+        target=event.plan.target_step,
+        limits=event.plan.limits,
     )
     state, actions = worlds.launch(interval.begun(blank), event.at, "submitted")
     if event.origin is not None:
@@ -50,9 +53,9 @@ def decide(state: State, event: e.Event) -> Decision:
         case e.RunSubmitted():
             return Decision(state=state, reason="submitted before: nothing to do")
         case e.Progressed():
-            return _progressed(state, event)
+            return spending.watched(_progressed(state, event), event.at)
         case e.TimePassed():
-            return time_passed(state, event.at)
+            return _time_passed(state, event.at)
         case e.IncidentDetected():
             return on_incident(state, event.incident, event.at)
         case e.AgentJoined() | e.AgentGone() | e.Launched() | e.LaunchFailed() | e.AttemptEnded():
@@ -90,6 +93,7 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         return Decision(state=replace(state, now=event.at))
     first = state.phase is Phase.STARTING
     trained_s = interval.trained(state, event.at)
+    course = _course(state, event, first)
     if first:
         state = worlds.enter(state, Phase.TRAINING, event.at, f"world {event.world} is training")
         state = replace(state, recovery=None)
@@ -103,6 +107,8 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         heard=max(state.heard, event.at),
         step_s=event.step_s or state.step_s,
         trained_s=trained_s,
+        meter=meter.heard(state.meter, event.energy),
+        history=course,
         deadline=_heard_deadline(state, event.at),
         nagged=0 if state.phase is Phase.TRAINING else state.nagged,
     )
@@ -120,6 +126,27 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         actions = (*(VerifyCheckpoint(checkpoint=name) for name in state.unread), *actions)
         state = replace(state, unread=())
     return Decision(state=state, actions=actions, reason=reason, closed=over)
+
+
+def _course(state: State, event: e.Progressed, first: bool) -> history.History:
+    """The course of the run so far; what a world that is being ended still does tells nothing of the pace."""
+    if not first:
+        trains = state.phase is Phase.TRAINING
+        return history.stepped(state.history, event.step, event.at) if trains else state.history
+    return history.began(
+        state.history,
+        step=event.step,
+        at=event.at,
+        start_s=event.at - state.since,
+        restored=state.step if state.step else event.step - 1,  # a script without the SDK says it by its first step
+        fault=state.recovery is not None and not state.recovery.asked,
+    )
+
+
+def _time_passed(state: State, at: float) -> Decision:
+    """Silence until the deadline, or until a budget comes to one of its marks: whichever it was is seen to first."""
+    decision = spending.watched(Decision(state=state), at)
+    return decision if decision.reason else time_passed(state, at)
 
 
 def _heard_deadline(state: State, at: float) -> float | None:
@@ -188,6 +215,8 @@ def _attempt_ended(state: State, at: float) -> Decision:
             return end(state, Phase.SUCCEEDED, at, f"complete at step {state.best_step}")
         case Phase.HOLDING:
             return end(state, Phase.HELD, at, state.reason)
+        case Phase.STOPPING if state.out_of:
+            return end(state, Phase.HELD, at, state.reason)
         case Phase.STOPPING:
             return end(state, Phase.STOPPED, at, state.reason)
         case Phase.PAUSING:
@@ -208,7 +237,8 @@ def _world(state: State, event: e.WorldEntered | e.WorldRestored | e.RankFinishe
         return Decision(state=state)
     match event:
         case e.WorldEntered():
-            return Decision(state=replace(state, entered=True, heard=event.at))
+            until = state.target if event.until is None else event.until
+            return Decision(state=replace(state, entered=True, heard=event.at, target=until))
         case e.WorldRestored():
             return _restored(state, event)
         case e.RankFinished() if event.rank < state.plan.nodes * state.plan.ranks_per_node:
@@ -239,7 +269,8 @@ def _restored_from(event: e.WorldRestored) -> str:
 
 
 def _node_stopped(state: State, event: e.NodeStopped) -> Decision:
-    state = replace(state, stopped=tuple(sorted({*state.stopped, event.node})))
+    read = meter.heard(state.meter, event.energy)
+    state = replace(state, stopped=tuple(sorted({*state.stopped, event.node})), meter=read)
     if state.stopped != worlds.all_nodes(state):
         return Decision(state=state)
     at = event.at

@@ -23,11 +23,13 @@ from orchestrator.core.asked import (
 )
 from orchestrator.core.plan import Plan
 from orchestrator.core.policy import Policy
+from orchestrator.core.rationed import BudgetChanged
 
 __all__ = [
     "AgentGone",
     "AgentJoined",
     "AttemptEnded",
+    "BudgetChanged",
     "CheckpointCommitted",
     "CheckpointDeleted",
     "CheckpointPinned",
@@ -155,6 +157,8 @@ class WorldEntered:
 
     at: float
     world: int
+    until: int | None = None
+    """step at which it will be complete, where the script says so"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +351,7 @@ Event = (
     | IncidentNoted
     | IncidentJudged
     | CheckpointPinned
+    | BudgetChanged
     | DrillRequested
     | DrillDone
     | DeviceProbed

@@ -5,7 +5,7 @@ Total: whatever is asked in whatever phase, the reason says what became of it.
 
 from __future__ import annotations
 
-from orchestrator.core import checkpoints, cordons, launching, remarks, worlds
+from orchestrator.core import checkpoints, cordons, launching, remarks, spending, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import Action, InjectFault, StopAfterStep
 from orchestrator.core.asked import BUDGETS, Asked
@@ -37,6 +37,8 @@ def asked(state: State, event: Asked) -> Decision:
             return _pin(state, event)
         case e.DrillRequested():
             return _drill(state, event)
+        case e.BudgetChanged():
+            return spending.changed(state, event)
         case _:
             return remarks.said(state, event)
 
@@ -63,6 +65,7 @@ def _ended_for(state: State, at: float, phase: Phase, reason: str, *, now: bool 
 
 def _stop(state: State, event: e.StopRequested) -> Decision:
     reason = f"stopped by {event.by}"
+    state = replace(state, out_of="")
     if state.phase in (Phase.HELD, Phase.PAUSED):
         return end(_unpaused(state), Phase.STOPPED, event.at, f"{reason} while {state.phase}")
     if state.phase in ENDED:
@@ -103,6 +106,8 @@ def _resume(state: State, event: e.ResumeRequested) -> Decision:
     # A slip of the finger would give up the whole run; 0 says that this is meant.
     if event.from_step and not any(step <= event.from_step for step in checkpoints.usable_steps(state)):
         return _nothing(state, f"{event.by} asked to resume from step {event.from_step}: no such save")
+    if why := spending.spent_out(state, event.at):
+        return _nothing(state, f"{event.by} asked to resume: {why}")
     reason = f"resumed by {event.by}"
     if state.phase is Phase.PAUSED and event.from_step is None:
         state, actions = worlds.launch(_goes_on(state), event.at, reason)
@@ -132,6 +137,7 @@ def _looked_at(state: State, event: e.ResumeRequested) -> State:
         strikes=(),
         open=(),
         hold_kind=None,
+        out_of="",
         memory_since=state.world + 1,  # also when this attempt is lost before its first world
         recovery=Recovery(rung=Rung.RELAUNCH, below_step=below, asked=True),
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.limits import Limits, Prices
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -43,3 +45,8 @@ class Plan:
     """the scheduler can be told which hosts not to give"""
     unheard_s: float = 900.0
     """no progress heard for this long: a person is told"""
+    target_step: int | None = None
+    """at which the run is complete, where only the spec says so"""
+    prices: Prices | None = None
+    limits: Limits | None = None
+    """as submitted"""

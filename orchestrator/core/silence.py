@@ -56,6 +56,7 @@ def set_back(state: State, at: float) -> State:
         state,
         now=at,
         since=state.since - by_s,
+        meter=replace(state.meter, since=state.meter.since - by_s) if state.meter.since else state.meter,
         heard=state.heard - by_s,
         deadline=None if state.deadline is None else state.deadline - by_s,
         strikes=tuple(replace(strike, at=strike.at - by_s) for strike in state.strikes),

@@ -8,6 +8,9 @@ from enum import StrEnum
 from monitors.incidents import Incident, Kind
 from orchestrator.core.actions import Action
 from orchestrator.core.events import Plan
+from orchestrator.core.history import History
+from orchestrator.core.limits import Limits
+from orchestrator.core.meter import Meter
 from orchestrator.core.policy import Policy, Rung
 
 
@@ -216,6 +219,17 @@ class State:
     paused_by: str = ""
     """who paused it, as long as it is"""
     paused_why: str = ""
+    meter: Meter = field(default_factory=Meter)
+    """what it took until now"""
+    history: History = field(default_factory=History)
+    target: int | None = None
+    """step at which it is complete; None: nobody said"""
+    limits: Limits | None = None
+    """what it may take, as a person said last; None: no limit was ever set"""
+    told: tuple[str, ...] = ()
+    """thresholds of `limits` of which people were told"""
+    out_of: str = ""
+    """the budget that is spent, for which the run is held, or about to be"""
     deadline: float | None = None
     """when silence becomes an event"""
     nagged: int = 0

@@ -6,7 +6,7 @@ Each function takes the state and the time and gives back the state and the acti
 from __future__ import annotations
 
 from lastgood.skips import Skips
-from orchestrator.core import checkpoints, cordons, interval, origin
+from orchestrator.core import checkpoints, cordons, history, interval, meter, origin
 from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
@@ -16,6 +16,9 @@ Move = tuple[State, tuple[Action, ...]]
 
 END_ATTEMPT_S = 60.0
 """time for ending an attempt before it is tried again: TERM, KILL, the sweep, and a slow scheduler"""
+
+INTERRUPTED = frozenset({Phase.STOPPING_WORLD, Phase.RELAUNCHING, Phase.HOLDING})
+"""phases that a world which trains is ended for a fault by"""
 
 
 def wait_s(state: State, phase: Phase) -> float | None:
@@ -41,14 +44,21 @@ def wait_s(state: State, phase: Phase) -> float | None:
 def enter(state: State, phase: Phase, at: float, reason: str) -> State:
     """Go to a phase and set its deadline."""
     wait = wait_s(state, phase)
+    fails = state.phase is Phase.TRAINING and phase in INTERRUPTED
     return replace(
         state,
+        meter=meter.turned(state.meter, state.phase, at),
+        history=_interrupted(state) if fails else state.history,
         phase=phase,
         reason=reason,
         since=at,
         nagged=0,
         deadline=None if wait is None else at + wait,
     )
+
+
+def _interrupted(state: State) -> history.History:
+    return history.interrupted(state.history, max(state.step, state.best_step), state.heard)
 
 
 def all_nodes(state: State) -> tuple[int, ...]:

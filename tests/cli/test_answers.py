@@ -48,6 +48,7 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Replay", ["replay", RUN, "--runbooks", str(tmp_path)]),
         ("Verified", ["ckpt", "verify", "old-aaaaa"]),
         ("Doctor", ["doctor"]),
+        ("Budget", ["budget", RUN]),
         ("Init", ["init", "plain"]),
         ("Templates", ["init", "--list"]),
         ("Version", ["version"]),

@@ -7,6 +7,7 @@ import pytest
 from monitors.incidents import Incident, Kind
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
+from orchestrator.core.limits import Limits
 from orchestrator.core.state import ENDED, Phase
 from tests.core.script import POLICY, Script, at_phase, kinds, started
 
@@ -52,6 +53,7 @@ def event_of(name: str, run: Script) -> e.Event:
         "drilled": e.DrillDone(at=at, world=world, drill="kill", rank=0),
         "probed": e.DeviceProbed(at=at, world=world, sentence="as fast as its peers"),
         "proved": e.RecoveryProved(at=at, world=world, sentence="world 2 proved itself"),
+        "budget": e.BudgetChanged(at=at, by="p", limits=Limits(wall_hours=1e-6)),
         "time": e.TimePassed(at=at),
     }
     return found[name]
@@ -60,7 +62,7 @@ def event_of(name: str, run: Script) -> e.Event:
 NAMES = tuple(
     "submitted, policy, supervisor, first supervisor, launched, launch failed, joined, gone, gone/ one witness, ended, "
     "entered, restored, progressed, finished, node stopped, committed, verified, refused, deleted, crash, spike, stop, "
-    "stop now, resume, resume from, drill, drilled, probed, proved, time".replace("/", "\0").split(", ")
+    "stop now, resume, resume from, drill, drilled, probed, proved, budget, time".replace("/", "\0").split(", ")
 )
 NAMES = tuple(name.replace("\0", ",") for name in NAMES)
 

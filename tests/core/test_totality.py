@@ -14,6 +14,7 @@ from monitors.incidents import Incident, Kind, Subject
 from orchestrator.core import decide, invariants
 from orchestrator.core import events as e
 from orchestrator.core.asked import POWER_BUDGET
+from orchestrator.core.limits import Limits
 from orchestrator.core.policy import Policy
 from orchestrator.core.state import ENDED, Phase, State
 from tests.core.script import POLICY, at_phase, with_response
@@ -52,6 +53,7 @@ incidents = st.builds(
     fingerprint=st.sampled_from(["", "x"]),
     evidence=words,
 )
+budgets = st.builds(Limits, gpu_hours=st.sampled_from((0.1, 9.0)))
 events = st.one_of(
     st.builds(submitted, at=times),
     st.builds(policy_changed, at=times, which=st.integers(0, 2)),
@@ -95,6 +97,7 @@ events = st.one_of(
     st.builds(e.IncidentJudged, at=times, by=st.just("p"), incident=ids, right=st.booleans()),
     st.builds(e.CheckpointPinned, at=times, by=st.just("p"), checkpoint=names, pinned=st.booleans()),
     st.builds(e.DrillRequested, at=times, by=st.just("p"), drill=st.just("kill"), rank=st.none() | small),
+    st.builds(e.BudgetChanged, at=times, by=st.just("p"), limits=budgets),
     st.builds(e.TimePassed, at=times),
 )
 

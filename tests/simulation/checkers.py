@@ -8,6 +8,7 @@ from monitors.incidents import DEPTH, Incident, Kind
 from orchestrator.core import events as e
 from orchestrator.core.policy import Policy, Rung
 from orchestrator.core.state import Decision, Opened, State
+from tests.simulation.budgets import Purse
 from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
@@ -28,12 +29,14 @@ class Checkers:
         self._policy = policy
         self._keepers = keepers
         self._strikes: dict[Kind, dict[str, float]] = {}
+        self.purse = Purse()
         self.incidents: Counter[Kind] = Counter()
         self.recoveries = 0
 
     def decided(self, before: State | None, event: e.Event, decision: Decision) -> None:
         """Raise Violation when the decision is wrong."""
         self._truth.may_decide(decision.state)
+        self.purse.decided(before, event, decision)
         if isinstance(event, e.ResumeRequested):
             self._strikes.clear()  # a person looked
             self._resumed(before, decision)

@@ -8,6 +8,7 @@ from random import Random
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
 from tests.simulation.agent import Agent
+from tests.simulation.budgets import more
 from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office
@@ -27,6 +28,7 @@ class Faults:
         self._office = office
         self._dice = Random(f"faults {knobs.seed}")
         self._keeper_dice = Random(f"keepers' faults {knobs.seed}")
+        self._purse = Random(f"purse {knobs.seed}")
         self._on = True
         self._resume_planned = False
 
@@ -203,6 +205,8 @@ class Faults:
             return
         if state.phase is Phase.HELD:
             self._mend_data_and_code()
+        if state.out_of and self._purse.random() < 0.7:  # else it is asked for in vain, and again later
+            self._office.take(e.BudgetChanged(at=self._time.now(), by="a person", limits=more(state)))
         from_step = self._dice.choice((None, None, state.best_step * 2 // 3))
         self._office.take(e.ResumeRequested(at=self._time.now(), by="a person", from_step=from_step))
 

@@ -114,6 +114,8 @@ class Knobs:
     """chance that a copy comes to another node only when the next one is made"""
     keeper_lost: float = 0.0
     """chance that a keeper does not last until the next attempt"""
+    budget_share: float = 0.0
+    """of the GPU hours that the run needs when nothing fails, which is all that it may spend; 0: no budget"""
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
@@ -180,9 +182,15 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         copy_every=Random(f"copies {seed}").choice((0, 1, 1, 3)),
         copy_late=Random(f"late {seed}").choice((0.0, 0.3)),
         keeper_lost=Random(f"lost {seed}").choice((0.0, 0.2)),
+        budget_share=_budget(Random(f"budget {seed}"), profile),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),
     )
+
+
+def _budget(dice: Random, profile: Profile) -> float:
+    """A person lets the run go on in a new world, which a run where nothing fails must not have."""
+    return dice.choice((0.0, 0.0, 0.0, 0.5)) if profile in (Profile.ROUGH, Profile.HARDWARE) else 0.0
 
 
 def _faults(dice: Random, profile: Profile) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from orchestrator.journal import Journal
 from orchestrator.ports import Answer, Ports
 from orchestrator.supervisor import RunLoop
 from tests.simulation.agent import Agent
+from tests.simulation.budgets import limits_of
 from tests.simulation.checkers import Checkers
 from tests.simulation.cluster import Cluster
 from tests.simulation.journal import Crashed, Decide, MemoryJournal
@@ -289,6 +290,7 @@ def plan_of(knobs: Knobs) -> events.Plan:
         copies=knobs.copy_every > 0,
         save_every=None if knobs.chooses_interval else knobs.save_every,
         chooses_interval=knobs.chooses_interval,
+        limits=limits_of(knobs),
     )
 
 

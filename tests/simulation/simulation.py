@@ -11,6 +11,7 @@ from functools import cache
 from orchestrator import runbooks
 from orchestrator.core.state import ENDED, Phase, State
 from tests.simulation.breakage import Breakage
+from tests.simulation.budgets import balanced
 from tests.simulation.checkers import Checkers
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
@@ -42,6 +43,7 @@ class Result:
     recoveries: int
     crashes: int
     decisions: int
+    budgets_spent: int
     incidents: dict[str, int]
     journal: Callable[[], str]
     """the whole journal as text"""
@@ -120,6 +122,8 @@ class Simulation:
             self._complete(state)
         if not self.office.crashes:  # else it was replayed at every crash
             assert self.office.journal.load(self.office._decider) == state
+        if self.knobs.budget_share:
+            balanced(self.office.journal.entries, state)
         return Result(
             knobs=self.knobs,
             state=state,
@@ -128,6 +132,7 @@ class Simulation:
             recoveries=self.checkers.recoveries,
             crashes=self.office.crashes,
             decisions=len(self.office.journal.entries),
+            budgets_spent=self.checkers.purse.spent,
             incidents={str(kind): n for kind, n in sorted(self.checkers.incidents.items())},
             journal=self.office.journal.lines,
         )

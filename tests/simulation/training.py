@@ -119,7 +119,8 @@ class Training:
             self._later(self._knobs.startup_s * self._dice.uniform(0.5, 1.5), self._entered)
 
     def _entered(self) -> None:
-        self._report(lambda rank, node, at: s.RankEntered(at=at, node=node, world=self.world, rank=rank))
+        until = self._knobs.steps
+        self._report(lambda rank, node, at: s.RankEntered(at=at, node=node, world=self.world, rank=rank, until=until))
         self._move(s.Phase.RESTORING)
         self._later(self._dice.uniform(1.0, self._knobs.startup_s), self._restore)
 

@@ -16,6 +16,7 @@ from monitors.incidents import Kind
 from monitors.signals import StepReported
 from orchestrator import contract, hosts
 from orchestrator.core import events as e
+from orchestrator.core.limits import Limits, Prices
 from orchestrator.core.state import Phase
 from orchestrator.journal import Journal
 from orchestrator.spans import Bucket
@@ -40,7 +41,10 @@ def tables() -> dict[str, dict[str, str]]:
 def home(tmp_path: Path) -> Path:
     """A run that was killed by a drill and goes on, one that is held, and one that has not begun."""
     with Journal(tmp_path / "journal.db") as journal:
-        script = Script(journal, plan=replace(PLAN, skips=((90, 95),), chooses_interval=True))
+        prices = Prices(currency="EUR", gpu_hour=2.5, kwh=0.3, carbon_g_per_kwh=380.0, overhead=1.2)
+        budgets = {"limits": Limits(money=1e3, gpu_hours=9.0, kwh=5.0, wall_hours=2.0), "prices": prices}
+        plan = replace(PLAN, skips=((90, 95),), chooses_interval=True, target_step=100, **budgets)
+        script = Script(journal, plan=plan)
         script.join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
         script.take(e.DrillDone(at=script.now, world=1, drill="kill", rank=1))
@@ -75,11 +79,13 @@ def answers(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "OneIncident", contract.incident(home, RUN, "i1")
     yield "Hosts", hosts.hosts(home)
     yield "HostHistory", hosts.history(home, "host0")
+    yield "Report", contract.report(home, 7.0, now=T0 + 3600)
+    yield "Report", contract.report(home, 30.0)
 
 
 OF_COMMANDS = frozenset(
     {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
-    | {"Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned", "Cordoned"}
+    | {"Budget", "Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned", "Cordoned"}
 )
 """what is printed and no function returns: tests/cli/test_answers.py compares it"""
 NUMBERS = ("nan", "inf", "-inf")

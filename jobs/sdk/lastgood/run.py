@@ -231,7 +231,7 @@ class Run:
         self._enter("done")
 
     def _train(self, state: MutableMapping[str, Any], until: int) -> Iterator[int]:
-        step = self._restore(state)
+        step = self._restore(state, until)
         self._enter("step")
         # The world that left the copies in memory may have died over this very save. It, and one that is due at once,
         # comes after the steps that the whole recovery waits for: one that is trained again, at most, and a new one.
@@ -264,9 +264,9 @@ class Run:
         if failed:
             raise RuntimeError(f"the last save, of step {step}, failed: {failed}")
 
-    def _restore(self, state: MutableMapping[str, Any]) -> int:
+    def _restore(self, state: MutableMapping[str, Any], until: int) -> int:
         here = self._here
-        self._note(made("entered"))
+        self._note(made("entered", until=until))
         self._enter("restoring")
         candidates = here.resume if here.resume is not None else local.candidates(here)
         self._saved_step = candidates[0][1] if candidates else 0

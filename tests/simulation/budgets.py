@@ -1,0 +1,73 @@
+"""Does a run keep to its budget? Its hours are counted anew from the journal, and the moment of its end is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.core import events as e
+from orchestrator.core import spending
+from orchestrator.core.limits import Limits
+from orchestrator.core.state import Decision, State
+from orchestrator.journal import Entry as Told
+from orchestrator.ledger import balance
+from tests.simulation.journal import Entry
+from tests.simulation.knobs import Knobs
+from tests.simulation.truth import Violation
+
+LATE_S = 1.0
+HOUR_S = 3600.0
+
+
+def limits_of(knobs: Knobs) -> Limits | None:
+    """A part of what the run needs when nothing fails."""
+    hours = knobs.ranks * knobs.steps * knobs.step_s / HOUR_S
+    return Limits(gpu_hours=knobs.budget_share * hours) if knobs.budget_share else None
+
+
+def more(state: State) -> Limits:
+    """What a person gives a run whose budget is spent."""
+    assert state.limits is not None
+    assert state.limits.gpu_hours is not None
+    return Limits(gpu_hours=1.7 * state.limits.gpu_hours)
+
+
+class Purse:
+    """Looks at every decision as it is made."""
+
+    def __init__(self) -> None:
+        self._back_at = float("-inf")
+        self.spent = 0
+
+    def decided(self, before: State | None, event: e.Event, decision: Decision) -> None:
+        """Raise Violation when a run is ended too late for its budget, or too soon."""
+        if isinstance(event, e.SupervisorStarted):
+            self._back_at = event.at
+        if before is None or not decision.state.out_of or before.out_of:
+            return
+        self.spent += 1
+        use = next(use for use in spending.uses(before, event.at) if use.what == decision.state.out_of)
+        over_s = (use.spent - use.limit) * HOUR_S / (before.plan.nodes * before.plan.ranks_per_node)
+        if over_s < -LATE_S:
+            raise Violation(f"ended for a budget of which {-over_s:.0f} s are left: {use}")
+        was_away = event.at - over_s <= self._back_at and event.at - self._back_at <= LATE_S
+        if over_s > LATE_S and not was_away:
+            raise Violation(f"ended {over_s:.0f} s after the last of its budget was spent: {use}")
+
+
+def balanced(entries: Sequence[Entry], state: State) -> None:
+    """Raise Violation when the core, over all its crashes, counted other hours than the ledger does."""
+    told = [
+        Told(
+            id=n,
+            event=entry.event,
+            phase=entry.decision.state.phase,
+            actions=entry.decision.actions,
+            opened=entry.decision.opened,
+            closed=entry.decision.closed,
+        )
+        for n, entry in enumerate(entries)
+    ]
+    books = balance(told, state.now)
+    for use in spending.uses(state, state.now):
+        if abs(use.spent - books.gpu_hours) > LATE_S / HOUR_S:
+            raise Violation(f"the core counts {use}, the ledger {books.gpu_hours:.4f} GPU hours")
