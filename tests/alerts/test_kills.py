@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.alerts.outbox import Outbox, OutboxUnavailable
 from orchestrator.core import events as e
 from orchestrator.journal import Journal
 from tests.alerts import services as s
@@ -72,6 +73,15 @@ def wait(until: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> No
         time.sleep(0.05)
 
 
+def is_begun(home: Path) -> bool:
+    """Alerts know their place in the journal."""
+    try:
+        with Outbox(home / "alerts.db", read_only=True) as outbox:
+            return outbox.desk() is not None
+    except OutboxUnavailable:
+        return False
+
+
 def expected(home: Path) -> set[str]:
     """The key of every incident's thread, by the journal."""
     with Journal(home / "journal.db", read_only=True) as journal:
@@ -92,8 +102,9 @@ def test_no_incident_is_lost_and_none_told_under_two_keys(tmp_path: Path, kills:
     with s.served(s.Hook()) as hook:
         assert isinstance(hook, s.Hook)
         configure(home, ("own", hook.url))
-        decides = Process(home, "tests.alerts.driven", str(home), str(2 * kills))
         tells = teller(home)
+        wait(lambda: is_begun(home), "alerts know their place: what was before is nobody's alert")
+        decides = Process(home, "tests.alerts.driven", str(home), str(2 * kills))
         try:
             for number in range(kills):
                 time.sleep(dice.uniform(0.05, 1.5))
