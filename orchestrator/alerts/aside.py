@@ -37,6 +37,8 @@ async def aside(call: Callable[[], str], deadline_s: float) -> str:
 
     threading.Thread(target=work, name="aside", daemon=True).start()
     try:
-        return await asyncio.wait_for(done, deadline_s)
+        # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the result.
+        async with asyncio.timeout(deadline_s):
+            return await done
     except TimeoutError:
         raise SendFailed(f"no answer within {deadline_s:.0f} s") from None

@@ -13,9 +13,11 @@ from orchestrator.alerts.rules import Guide
 from orchestrator.core import events as e
 from orchestrator.core.actions import Alert, StartWorld
 from orchestrator.core.policy import Rung, Severity
-from orchestrator.core.state import ENDED, Opened, Phase, State
+from orchestrator.core.state import Opened, Phase, State
 
 HELD = frozenset({Phase.HOLDING, Phase.HELD})
+GONE = frozenset({Phase.SUCCEEDED, Phase.STOPPED})
+GOES = frozenset({Phase.LAUNCHING, Phase.STARTING, Phase.TRAINING})
 NOTED = frozenset({"run_started", "run_succeeded", "run_stopped"})
 """what is no trouble, for who asked to be told of it"""
 DONE_MOST = 8
@@ -123,7 +125,7 @@ def adopted(state: State, hosts: Mapping[int, str]) -> Course:
         hosts=dict(hosts),
         strikes=tuple((strike.kind.value, strike.at) for strike in state.strikes),
     )
-    for opened in state.open:
+    for opened in state.open if state.phase is not Phase.PAUSED else ():
         trouble = _of_incident(course, opened, state.reason, state.policy.responses[opened.incident.kind].severity)
         cause = state.phase in HELD and (opened.rung is Rung.HOLD or opened.incident.kind is state.hold_kind)
         course = _put(course, replace(trouble, paged=cause))
@@ -294,12 +296,26 @@ def _alerted(course: Course, alert: Alert, entry: Heard) -> Course:
     if known is not None:
         text = alert.text if entry.phase in HELD else known.text
         return _put(course, replace(known, paged=known.paged or alert.page, text=text))
-    word = "held" if entry.phase in HELD else _word(course, alert)
-    return arisen(course, word, entry.at, alert.severity, alert.text, paged=alert.page)
+    word = _word(course, alert)
+    if entry.phase in HELD and word not in BUDGETS.values():
+        word = "held"
+    return arisen(course, word, entry.at, alert.severity, alert.text, paged=alert.page, momentary=not alert.page)
+
+
+BUDGETS = {
+    "is spent, the run is held": "budget_spent",
+    "budget is nearly spent": "budget_nearly_spent",
+    "budget is blind": "budget_blind",
+    "budget is spent to": "budget_used",
+}
+"""what the core says of a budget of the run, and what that is called here"""
 
 
 def _word(course: Course, alert: Alert) -> str:
     """`needs_a_look` from the title `RUN needs a look`."""
+    for said, word in BUDGETS.items():
+        if said in alert.title:
+            return word
     rest = alert.title.replace(course.run, " ")
     letters = "".join(letter if letter.isalnum() else " " for letter in rest.lower())
     return "_".join(letters.split())[:40] or "alert"
@@ -316,11 +332,21 @@ def _left(course: Course, before: Phase, entry: Heard) -> Course:
     """What ends with a run that ends, or that a person lets go on."""
     if entry.phase not in HELD:
         course = over(course, "held", entry.at)
-    if entry.phase not in ENDED or entry.phase in (Phase.HELD, before):
+    if entry.phase in GOES:
+        course = over(course, "budget_spent", entry.at)
+    if isinstance(entry.event, e.BudgetChanged):
+        course = over(course, "budget_nearly_spent", entry.at)
+    if entry.phase is before:
         return course
-    word = "run_succeeded" if entry.phase is Phase.SUCCEEDED else "run_stopped"
+    if entry.phase is Phase.PAUSED:  # nothing is to be recovered until it goes on
+        for trouble in tuple(_open(course)):
+            if trouble.answered and not trouble.paged:
+                course = _put(course, replace(trouble, over_at=entry.at))
+    if entry.phase not in GONE:
+        return course
     for trouble in tuple(_open(course)):
         course = _put(course, replace(trouble, over_at=entry.at))
+    word = "run_succeeded" if entry.phase is Phase.SUCCEEDED else "run_stopped"
     return arisen(course, word, entry.at, Severity.INFO, entry.reason or word.replace("_", " "), momentary=True)
 
 

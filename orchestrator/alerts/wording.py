@@ -24,6 +24,10 @@ HEADINGS = {
     "needs_a_look": "The run needs a look",
     "unsupervised": "Nobody decides about the run",
     "restarts_nearly_spent": "The restarts are nearly spent",
+    "budget_spent": "A budget is spent, and the run is held",
+    "budget_nearly_spent": "A budget is nearly spent",
+    "budget_used": "A part of a budget is spent",
+    "budget_blind": "A budget cannot be watched",
     "supervisor_lost": "The supervisor is silent",
     "supervisor_failed": "The supervisor failed",
     "journal_unreadable": "The journal cannot be read",
@@ -37,6 +41,8 @@ ADVICE = {
     "needs_a_look": "`lastgood status RUN`: does the step number grow? If not: `lastgood logs RUN`.",
     "unsupervised": "Read supervisor.log, then `lastgood resume RUN`. Its ranks train on meanwhile.",
     "restarts_nearly_spent": "Find what keeps failing before the run is held: `lastgood incident ls RUN`.",
+    "budget_spent": "What it has is saved. `lastgood status RUN` says how to give it more.",
+    "budget_nearly_spent": "At 100 % the run saves and is held. `lastgood budget RUN` shows and changes it.",
     "supervisor_lost": "On its host: `lastgood doctor`, then `lastgood serve -d`. A second one is impossible.",
     "supervisor_failed": "Read supervisor.log: what failed is its last traceback. `lastgood serve -d` starts it.",
     "journal_unreadable": "`lastgood doctor`: is the disk full, or dying?",
@@ -139,7 +145,7 @@ def _title(view: View) -> str:
     about = f"{course.run}: " if course.run else "lastgood: "
     place = _place(course, trouble, short=True)
     again = f", {len(view.members)} times" if len(view.members) > 1 else ""
-    stands = f" ({view.condition})" if view.condition != "it stands" and not trouble.momentary else ""
+    stands = f", {view.condition}" if view.condition != "it stands" and not trouble.momentary else ""
     return inert(f"{about}{heading(trouble, view.guide)}{f' ({place})' if place else ''}{again}{stands}", TITLE_MOST)
 
 

@@ -38,6 +38,8 @@ class Watched:
         self.state = State()
         self.now = 0.0
         self.told: list[Message] = []
+        self.joined: dict[tuple[str, str], str] = {}
+        """(run, trouble): the thread that it is in"""
         self.seen: dict[str, Any] = {}
         """what every look sees besides"""
         self._every_s = every_s
@@ -69,6 +71,8 @@ class Watched:
         self.state, messages = decide(before, looked, self.rules)
         assert (self.state, messages) == decide(before, looked, self.rules), "not pure"
         self.told += messages
+        for key, thread in {**before.threads, **self.state.threads}.items():
+            assert all(self.joined.setdefault(member, key) == key for member in thread.members), "in two threads"
         again, more = decide(self.state, looked, self.rules)
         assert (again, more) == (self.state, ()), "told twice, or nothing changed and yet it did"
         return self
