@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from jobs.spec_money import Budget, Cost, Power
 from jobs.spec_part import Part
+from jobs.spec_tracker import Tracker, refuse_secrets
 
 NODES_MAX = 32768
 RANKS_PER_NODE_MAX = 1024
@@ -201,6 +202,7 @@ class Spec(Part):
     cost: Cost = Cost()
     budget: Budget = Budget()
     power: Power = Power()
+    tracker: Tracker = Tracker()
 
     @field_validator("ranks_per_node")
     @classmethod
@@ -221,6 +223,20 @@ class Spec(Part):
         if self.budget.money is not None and not self.cost.has_prices:
             raise ValueError("budget.money needs a price: cost.gpu_hour, cost.kwh, or both")
         return self
+
+    @model_validator(mode="after")
+    def _one_client(self) -> Spec:
+        if self.tracker.script.service and self.recovery.in_process:
+            raise ValueError(
+                "tracker.script.service and recovery.in_process exclude each other: a process that lives on keeps the "
+                "wandb service of its first world, which ends with that world"
+            )
+        return self
+
+    @field_validator("env")
+    @classmethod
+    def _without_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        return refuse_secrets(value)
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
 from jobs.agent.survivors import Survivors, end
+from jobs.agent.wandb_service import Services
 from jobs.agent.world import World
 from jobs.spec import Spec
 from monitors.clock import SystemClock
@@ -65,6 +66,7 @@ class Agent:
             clock=self._clock,
             outbox=self._outbox,
         )
+        self._services = Services(spec, place, os.environ, self._go_on)
         self._stores: Stores | None = None
         self._nursery: Nursery | None = None
         self._copies = Copies(place, spec, clock=self._clock, say=self._blind, moved=self._link.redial)
@@ -154,6 +156,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._senses.close()
+        self._services.close()
         if self._spares is not None:
             self._spares.close()
         if self._nursery is not None:
@@ -267,6 +270,7 @@ class Agent:
         if self._world is not None:
             self._ranks, self._survivors = self._world.ranks, self._world.survivors
         self._world = None
+        self._services.over()
         self._saver.world_over()
         self._go_on()
 
@@ -279,7 +283,7 @@ class Agent:
             self._outbox.put(WorldStopped(at=self._clock.now(), node=self._place.node, world=number))
         self._unbegun.clear()
         warm = self._nursery is None or not self._nursery.preparing
-        if self._next is not None and warm and self._has_copies(self._next):
+        if self._next is not None and self._services.ready() and warm and self._has_copies(self._next):
             order, self._next = self._next, None
             self._begin(order)
 
@@ -305,6 +309,7 @@ class Agent:
             survivors=self._survivors,
             spare=self._spares.take if self._spares is not None else lambda _: {},
             saver=self._saver,
+            service=self._services.take(),
         )
         if self._spares is not None:
             self._spares.fill_later()

@@ -30,12 +30,14 @@ def of_worker(
     local_rank: int,
     progress: Path,
     copies: Sequence[str] = (),
+    service: str = "",
 ) -> dict[str, str]:
     """The environment of one rank: the agent's own, then the user's, then ours. `copies`: files that it may keep copies
-    of its state in."""
+    of its state in; `service`: that of wandb."""
     return {
         **base,
         **_defaults(base, spec),
+        **_wandb(base, spec, place, _rank(spec, place, local_rank), service),
         **_dumps(base, spec, place.rank_folder(order.world, _rank(spec, place, local_rank))),
         **spec.env,
         **_torch(spec, place, order, local_rank),
@@ -100,6 +102,20 @@ def _defaults(base: Mapping[str, str], spec: Spec) -> dict[str, str]:
         # As torchrun does: ranks that share cores must not each take all of them.
         defaults["OMP_NUM_THREADS"] = "1"
     return {name: value for name, value in defaults.items() if name not in base}
+
+
+def _wandb(base: Mapping[str, str], spec: Spec, place: Place, rank: int, service: str) -> dict[str, str]:
+    """For scripts that call wandb: what they logged is there after a kill, and their worlds are one run where asked."""
+    wanted = {
+        # Its own 15 s lose what was logged in the last 15 s; less than 1 is taken for unset.
+        "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
+        "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",
+        **({"WANDB_SERVICE": service} if service else {}),
+    }
+    if spec.tracker.script.one_run and not {"WANDB_RUN_ID", "WANDB_RESUME_FROM"} & {*base, *spec.env}:
+        name = f"{place.run}-script" + (f"-rank{rank}" if rank else "")
+        wanted |= {"WANDB_RUN_ID": name, "WANDB_RESUME": "allow", "WANDB_RUN_GROUP": place.run}
+    return {name: value for name, value in wanted.items() if name not in base}
 
 
 def _dumps(base: Mapping[str, str], spec: Spec, folder: Path) -> dict[str, str]:

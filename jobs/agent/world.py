@@ -54,10 +54,11 @@ class World:
         survivors: Survivors | None = None,
         spare: Callable[[int], Survivors] = lambda _: {},
         saver: Saver | None = None,
+        service: str = "",
     ) -> None:
         """`survivors` of the world before may be ranks of this one; who does not come along is ended."""
         self.number = order.world
-        self._environment = partial(environment.of_worker, os.environ, spec, place, order)
+        self._environment = partial(environment.of_worker, os.environ, spec, place, order, service=service)
         self._place = place
         self._spec = spec
         self._clock = clock

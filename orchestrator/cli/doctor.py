@@ -246,6 +246,25 @@ def stacks() -> Iterator[Finding]:
         yield _passed("stacks", "faulthandler, inside ranks that use the SDK; py-spy (not installed) sees any rank")
 
 
+def wandb() -> Iterator[Finding]:
+    """Whether runs can be told to W&B: by whose key (never which), and whether the server answers."""
+    from orchestrator import tracker_key
+
+    url = tracker_key.server(None, os.environ)
+    key, mode = tracker_key.found_in(url, os.environ), tracker_key.mode("auto", url, os.environ)
+    if mode != "online":
+        why = "no key" if not key else "WANDB_MODE says so"
+        yield _passed("W&B", f"{mode}: {why}; `wandb login` and WANDB_MODE=online change it")
+        return
+    found = f"online, key in {key or 'no place known'}, {url}"
+    if not key:
+        yield _warned("W&B", found, "wandb login, or set WANDB_API_KEY before the supervisor starts")
+    elif trouble := tracker_key.unreachable(url):
+        yield _warned("W&B", f"{found} does not answer: {trouble}", "nothing is lost: rows wait, and are sent later")
+    else:
+        yield _passed("W&B", found)
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     versions,
     senses,
@@ -255,4 +274,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     journal,
     supervisor,
     stacks,
+    wandb,
 )

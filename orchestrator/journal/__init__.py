@@ -284,6 +284,12 @@ class Journal:
         found = self._file.select(sql, run, since_step, world, world, -1 if limit is None else limit)
         return [_from_columns(row) for row in reversed(found)]
 
+    def rows_after(self, run: str, world: int, step: int, limit: int = 1000) -> list[StepReported]:
+        """Progress of one world after a step, in order, some at a time: for who reads along."""
+        columns = "world, step, at, node, rank, loss, grad_norm, lr, tokens, data_index, step_s"
+        sql = f"SELECT {columns} FROM steps WHERE run = ? AND world = ? AND step > ? ORDER BY step LIMIT ?"
+        return [_from_columns(row) for row in self._file.select(sql, run, world, step, limit)]
+
     def last_heartbeat(self) -> float | None:
         """When the supervisor was last known alive; None: never."""
         found = self._file.select("SELECT at FROM alive WHERE who = 'supervisor'")

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,10 +171,23 @@ class Lab:
         (self.home / "supervisor.off").touch()
         if (self.home / "supervisor.json").exists():
             _end(self.supervisor_pid())
+        for pid in _beside(self.home):  # they outlive a supervisor that is killed
+            _end(pid)
         for run in self._runs:
             door.dismiss(self.home, run)
             for attempt in sorted((self.home / "runs" / run / "attempts").glob("[0-9]*")):
                 assert not registry.end(self.home, run, int(attempt.name)), f"{run}: processes are left"
+
+
+def _beside(home: Path) -> list[int]:
+    """Processes of ours that work on a state folder from outside of its runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if str(home).encode() in words and any(word.startswith(b"orchestrator.") for word in words):
+                found.append(int(entry.name))
+    return found
 
 
 def _end(pid: int) -> None:
