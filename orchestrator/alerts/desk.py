@@ -209,7 +209,7 @@ def _digest(state: State, seen: Looked, rules: Rules) -> Decision:
     if seen.digest == state.digests:
         return state, ()
     first = state.digests == 0
-    after = replace(state, digests=seen.digest, digested_at=seen.at)
+    after = replace(state, digests=seen.digest)
     if first or not state.digest or not rules.digest_to:
         return after, ()
     messages = []
