@@ -18,6 +18,7 @@ from orchestrator.core.state import Opened, Phase, State
 HELD = frozenset({Phase.HOLDING, Phase.HELD})
 GONE = frozenset({Phase.SUCCEEDED, Phase.STOPPED})
 GOES = frozenset({Phase.LAUNCHING, Phase.STARTING, Phase.TRAINING})
+INCIDENTS = frozenset(kind.value for kind in Kind)
 NOTED = frozenset({"run_started", "run_succeeded", "run_stopped"})
 """what is no trouble, for who asked to be told of it"""
 DONE_MOST = 8
@@ -360,4 +361,4 @@ def lost_gpu_s(course: Course, trouble: Trouble, now: float) -> float:
 
 def is_incident(trouble: Trouble) -> bool:
     """Whether it has a runbook, and a page of its own."""
-    return trouble.kind in frozenset(Kind)
+    return trouble.kind in INCIDENTS

@@ -182,10 +182,12 @@ def _is_blocked(state: State, thread: Thread, seen: Looked) -> bool:
 
 
 def _is_inhibited(course: Course, trouble: Trouble) -> bool:
+    """Its node is down; or was until both were over."""
     return trouble.kind in ON_A_NODE and any(
         other.kind in NODE_DOWN and other.node == trouble.node and other.id != trouble.id and not other.momentary
         for other in course.troubles.values()
-        if other.node is not None and (other.over_at is None or other.over_at >= trouble.told_at)
+        if other.node is not None
+        and (other.over_at is None or (trouble.over_at is not None and other.over_at >= trouble.told_at))
     )
 
 
@@ -209,7 +211,7 @@ def _digest(state: State, seen: Looked, rules: Rules) -> Decision:
     if seen.digest == state.digests:
         return state, ()
     first = state.digests == 0
-    after = replace(state, digests=seen.digest, digested_at=seen.at)
+    after = replace(state, digests=seen.digest)
     if first or not state.digest or not rules.digest_to:
         return after, ()
     messages = []

@@ -58,7 +58,7 @@ class State:
     digest: tuple[Line, ...] = ()
     """what is over, for the next one"""
     digests: int = 0
-    digested_at: float = 0.0
+    """as `Looked.digest` was when one was due last"""
 
 
 def guide(state: State, rules: Rules, run: str, kind: str) -> Guide | None:

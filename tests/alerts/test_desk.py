@@ -12,11 +12,14 @@ from orchestrator.alerts.message import Act
 from orchestrator.alerts.rules import Route, Silence
 from orchestrator.core import events as e
 from orchestrator.core.actions import Alert
-from orchestrator.core.policy import Severity
+from orchestrator.core.policy import Rung, Severity
 from orchestrator.core.state import Phase
 from orchestrator.journal import Entry
+from orchestrator.runbooks import load
 from tests.alerts.watched import ALL, PAGER, TEAM, Watched, check, rules
 from tests.story.scripted import RUN, T0, Script
+
+POLICY = load()
 
 
 def trained() -> Script:
@@ -117,6 +120,27 @@ def test_a_recovery_gets_worse_by_taking_long() -> None:
     script.train(100)
     desk.hear(RUN, script.entries[seen:])
     assert [message.act for message in desk.to(PAGER)][-1] is Act.RESOLVED
+    check(desk.told)
+
+
+PAGED = frozenset({Kind.CODE_DIVERGENCE, Kind.CRASH_LOOP, Kind.SAVE_FAILED, Kind.RESUME_MISMATCH})
+"""kinds that a person is woken for at once, as their runbooks stand"""
+OBSERVED = frozenset(kind for kind in Kind if POLICY.responses[kind].ladder == (Rung.OBSERVE,))
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_kind_is_one_thread_for_exactly_those_who_should_know(kind: Kind) -> None:
+    script = trained()
+    script.take(e.PolicyChanged(at=script.now, policy=POLICY))
+    script.take(incident(kind, script, evidence=("one sense", "another"), subject=Subject(node=0, rank=1)))
+    desk = Watched(every_s=5).hear(RUN, script.entries).wait(120)
+    key = f"lastgood/{RUN}/i1/{kind}"
+    assert [key for key in desk.threads(ALL) if "/i" in key] == [key]
+    assert list(desk.threads(PAGER)) == list(desk.threads(TEAM)) == ([key] if kind in PAGED else [])
+    desk.wait(1000)  # and nothing recovers
+    late = kind in PAGED or kind not in OBSERVED or kind is Kind.NODE_UNSEEN
+    assert list(desk.threads(TEAM)) == ([key] if late else [])
+    assert list(desk.threads(PAGER)) == ([key] if kind in PAGED else [])
     check(desk.told)
 
 
