@@ -78,10 +78,13 @@ class Limits:
     def _put_back(self, devices: Sequence[Device]) -> None:
         for device in devices:
             uuid = device.identity().uuid
-            if uuid in self._before:
-                device.set_limit_w(self._before[uuid])
-                del self._before[uuid]
-                self._keep()
+            known_w = self._before.get(uuid)
+            if known_w is None:
+                continue
+            if device.requested_limit_w() != known_w:  # it may never have been set, for want of the right to
+                device.set_limit_w(known_w)
+            del self._before[uuid]
+            self._keep()
 
     def _keep(self) -> None:
         if not self._before:
@@ -141,7 +144,10 @@ def main() -> None:
     except BrokenPipeError:
         pass  # the parent died before it could hear
     finally:
-        limits.put_back()
+        try:
+            limits.put_back()
+        except NvmlError as error:  # the file remembers
+            print(f"the power limits are not what they were: {_sentence(error)}", file=sys.stderr)
 
 
 if __name__ == "__main__":
