@@ -159,6 +159,22 @@ class HostLooked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PowerCapped:
+    """The power limits of the run's GPUs on a node were set, or could not be."""
+
+    at: float
+    node: int
+    watts: float | None
+    """of each GPU, as ordered; None: put back to what they were"""
+    may_draw_w: float | None = None
+    """all of them together, by the limits that hold now; None: not known"""
+    least_w: float | None = None
+    """that the driver takes as a limit of each"""
+    why: str = ""
+    """it could not be done: every limit is what it was before the first order"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeDone:
     """What a short product and a copy took on one device, asked for before somebody is sent away for being slow."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, ProbeDone
+from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, PowerCapped, ProbeDone
 
 
 class Phase(StrEnum):
@@ -376,6 +376,7 @@ Signal = (
     | GpuFailed
     | GpuLooked
     | HostLooked
+    | PowerCapped
     | ProbeDone
     | CollectivesLooked
     | RankSaid

@@ -217,6 +217,10 @@ class ConnectedAgents:
         _write(path, {"step": last})
         return last
 
+    def cap_power(self, order: actions.CapPower) -> None:
+        """Limit the power of every GPU, or put the limits back."""
+        self._tell(o.CapPower(watts=order.watts))
+
     def inject(self, order: actions.InjectFault) -> None:
         """A drill."""
         self._tell(o.Inject(world=order.world, drill=order.drill, rank=order.rank, number=order.number))

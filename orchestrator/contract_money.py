@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator import forecast as forecasts
 from orchestrator import money, reports
-from orchestrator.core import spending
+from orchestrator.core import power, spending, worlds
 from orchestrator.core.state import Phase, State
 from orchestrator.journal import Entry, Journal
 from orchestrator.spans import Span, spans_of
@@ -30,6 +30,20 @@ def of_status(state: State | None, now: float) -> dict[str, Any]:
         "forecast": None if isinstance(found, str) else asdict(found),
         "forecast_why": found if isinstance(found, str) else None,
         "currency": _currency(state),
+        "power": _power(state),
+    }
+
+
+def _power(state: State | None) -> dict[str, Any] | None:
+    if state is None or state.watts is None:
+        return None
+    refused = state.capping.refused
+    return {
+        "watts": state.watts,
+        "per_gpu_w": worlds.share_w(state),
+        "may_draw_w": power.may_draw_w(state),
+        "limited": bool(state.capping.may_draw) and not refused,
+        "why": power.why_not(state) or refused or None,
     }
 
 

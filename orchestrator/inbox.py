@@ -15,7 +15,7 @@ from monitors import signals as s
 from monitors.detect.energy import Energy
 from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
-from monitors.hardware import GpuLooked
+from monitors.hardware import GpuLooked, PowerCapped
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
 from orchestrator.core import events as e
@@ -168,6 +168,8 @@ class Inbox:
             case GpuLooked():
                 self._energy.see(signal)
                 return []
+            case PowerCapped():
+                return [_capped(signal)]
             case s.SaveCommitted() | s.CheckpointVerified() | s.CheckpointRefused() | s.CheckpointDeleted():
                 return [self._checkpoint(signal)]
             case s.DrillDone():
@@ -332,3 +334,14 @@ class Inbox:
                 return e.CheckpointRefused(at=signal.at, checkpoint=signal.checkpoint, why=signal.why)
             case s.CheckpointDeleted():
                 return e.CheckpointDeleted(at=signal.at, checkpoint=signal.checkpoint)
+
+
+def _capped(signal: PowerCapped) -> e.Event:
+    return e.PowerCapped(
+        at=signal.at,
+        node=signal.node,
+        watts=signal.watts,
+        may_draw_w=signal.may_draw_w,
+        least_w=signal.least_w,
+        why=signal.why,
+    )

@@ -37,6 +37,8 @@ def plan_of(spec: Spec) -> events.Plan:
         target_step=spec.target_steps,
         prices=prices_of(spec.cost),
         limits=limits_of(spec.budget),
+        watts=spec.power.watts,
+        watts_least=spec.power.min_watts_per_gpu,
     )
 
 

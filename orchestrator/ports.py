@@ -42,6 +42,9 @@ class Agents(Protocol):
     def stop_after_step(self, order: actions.StopAfterStep) -> None:
         """Let the ranks save and end soon."""
 
+    def cap_power(self, order: actions.CapPower) -> None:
+        """Limit the power of every GPU, or put the limits back."""
+
     def inject(self, order: actions.InjectFault) -> None:
         """A drill."""
 
@@ -88,6 +91,8 @@ def perform(run: str, action: actions.Action, ports: Ports, answer: Answer) -> N
             ports.agents.save_every(action)
         case actions.StopAfterStep():
             ports.agents.stop_after_step(action)
+        case actions.CapPower():
+            ports.agents.cap_power(action)
         case actions.InjectFault():
             ports.agents.inject(action)
         case actions.VerifyCheckpoint():

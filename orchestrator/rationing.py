@@ -1,4 +1,4 @@
-"""How is a run given more or less to spend? The requests of `lastgood budget` and of `resume --budget`."""
+"""How is a run given more or less to spend? The requests of `lastgood budget`, `resume --budget` and `power`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def budget(house: House, request: requests.Budget) -> dict[str, Any]:
     live.loop.take(events.BudgetChanged(at=house.clock.now(), by=request.by, limits=limits))
     house.changed.set()
     return {"limits": asdict(limits)}
+
+
+def power(house: House, request: requests.Power) -> dict[str, Any]:
+    """Take the new power budget. Raises AskError."""
+    known = house.runs.get(request.run)
+    state = known.loop.state if known is not None else house.recorded(request.run)
+    assert state is not None
+    if state.phase is Phase.SUCCEEDED:
+        raise AskError("usage", f"{state.run} is complete: it draws no power any more")
+    if request.watts is not None and not 0 < request.watts < float("inf"):
+        raise AskError("usage", f"a power budget must be more than 0 W, or none to lift it: not {request.watts}")
+    live = known or house.reopened(request.run, state)
+    live.loop.take(events.PowerBudgetChanged(at=house.clock.now(), by=request.by, watts=request.watts))
+    house.changed.set()
+    return {"watts": request.watts}
 
 
 def changed(state: State, limits: Mapping[str, float | None]) -> Limits:

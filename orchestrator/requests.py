@@ -148,6 +148,16 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Say how much power the GPUs of a run may draw together."""
+
+    run: str
+    watts: float | None
+    """None: as much as they can"""
+    by: str = PERSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drill:
     """Inject a fault; without a rank it is only noted, and whoever asks does it himself."""
 
@@ -169,7 +179,9 @@ class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
 
-Steering = Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Budget | Drill
+Steering = (
+    Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Budget | Power | Drill
+)
 """what concerns one run"""
 Request = Ping | Submit | Ranks | Shutdown | Steering
 VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(Request)}

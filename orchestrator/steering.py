@@ -33,6 +33,8 @@ def steer(house: House, request: requests.Steering) -> dict[str, Any]:
             return _drill(house, request)
         case requests.Budget():
             return rationing.budget(house, request)
+        case requests.Power():
+            return rationing.power(house, request)
         case _:
             return _remark(house, request)
 

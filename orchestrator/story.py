@@ -40,6 +40,10 @@ def describe(action: a.Action) -> str | None:
             return f"started world {action.world} {_origin(action)}{_skipping(action.skips)}"
         case a.StopWorld():
             return f"ended world {action.world}"
+        case a.CapPower(watts=None):
+            return "put the power limits of all GPUs back"
+        case a.CapPower():
+            return f"limited each GPU to {action.watts:.0f} W"
         case a.StopAfterStep():
             return f"asked world {action.world} to save and end"
         case a.Alert():

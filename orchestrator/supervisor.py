@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY = 1000
 """decisions between states that are kept for good; the newest one is always there"""
+REPEATED = actions.StartWorld | actions.StopWorld | actions.SaveEvery | actions.StopAfterStep | actions.CapPower
+"""what an agent that dials is told again"""
 LOOK_EVERY_S = 1.0
 PROBE_EVERY_S = 5.0
 """an order that was lost with a connection is given again; one that is being carried out is not disturbed by it"""
@@ -157,7 +159,7 @@ class RunLoop:
         if self.state is None:
             return
         for action in worlds.outstanding(self.state):
-            if isinstance(action, actions.StartWorld | actions.StopWorld | actions.SaveEvery | actions.StopAfterStep):
+            if isinstance(action, REPEATED):
                 perform(self.run, action, self._ports, self.answered)
 
     def _handle(self, event: events.Event) -> None:

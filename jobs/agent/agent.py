@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from jobs.agent import address, environment, guard, orders, senses, sweep
+from jobs.agent.caps import Caps
 from jobs.agent.copies import Copies
 from jobs.agent.drills import Drills
 from jobs.agent.link import Link
@@ -58,6 +59,7 @@ class Agent:
         self._storage = Storage(place.checkpoints(spec.checkpoint.folder), place.node, self._clock, self._outbox)
         self._drills = Drills(place.folder / "drills")
         self._prober = Prober(place.node, self._clock, self._outbox)
+        self._caps = Caps(place, spec, self._clock, self._outbox)
         self._senses = senses.Senses(
             senses.command(spec, place),
             names=spec.senses.on,
@@ -122,7 +124,7 @@ class Agent:
             is_silent=lambda: self._link.silent,
             argv=guard.command(self._place.home),
         )
-        chores = self._storage.run(), self._prober.run(), self._copies.run(), self._tick()
+        chores = self._storage.run(), self._prober.run(), self._caps.run(), self._copies.run(), self._tick()
         for work in (self._link.run(), watchdog.run(), *chores):
             self._spawn(work)
         self._senses.start()
@@ -157,6 +159,7 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._senses.close()
         self._services.close()
+        await self._caps.leave()
         if self._spares is not None:
             self._spares.close()
         if self._nursery is not None:
@@ -205,6 +208,8 @@ class Agent:
                 self._stop_world(order)
             case orders.VerifyCheckpoint() | orders.DeleteCheckpoint():
                 self._storage.obey(order)
+            case orders.CapPower():
+                self._caps.obey(order)
             case orders.SendCopies():
                 self._spawn(self._copies.send_to(order))
             case orders.Leave(grace_s=grace_s, relaunch=relaunch):

@@ -246,6 +246,16 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapPower:
+    """Limit the power of each GPU of this node's ranks, or (None) put the limits back. Answer: `PowerCapped`.
+
+    They are put back when the agent leaves or dies, too.
+    """
+
+    watts: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
     """The attempt is over: end the workers, then the agent."""
 
@@ -256,7 +266,7 @@ class Leave:
 
 InWorld = SaveEvery | StopAfter | LookAt | Inject | Probe
 """what means something only while its world is there"""
-Order = StartWorld | SendCopies | StopWorld | InWorld | VerifyCheckpoint | DeleteCheckpoint | Leave
+Order = StartWorld | SendCopies | StopWorld | InWorld | CapPower | VerifyCheckpoint | DeleteCheckpoint | Leave
 ToAgent = Welcome | Refused | Heard | Order
 FromAgent = Hello | Report | StoreOffered
 
@@ -274,6 +284,7 @@ TO_AGENT = wire.by_name(
     LookAt,
     Inject,
     Probe,
+    CapPower,
     Leave,
 )
 FROM_AGENT = wire.by_name(Hello, StoreOffered)

@@ -130,6 +130,9 @@ class Gpu:
         gap_s = signal.at - self.looked.at
         if gap_s > 0.0:
             self.every_s = gap_s if self.every_s <= 0.0 else min(gap_s, 0.8 * self.every_s + 0.2 * gap_s)
+        if signal.limit_w is not None and self.looked.limit_w not in (None, signal.limit_w):
+            self.level = Level()  # somebody set another power limit: what it drew before says nothing any more
+            self.instants.clear()
         self.looked, self.fresh, self.lost = signal, True, False
         self.level.instants = signal.power_mean_w is None
         if signal.power_w is not None:

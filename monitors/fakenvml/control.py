@@ -13,7 +13,7 @@ from pathlib import Path
 
 from monitors.fakenvml.build import LIBRARY, build
 
-LOST, RESET_REQUIRED, UNKNOWN, MISMATCH = 15, 16, 999, 18
+LOST, RESET_REQUIRED, UNKNOWN, MISMATCH, NO_PERMISSION = 15, 16, 999, 18, 4
 """codes of nvmlReturn_t"""
 EVENTS = {
     "ecc_corrected": 0x1,
@@ -114,6 +114,13 @@ class FakeNvml:
     def vanish(self) -> None:
         """The library is not installed any more, for whoever loads it from now on."""
         (self.folder / LIBRARY).unlink()
+
+    def limit_w(self, gpu: int) -> float | None:
+        """The power limit that a program set last; None: none did."""
+        path = self.folder / "limits"
+        lines = path.read_text().split("\n") if path.exists() else []
+        found = [float(mw) / 1000 for index, _, mw in (line.partition(" ") for line in lines) if index == str(gpu)]
+        return found[-1] if found else None
 
     def xid(self, gpu: int, number: int) -> None:
         """The driver tells of a Xid."""

@@ -12,6 +12,7 @@
  *            crash[.CALL]=SIGNAL   the call ends the process
  *            delay_ms[.CALL]=N     the call takes longer
  *            sys.count, sys.init_error, sys.init_hang, sys.wait_error, sys.wait_hang
+ *   limits   lines `GPU MILLIWATTS`: the power limits that programs set, which last, and hold the power down
  *   events   lines `GPU TYPE DATA`, appended; an event set delivers those that came after it registered the GPU
  */
 #define _GNU_SOURCE
@@ -51,7 +52,7 @@ typedef struct { unsigned version; unsigned char cluster[16]; unsigned status, c
 
 static const struct { const char *key; double value; } DEFAULTS[] = {
     {"power_mw", 75000}, {"power_limit_mw", 700000}, {"power_default_limit_mw", 700000},
-    {"power_requested_limit_mw", 700000}, {"utilisation", 0}, {"memory_utilisation", 0},
+    {"power_requested_limit_mw", 700000}, {"power_limit_min_mw", 200000}, {"power_limit_max_mw", 700000}, {"utilisation", 0}, {"memory_utilisation", 0},
     {"clock_mhz", 1980}, {"clock_max_mhz", 1980}, {"memory_clock_mhz", 2619}, {"memory_clock_max_mhz", 2619},
     {"temperature", 31}, {"memory_temperature", 38}, {"memory_mib", 81559}, {"memory_used_mib", 4},
     {"memory_reserved_mib", 500}, {"reasons", 1}, {"throttle_power_cap_ns", 0}, {"throttle_thermal_ns", 0},
@@ -97,7 +98,7 @@ static Gpu gpus[GPUS];
 static double energy_mj[GPUS], energy_at[GPUS];
 static int initialized;
 
-static char folder[3800], state_path[3900], events_path[3900];
+static char folder[3800], state_path[3900], events_path[3900], limits_path[3900];
 
 __attribute__((constructor)) static void locate(void) {
     Dl_info info;
@@ -107,6 +108,7 @@ __attribute__((constructor)) static void locate(void) {
     if (slash) *slash = 0; else strcpy(folder, ".");
     snprintf(state_path, sizeof state_path, "%s/state", folder);
     snprintf(events_path, sizeof events_path, "%s/events", folder);
+    snprintf(limits_path, sizeof limits_path, "%s/limits", folder);
 }
 
 static void parse(char *line) {
@@ -196,8 +198,23 @@ static int enter(Gpu *gpu, const char *call) {
     return (int)fault(gpu->index, "error", call);
 }
 
+/* The power limit that some program set, 0 when none did: the last line about the GPU counts. */
+static double limit_set(int index) {
+    FILE *file = fopen(limits_path, "re");
+    int gpu;
+    double mw, found = 0;
+    while (file && fscanf(file, "%d %lf", &gpu, &mw) == 2) if (gpu == index) found = mw;
+    if (file) fclose(file);
+    return found;
+}
+
+static double held_down(int index, double power_mw) {
+    double limit = limit_set(index);
+    return limit && limit < power_mw ? limit : power_mw;
+}
+
 static double energy(int index) {
-    double now = now_s(), power_mw = number(index, "power_mw", 75000);
+    double now = now_s(), power_mw = held_down(index, number(index, "power_mw", 75000));
     pthread_mutex_lock(&lock);
     if (!energy_at[index]) energy_mj[index] = now * 75000; /* as if idle since the machine started */
     else energy_mj[index] += (now - energy_at[index]) * power_mw;
@@ -218,6 +235,11 @@ static int value_of(int index, const char *key, double *value) {
     if (find(index, key, text)) {
         if (!strcmp(text, "none")) return NOT_SUPPORTED;
         *value = strtod(text, NULL);
+        if (!strcmp(key, "power_mw") || !strcmp(key, "power_mean_mw")) *value = held_down(index, *value);
+        return SUCCESS;
+    }
+    if ((!strcmp(key, "power_limit_mw") || !strcmp(key, "power_requested_limit_mw")) && limit_set(index)) {
+        *value = limit_set(index);
         return SUCCESS;
     }
     if (!strcmp(key, "energy_mj")) {
@@ -379,6 +401,24 @@ API int nvmlDeviceGetPciInfo_v3(Gpu *gpu, Pci *out) {
 
 UINT_GETTER(nvmlDeviceGetPowerUsage, "power_mw")
 UINT_GETTER(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw")
+
+API int nvmlDeviceGetPowerManagementLimitConstraints(Gpu *gpu, unsigned *least, unsigned *most) {
+    int error = ask_uint(gpu, __func__, "power_limit_min_mw", least);
+    return error ? error : ask_uint(gpu, __func__, "power_limit_max_mw", most);
+}
+
+API int nvmlDeviceSetPowerManagementLimit(Gpu *gpu, unsigned limit_mw) {
+    unsigned least, most;
+    int error = enter(gpu, __func__);
+    if (!error) error = nvmlDeviceGetPowerManagementLimitConstraints(gpu, &least, &most);
+    if (error) return error;
+    if (limit_mw < least || limit_mw > most) return INVALID_ARGUMENT;
+    FILE *file = fopen(limits_path, "ae");
+    if (!file) return UNKNOWN;
+    fprintf(file, "%d %u\n", gpu->index, limit_mw);
+    fclose(file);
+    return SUCCESS;
+}
 UINT_GETTER(nvmlDeviceGetPowerManagementLimit, "power_requested_limit_mw")
 UINT_GETTER(nvmlDeviceGetPowerManagementDefaultLimit, "power_default_limit_mw")
 UINT_GETTER(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width")

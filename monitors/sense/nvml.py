@@ -226,6 +226,20 @@ class Device:
         enforced = self._number(pynvml.nvmlDeviceGetEnforcedPowerLimit)
         return _thousandth(enforced), _thousandth(self._number(pynvml.nvmlDeviceGetPowerManagementDefaultLimit))
 
+    def power_bounds_w(self) -> tuple[float, float] | None:
+        """The least and the most that its power limit may be."""
+        found = self._ask(pynvml.nvmlDeviceGetPowerManagementLimitConstraints)
+        return None if found is None else (found[0] / 1000, found[1] / 1000)
+
+    def requested_limit_w(self) -> float | None:
+        """The power limit that somebody set, or the default one."""
+        return _thousandth(self._number(pynvml.nvmlDeviceGetPowerManagementLimit))
+
+    def set_limit_w(self, watts: float) -> None:
+        """Its power limit from now on, until the driver is loaded anew. Raises NvmlError: it needs root."""
+        with _named():
+            pynvml.nvmlDeviceSetPowerManagementLimit(self.handle, round(watts * 1000))
+
     def ecc(self) -> tuple[int | None, int | None]:
         """Corrected and uncorrected errors since the driver was loaded."""
         volatile = pynvml.NVML_VOLATILE_ECC

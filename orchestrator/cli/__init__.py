@@ -35,6 +35,7 @@ COMMANDS = {
     "ledger": ("reading", "Show where the wall clock went."),
     "report": ("spending", "Sum up days: interruptions by cause, how fast they were over, the cost."),
     "budget": ("spending", "Show or change what a run may spend."),
+    "power": ("spending", "Show or change how much power the GPUs of a run may draw."),
     "stop": ("steering", "End a run, after a last checkpoint."),
     "pause": ("steering", "Let a run save and leave its devices, until it is resumed."),
     "resume": ("steering", "Let a stopped, held or paused run go on."),

@@ -61,3 +61,21 @@ def cost_parts(cost: dict[str, Any], currency: str | None) -> list[str]:
     if cost["co2e_g"] is not None:
         parts.append(f"{least}{cost['co2e_g'] / 1000:,.4g} kg CO2e")
     return parts
+
+
+def amount_of(text: str) -> float | None:
+    """A number, or None for `none`. Raises UsageError."""
+    try:
+        return None if text == "none" else float(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is neither a number nor none") from None
+
+
+def power_line(power: dict[str, Any]) -> str:
+    """`5000 W, 625 W for each GPU; their limits are set`."""
+    parts = [f"{power['watts']:,.0f} W, {power['per_gpu_w']:,.0f} W for each GPU"]
+    if power["limited"]:
+        parts.append(f"their limits are set: they may draw {power['may_draw_w'] or 0:,.0f} W")
+    if power["why"]:
+        parts.append(power["why"])
+    return "; ".join(parts)

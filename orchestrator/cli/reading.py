@@ -108,7 +108,7 @@ def _tell_all(runs: list[dict[str, Any]]) -> None:
 
 def _tell(run: dict[str, Any]) -> None:
     """One screen: the sentence, the numbers, what comes next."""
-    from orchestrator.cli.amounts import forecast_line
+    from orchestrator.cli.amounts import forecast_line, power_line
     from orchestrator.cli.amounts import lines as budget_lines
     from orchestrator.cli.text import COLOURS, clock, count, day, flat
 
@@ -133,6 +133,8 @@ def _tell(run: dict[str, Any]) -> None:
         click.echo(f"  ends        {forecast}")
     for use in budget_lines(run):
         click.echo(f"  budget      {use}")
+    if run["power"]:
+        click.echo(f"  power       {power_line(run['power'])}")
     if run["waits_for"]:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")

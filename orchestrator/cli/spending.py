@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.amounts import cost_parts, limits_of, lines
+from orchestrator.cli.amounts import amount_of, cost_parts, limits_of, lines, power_line
 from orchestrator.cli.runs import find, home, json_option, print_answer, run_argument
 from orchestrator.cli.steering import ordered
 
@@ -39,6 +39,29 @@ def budget(run: str, as_json: bool, **amounts: str | None) -> None:
     if not status["budget"]:
         click.echo(f"{found} has no budget; set one: lastgood budget {found} --gpu-hours 100", err=True)
     return None
+
+
+@click.command()
+@run_argument
+@click.option("--watts", metavar=AMOUNT, help="All GPUs together; each gets an equal share.")
+@json_option
+def power(run: str, watts: str | None, as_json: bool) -> None:
+    """Show how much power the GPUs of a run may draw, or change it while it goes on; `none` lifts it.
+
+    Their power limits are set, which needs root on the nodes. Without that, the run is paused after a save while its
+    GPUs could draw more, and goes on by itself when they may.
+    """
+    from orchestrator import contract
+
+    root, found = find(run)
+    if watts is not None:
+        ordered(root, {"ask": "power", "run": found, "watts": amount_of(watts)})
+    status = contract.status(root, found)
+    if as_json:
+        return print_answer(run=found, power=status["power"])
+    if status["power"] is None:
+        return click.echo(f"{found} may draw as much as its GPUs can", err=True)
+    return click.echo(power_line(status["power"]))
 
 
 @click.command()

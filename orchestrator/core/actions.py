@@ -93,6 +93,14 @@ class DeleteCheckpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapPower:
+    """Limit the power of each GPU on every node, or (None) put the limits back. Answer: PowerCapped per node."""
+
+    attempt: int
+    watts: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InjectFault:
     """A drill. Answer: what the fault does."""
 
@@ -123,6 +131,7 @@ Action = (
     | StopAfterStep
     | VerifyCheckpoint
     | DeleteCheckpoint
+    | CapPower
     | InjectFault
     | Alert
 )

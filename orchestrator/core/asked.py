@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.core.rationed import Rationed
+from orchestrator.core.rationed import BudgetChanged
 
 POWER_BUDGET = "the power budget"
 BUDGETS = frozenset({POWER_BUDGET})
@@ -135,5 +135,5 @@ Asked = (
     | Said
     | CheckpointPinned
     | DrillRequested
-    | Rationed
+    | BudgetChanged
 )

@@ -6,7 +6,7 @@ The whole policy of one run. Every branch leaves a sentence that says why; it is
 from __future__ import annotations
 
 from monitors.incidents import Incident, Kind, Subject
-from orchestrator.core import budget, checkpoints, history, interval, meter, people, spending, worlds
+from orchestrator.core import budget, checkpoints, history, interval, meter, people, power, spending, worlds
 from orchestrator.core import events as e
 from orchestrator.core.actions import (
     Action,
@@ -37,6 +37,7 @@ def begin(event: e.RunSubmitted) -> Decision:
         heard=event.at,
         meter=meter.Meter(since=event.at),
         target=event.plan.target_step,
+        watts=event.plan.watts,
         limits=event.plan.limits,
     )
     state, actions = worlds.launch(interval.begun(blank), event.at, "submitted")
@@ -64,16 +65,24 @@ def decide(state: State, event: e.Event) -> Decision:
             return _world(state, event)
         case e.CheckpointCommitted() | e.CheckpointVerified() | e.CheckpointRefused() | e.CheckpointDeleted():
             return on_checkpoint(state, event)
+        case e.PowerBudgetChanged() | e.PowerCapped():
+            return power.rationed(state, event)
+        case e.DrillDone() | e.PolicyChanged() | e.DeviceProbed() | e.RecoveryProved():
+            return _noted(state, event)
+        case e.SupervisorStarted():
+            return _supervisor_started(state, event)
+        case _:
+            return people.asked(state, event)
+
+
+def _noted(state: State, event: e.DrillDone | e.PolicyChanged | e.DeviceProbed | e.RecoveryProved) -> Decision:
+    match event:
         case e.DrillDone():
             return Decision(state=state, reason=f"drill {event.drill} of world {event.world}: done")
         case e.PolicyChanged():
             return Decision(state=replace(state, policy=event.policy), reason="the runbooks changed")
         case e.DeviceProbed() | e.RecoveryProved():
             return Decision(state=state, reason=event.sentence)
-        case e.SupervisorStarted():
-            return _supervisor_started(state, event)
-        case _:
-            return people.asked(state, event)
 
 
 def _timed(state: State, event: e.Event) -> tuple[State, e.Event]:

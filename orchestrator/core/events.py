@@ -23,7 +23,7 @@ from orchestrator.core.asked import (
 )
 from orchestrator.core.plan import Plan
 from orchestrator.core.policy import Policy
-from orchestrator.core.rationed import BudgetChanged
+from orchestrator.core.rationed import BudgetChanged, PowerBudgetChanged, PowerCapped
 
 __all__ = [
     "AgentGone",
@@ -52,6 +52,8 @@ __all__ = [
     "PauseRequested",
     "Plan",
     "PolicyChanged",
+    "PowerBudgetChanged",
+    "PowerCapped",
     "Progressed",
     "RankFinished",
     "RecoveryProved",
@@ -352,6 +354,8 @@ Event = (
     | IncidentJudged
     | CheckpointPinned
     | BudgetChanged
+    | PowerBudgetChanged
+    | PowerCapped
     | DrillRequested
     | DrillDone
     | DeviceProbed

@@ -50,3 +50,7 @@ class Plan:
     prices: Prices | None = None
     limits: Limits | None = None
     """as submitted"""
+    watts: float | None = None
+    """that all GPUs may draw together, as submitted"""
+    watts_least: float | None = None
+    """of each GPU, below which the run is paused instead"""

@@ -20,4 +20,27 @@ class BudgetChanged:
     """all of them, from now on"""
 
 
-Rationed = BudgetChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerBudgetChanged:
+    """A person says how much power the run's GPUs may draw."""
+
+    at: float
+    by: str
+    watts: float | None
+    """all of them together; None: as much as they can"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerCapped:
+    """The power limits of a node's GPUs were set, or could not be."""
+
+    at: float
+    node: int
+    watts: float | None
+    """of each, as ordered; None: put back"""
+    may_draw_w: float | None = None
+    """all GPUs of the node, by the limits that hold now; None: not known"""
+    least_w: float | None = None
+    """that each may be limited to"""
+    why: str = ""
+    """it could not be done: the limits are what they were before the first order"""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from monitors.incidents import Incident, Kind
 from orchestrator.core.actions import Action
+from orchestrator.core.capping import Capping
 from orchestrator.core.events import Plan
 from orchestrator.core.history import History
 from orchestrator.core.limits import Limits
@@ -228,6 +229,9 @@ class State:
     """what it may take, as a person said last; None: no limit was ever set"""
     told: tuple[str, ...] = ()
     """thresholds of `limits` of which people were told"""
+    watts: float | None = None
+    """that all GPUs may draw together; None: as much as they can"""
+    capping: Capping = field(default_factory=Capping)
     out_of: str = ""
     """the budget that is spent, for which the run is held, or about to be"""
     deadline: float | None = None

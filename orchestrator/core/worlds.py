@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lastgood.skips import Skips
 from orchestrator.core import checkpoints, cordons, history, interval, meter, origin
-from orchestrator.core.actions import Action, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
+from orchestrator.core.actions import Action, CapPower, EndAttempt, Launch, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
 from orchestrator.core.state import Phase, Recovery, State
@@ -93,7 +93,7 @@ def start_world(state: State, at: float, reason: str) -> Move:
         step=0,
         restarts=state.restarts + (1 if state.recovery and not state.recovery.asked else 0),
     )
-    return enter(fresh, Phase.STARTING, at, reason), (start_order(fresh),)
+    return enter(fresh, Phase.STARTING, at, reason), (start_order(fresh), *cap_order(fresh))
 
 
 def _memory_since(state: State) -> int:
@@ -106,6 +106,18 @@ def _memory_since(state: State) -> int:
     if recovery is not None and (recovery.good_only or recovery.from_disk or recovery.asked):
         return state.world + 1
     return max(state.memory_since, *(taint.world + 1 for taint in state.taints), 1)
+
+
+def share_w(state: State) -> float | None:
+    """Watts of a GPU by the power budget; None: as much as it can."""
+    return None if state.watts is None else state.watts / (state.plan.nodes * state.plan.ranks_per_node)
+
+
+def cap_order(state: State) -> tuple[Action, ...]:
+    """What every node has to know of the power budget; it is safe to be told again."""
+    if state.watts is None or state.capping.refused:
+        return ()
+    return (CapPower(attempt=state.attempt, watts=share_w(state)),)
 
 
 def start_order(state: State) -> StartWorld:
@@ -210,9 +222,9 @@ def outstanding(state: State) -> tuple[Action, ...]:
         case Phase.LAUNCHING:
             return (launch_order(state),)
         case Phase.STARTING:
-            return (start_order(state),)
+            return (start_order(state), *cap_order(state))
         case Phase.TRAINING:
-            return interval.order(state)
+            return (*interval.order(state), *cap_order(state))
         case Phase.STOPPING_WORLD:
             return (stop_order(state),)
         case Phase.RELAUNCHING | Phase.FINISHING | Phase.HOLDING:

@@ -54,6 +54,8 @@ def event_of(name: str, run: Script) -> e.Event:
         "probed": e.DeviceProbed(at=at, world=world, sentence="as fast as its peers"),
         "proved": e.RecoveryProved(at=at, world=world, sentence="world 2 proved itself"),
         "budget": e.BudgetChanged(at=at, by="p", limits=Limits(wall_hours=1e-6)),
+        "power": e.PowerBudgetChanged(at=at, by="p", watts=100.0),
+        "capped": e.PowerCapped(at=at, node=0, watts=50.0, may_draw_w=700.0, why="it needs root"),
         "time": e.TimePassed(at=at),
     }
     return found[name]
@@ -62,7 +64,9 @@ def event_of(name: str, run: Script) -> e.Event:
 NAMES = tuple(
     "submitted, policy, supervisor, first supervisor, launched, launch failed, joined, gone, gone/ one witness, ended, "
     "entered, restored, progressed, finished, node stopped, committed, verified, refused, deleted, crash, spike, stop, "
-    "stop now, resume, resume from, drill, drilled, probed, proved, budget, time".replace("/", "\0").split(", ")
+    "stop now, resume, resume from, drill, drilled, probed, proved, budget, power, capped, time".replace(
+        "/", "\0"
+    ).split(", ")
 )
 NAMES = tuple(name.replace("\0", ",") for name in NAMES)
 

@@ -53,6 +53,7 @@ incidents = st.builds(
     fingerprint=st.sampled_from(["", "x"]),
     evidence=words,
 )
+watts, whys = st.sampled_from((100.0, 900.0)), st.sampled_from(("", "it needs root"))
 budgets = st.builds(Limits, gpu_hours=st.sampled_from((0.1, 9.0)))
 events = st.one_of(
     st.builds(submitted, at=times),
@@ -98,6 +99,8 @@ events = st.one_of(
     st.builds(e.CheckpointPinned, at=times, by=st.just("p"), checkpoint=names, pinned=st.booleans()),
     st.builds(e.DrillRequested, at=times, by=st.just("p"), drill=st.just("kill"), rank=st.none() | small),
     st.builds(e.BudgetChanged, at=times, by=st.just("p"), limits=budgets),
+    st.builds(e.PowerBudgetChanged, at=times, by=st.just("p"), watts=st.none() | watts),
+    st.builds(e.PowerCapped, at=times, node=small, watts=st.none() | watts, may_draw_w=st.none() | watts, why=whys),
     st.builds(e.TimePassed, at=times),
 )
 

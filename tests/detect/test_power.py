@@ -346,3 +346,17 @@ def test_a_new_world_keeps_the_levels_and_forgets_the_streaks() -> None:
     assert machine.power.witnesses == ()
     machine.poll(6)
     assert [incident.world for incident in machine.incidents] == [1, 2]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_gpus_whose_power_is_limited_meanwhile_are_nobodys_fault(nodes: int) -> None:
+    """Lower than they ever drew, one node some polls before the other: it is another level, not another picture."""
+    machine = Machine(nodes=nodes)
+    machine.poll(30)
+    for node in range(nodes):
+        ranks = tuple(range(8 * node, 8 * node + 8))
+        machine.set(*ranks, limit_w=300.0, power_w=300.0, power_mean_w=300.0, sm_clock_mhz=1200.0)
+        machine.poll(2)
+    machine.poll(40)
+    assert machine.incidents == []
+    assert machine.power.witnesses == ()

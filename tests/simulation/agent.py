@@ -12,6 +12,7 @@ from monitors.detect.probes import ProbeWanted
 from monitors.hardware import ProbeDone
 from orchestrator.core import actions as a
 from orchestrator.offset import Offset, shifted
+from tests.simulation.budgets import capped
 from tests.simulation.machines import LIMIT_W
 from tests.simulation.senses import POLL_S, Senses
 from tests.simulation.training import Training
@@ -167,6 +168,11 @@ class Agent:
         """Tell the ranks; what rank 0 reads at the next save counts."""
         if self.alive and self.node == 0 and self.training is not None and self.training.world == order.world:
             self.training.saves.said = order.steps
+
+    def cap_power(self, watts: float | None) -> None:
+        """Limit the power of its GPUs, where it has the right to."""
+        if self.alive:
+            self.put([capped(self._cluster.knobs, self._cluster.time.now(), self.node, watts)])
 
     def stop_after_step(self, order: a.StopAfterStep) -> None:
         """Ask the ranks to end soon."""

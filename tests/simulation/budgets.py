@@ -1,13 +1,15 @@
-"""Does a run keep to its budget? Its hours are counted anew from the journal, and the moment of its end is judged."""
+"""Does a run keep to its budgets? Its hours are counted anew from the journal, and the moment of its end is judged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
+from monitors.hardware import PowerCapped
 from orchestrator.core import events as e
-from orchestrator.core import spending
+from orchestrator.core import power, spending
 from orchestrator.core.limits import Limits
-from orchestrator.core.state import Decision, State
+from orchestrator.core.state import Decision, Phase, State
 from orchestrator.journal import Entry as Told
 from orchestrator.ledger import balance
 from tests.simulation.journal import Entry
@@ -16,6 +18,8 @@ from tests.simulation.truth import Violation
 
 LATE_S = 1.0
 HOUR_S = 3600.0
+DRAWS_W, LEAST_W = 700.0, 200.0
+"""of a GPU"""
 
 
 def limits_of(knobs: Knobs) -> Limits | None:
@@ -31,6 +35,22 @@ def more(state: State) -> Limits:
     return Limits(gpu_hours=1.7 * state.limits.gpu_hours)
 
 
+def watts_of(knobs: Knobs, dice: Random) -> float | None:
+    """A power budget as a person may set it: none, plenty, less than GPUs draw, less than they may be limited to."""
+    each_w = dice.choice((None, 1.1 * DRAWS_W, 0.8 * DRAWS_W, 0.6 * LEAST_W))
+    return None if each_w is None else each_w * knobs.ranks
+
+
+def capped(knobs: Knobs, at: float, node: int, watts: float | None) -> PowerCapped:
+    """What a node answers to the order to limit its GPUs."""
+    why = ""
+    if watts is not None:
+        why = "it needs root" if not knobs.power_right else "" if watts >= LEAST_W else "that is below the least"
+    each_w = DRAWS_W if why or watts is None else min(DRAWS_W, watts)
+    drawn_w = each_w * knobs.ranks_per_node
+    return PowerCapped(at=at, node=node, watts=watts, may_draw_w=drawn_w, least_w=LEAST_W, why=why)
+
+
 class Purse:
     """Looks at every decision as it is made."""
 
@@ -40,6 +60,8 @@ class Purse:
 
     def decided(self, before: State | None, event: e.Event, decision: Decision) -> None:
         """Raise Violation when a run is ended too late for its budget, or too soon."""
+        if decision.state.phase is Phase.TRAINING and (why := power.why_not(decision.state)):
+            raise Violation(f"it trains on beyond its power budget: {why}")
         if isinstance(event, e.SupervisorStarted):
             self._back_at = event.at
         if before is None or not decision.state.out_of or before.out_of:

@@ -224,6 +224,12 @@ class Cluster:
         """To every node that is connected."""
         self._tell(order.attempt, order.world, lambda agent: agent.stop_after_step(order))
 
+    def cap_power(self, order: a.CapPower) -> None:
+        """Every node that is connected answers: it has the right, or has not."""
+        for agent in self.agents():
+            if agent.attempt == order.attempt and agent.connected:
+                self.time.after(WIRE_S, _late(agent, lambda agent: agent.cap_power(order.watts)))
+
     def inject(self, order: a.InjectFault) -> None:
         """A drill."""
         training = self.trainings.get(order.world)

@@ -8,7 +8,7 @@ from random import Random
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
 from tests.simulation.agent import Agent
-from tests.simulation.budgets import more
+from tests.simulation.budgets import more, watts_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office
@@ -39,6 +39,8 @@ class Faults:
         self._cluster.bugs = frozenset(self._dice.sample(steps, self._knobs.bug_steps))
         for name, rate in sorted(self._knobs.rates.items()):
             self._plan(getattr(self, name), rate)
+        if self._knobs.power_changes:
+            self._plan(self.change_power, self._knobs.power_changes)
 
     def stop(self) -> None:
         """From now on nothing fails, and what failed by itself is mended."""
@@ -51,6 +53,8 @@ class Faults:
         for agent in cluster.agents():
             self._find_link(agent)()
         self._office.start()
+        if self._knobs.power_changes:
+            self._office.take(e.PowerBudgetChanged(at=self._time.now(), by="a person", watts=None))
 
     def _poison(self) -> None:
         knobs, dice = self._knobs, self._dice
@@ -188,6 +192,11 @@ class Faults:
         """Somebody stops the run, and later lets it go on."""
         at, now = self._time.now(), self._dice.random() < 0.3
         self._office.take(e.StopRequested(at=at, by="a person", now=now))
+
+    def change_power(self) -> None:
+        """Somebody lets the run draw more power, or less."""
+        watts = watts_of(self._knobs, self._purse)
+        self._office.take(e.PowerBudgetChanged(at=self._time.now(), by="a person", watts=watts))
 
     def care(self) -> None:
         """Somebody looks at a run that waits, mends what is broken for good, and lets it go on."""

@@ -116,6 +116,10 @@ class Knobs:
     """chance that a keeper does not last until the next attempt"""
     budget_share: float = 0.0
     """of the GPU hours that the run needs when nothing fails, which is all that it may spend; 0: no budget"""
+    power_changes: float = 0.0
+    """how often a day a person changes the power budget; 0: there is none"""
+    power_right: bool = False
+    """agents may limit the power of GPUs"""
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
@@ -182,6 +186,8 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         copy_every=Random(f"copies {seed}").choice((0, 1, 1, 3)),
         copy_late=Random(f"late {seed}").choice((0.0, 0.3)),
         keeper_lost=Random(f"lost {seed}").choice((0.0, 0.2)),
+        power_changes=Random(f"power {seed}").choice((0.0,) * 5 + (2.0,)) if profile is Profile.ROUGH else 0.0,
+        power_right=Random(f"right {seed}").random() < 0.5,
         budget_share=_budget(Random(f"budget {seed}"), profile),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),

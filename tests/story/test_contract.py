@@ -43,7 +43,7 @@ def home(tmp_path: Path) -> Path:
     with Journal(tmp_path / "journal.db") as journal:
         prices = Prices(currency="EUR", gpu_hour=2.5, kwh=0.3, carbon_g_per_kwh=380.0, overhead=1.2)
         budgets = {"limits": Limits(money=1e3, gpu_hours=9.0, kwh=5.0, wall_hours=2.0), "prices": prices}
-        plan = replace(PLAN, skips=((90, 95),), chooses_interval=True, target_step=100, **budgets)
+        plan = replace(PLAN, skips=((90, 95),), chooses_interval=True, target_step=100, watts=900.0, **budgets)
         script = Script(journal, plan=plan)
         script.join().begin(0).train(10).save().train(10)
         script.take(e.DrillRequested(at=script.now, by="demo", drill="kill", rank=1, number=1))
@@ -85,7 +85,19 @@ def answers(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 OF_COMMANDS = frozenset(
     {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
-    | {"Budget", "Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned", "Cordoned"}
+    | {
+        "Budget",
+        "PowerBudget",
+        "Serving",
+        "Left",
+        "Init",
+        "Templates",
+        "Demo",
+        "Version",
+        "Remarked",
+        "Pinned",
+        "Cordoned",
+    }
 )
 """what is printed and no function returns: tests/cli/test_answers.py compares it"""
 OF_ALERTS = frozenset(
