@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from jobs import registry
 from jobs.spec import Spec
+from orchestrator import metrics_settings
 from orchestrator.home import Home
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def _wants_alerts(home: Home, _specs: Sequence[Spec]) -> bool:
 
 COMPANIONS: tuple[Companion, ...] = (
     Companion(name="alerts", module="orchestrator.alerts.companion", wanted=_wants_alerts),
+    Companion(name="metrics", module="orchestrator.metrics", wanted=metrics_settings.wanted),
 )
 
 
