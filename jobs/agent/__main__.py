@@ -31,7 +31,7 @@ def main() -> int:
     except BlockingIOError:
         print(f"another agent holds {place.folder}: nothing to do", file=sys.stderr)
         return 0
-    where = {"run": place.run, "attempt": place.attempt, "node": place.node}
+    where: dict[str, str | int] = {"run": place.run, "attempt": place.attempt, "node": place.node}
     logbook.begin("lastgood-agent", file=place.folder / "agent.log", **where)
     spec = Spec.model_validate_json((place.run_folder / "spec.json").read_bytes())
     asyncio.run(Agent(place, spec).run())
