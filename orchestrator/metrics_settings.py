@@ -70,7 +70,7 @@ def _check(file: Document, key: str, value: Any, kind: str) -> None:
         raise SpecError(f"{_at(file, key)}: {value!r} is not a whole number from 0 to 65535")
     if key == "bind" and value != "localhost":
         try:
-            ip_address(value)
+            ip_address(str(value))
         except ValueError:
             raise SpecError(f"{_at(file, key)}: {value!r} is no address; 127.0.0.1 is this machine alone") from None
 

@@ -24,7 +24,7 @@ LOOK_EVERY_S = 0.1
 @click.option("--once", is_flag=True, help="Print the page that a scraper would get; nothing need be served.")
 @json_option
 def metrics(port: int | None, off: bool, once: bool, as_json: bool) -> None:
-    """Print the address that Prometheus is to scrape; with --port serve it first.
+    """Print the address that Prometheus is to scrape. Serve the metrics there first, with --port.
 
     A process beside the supervisor serves it, on loopback, as HOME/metrics.yaml says, for as long as that file is
     there. What is told, under which names: docs/metrics.md.

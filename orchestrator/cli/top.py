@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from orchestrator.cli.outcome import Exit
-from orchestrator.cli.runs import find, home, optional_run
+from orchestrator.cli.runs import find, home, json_option, optional_run, print_answer
 
 if TYPE_CHECKING:
     from orchestrator.cli.top_sight import Reader, Sight
@@ -36,7 +36,8 @@ KEYS = {
 @click.command()
 @optional_run
 @click.option("--once", is_flag=True, help="Print one frame; so it is done too where stdout is no terminal.")
-def top(run: str | None, once: bool) -> int:
+@json_option
+def top(run: str | None, once: bool, as_json: bool) -> int:
     """Watch a run live: why it is where it is, where its time goes, slowest and hottest ranks, incidents.
 
     Without RUN it is the newest that has not ended. Keys: q quits, p holds the screen still, 1 to 9 and the arrows
@@ -45,6 +46,9 @@ def top(run: str | None, once: bool) -> int:
     from rich.console import Console
 
     root, chosen = _chosen(run)
+    if as_json:
+        _print_json(root, chosen)
+        return Exit.SUCCEEDED
     console = Console(highlight=False)
     if once or not console.is_terminal:
         _print(root, chosen, console)
@@ -73,6 +77,18 @@ def _runs(root: Path, also: str | None = None) -> list[tuple[str, str]]:
         known = [(one.run, Phase(journal.phase(one.run) or Phase.LAUNCHING)) for one in journal.runs()]
     over = (Phase.SUCCEEDED, Phase.STOPPED)
     return [(run, STATES[phase][0]) for run, phase in known if phase not in over or run == also]
+
+
+def _print_json(root: Path, run: str) -> None:
+    from orchestrator import contract
+    from orchestrator.cli.top_sight import ranks
+
+    status = contract.status(root, run)
+    parts = {"status": status, "ledger": contract.ledger(root, run), "incidents": contract.incidents(root, run)}
+    print_answer(
+        **{name: {k: v for k, v in part.items() if k != "schema"} for name, part in parts.items()},
+        ranks=ranks(root, status),
+    )
 
 
 def _print(root: Path, run: str, console: Any) -> None:

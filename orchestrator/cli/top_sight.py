@@ -63,7 +63,6 @@ class Reader:
             self._read_to = entry.id
         status = contract.status(self._root, self.run, now=now)
         course = self._account.timeline()
-        asked = status["supervisor"]["alive"] and status["exit_code"] == contract.NOT_FINISHED
         saves = contract.checkpoints(self._root, self.run)["checkpoints"]
         return Sight(
             at=now,
@@ -75,7 +74,7 @@ class Reader:
             cases=tuple((case, of(case, course)) for case in course.cases),
             losses=self._losses(),
             good_at=max((save["saved_at"] for save in saves if save["state"] == "good"), default=None),
-            ranks=self._ranks() if asked else None,
+            ranks=ranks(self._root, status),
         )
 
     def _losses(self) -> tuple[float | None, ...]:
@@ -87,11 +86,15 @@ class Reader:
             found[row.step] = row.loss
         return tuple(found.values())
 
-    def _ranks(self) -> dict[str, list[Any]] | None:
-        with suppress(client.NoSupervisor, HomeError):
-            answer = client.ask(self._root, {"ask": "ranks", "run": self.run}, start=False)
-            return answer["ranks"] if answer["ok"] else None
+
+def ranks(root: Path, status: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """What the supervisor says of the ranks of a run; None where there are none, or nobody says it."""
+    if not status["supervisor"]["alive"] or status["exit_code"] != contract.NOT_FINISHED:
         return None
+    with suppress(client.NoSupervisor, HomeError):
+        answer = client.ask(root, {"ask": "ranks", "run": status["run"]}, start=False)
+        return answer["ranks"] if answer["ok"] else None
+    return None
 
 
 def _next(status: dict[str, Any]) -> str | None:

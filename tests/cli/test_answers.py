@@ -49,6 +49,8 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Verified", ["ckpt", "verify", "old-aaaaa"]),
         ("Doctor", ["doctor"]),
         ("Budget", ["budget", RUN]),
+        ("Top", ["top", RUN]),
+        ("Metrics", ["metrics", "--off"]),
         ("Init", ["init", "plain"]),
         ("Templates", ["init", "--list"]),
         ("Version", ["version"]),
