@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitors.hardware import GpuEvent
+from monitors.signals import Blind
 from orchestrator import bulkhead, contract
 from orchestrator.core import events as e
 from orchestrator.core.state import Phase
@@ -22,6 +25,7 @@ from tests.story.scripted import RUN, T0, Script
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 OTHER = "gpt-zzzzz"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def said(body: bytes) -> Samples:
@@ -263,3 +267,30 @@ def test_two_hundred_runs_and_a_thousand_ranks_cost_little(
     record_property("scrape_cpu_s", best_s)
     print(f"{len(body.splitlines())} lines: {best_s * 1e3:.0f} ms")
     assert best_s < 0.2, "0.08 s on the machine that it was written on"
+
+
+def test_the_document_names_what_is_told_and_nothing_else(home: Home, journal: Journal) -> None:
+    script = trained(journal, RUN)
+    script.train(20, energy=e.EnergyRead(since=T0, until=script.now, joules=900.0, gpu_s=10.0))
+    saved = e.CheckpointCommitted(
+        at=script.now,
+        checkpoint="step-00000001.a1w1",
+        step=1,
+        world=1,
+        saved_at=script.now,
+        bytes=9,
+        path="/scratch",
+        write_s=1.0,
+    )
+    script.take(saved)
+    known = readings(1, 1)
+    known.see(GpuEvent(at=T0, node=0, device="GPU-0000-0", event="xid", data=79))
+    known.see(Blind(at=T0, node=0, sense="nvml", why="no driver"))
+    journal.heartbeat(script.now)
+    body = pages(home, script.now).page(live(RUN, known, nodes=1))[0]
+    told = {name for name, _ in said(body) if not name.startswith("process_")}
+    page = DOCUMENT.read_text().partition("## Names")[2].partition("## Logs")[0]
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    ours = {name for row in rows for name in re.findall(r"`(lastgood_\w+)`", row)}
+    theirs = {f"DCGM_FI_DEV_{name}" for name in re.findall(r"`([A-Z]+_[A-Z_]+)`", page)}
+    assert ours | theirs == told
