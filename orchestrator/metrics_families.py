@@ -14,6 +14,7 @@ from statistics import median
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from orchestrator import contract
+from orchestrator.core import spending
 from orchestrator.core.state import Checkpoint, CheckpointState, Phase, State
 from orchestrator.ledger import Ledger
 from orchestrator.metrics_runs import Book, Recoveries, recoveries
@@ -100,6 +101,7 @@ GAUGES: tuple[tuple[str, str, Value], ...] = (
     ("run_agents_joined", "Nodes whose agent is connected now.", lambda one: one.agents),
     ("run_step", "Last step that every rank finished.", _of_state(lambda state: state.step)),
     ("run_best_step", "Furthest step on the present line of data.", _of_state(lambda state: state.best_step)),
+    ("run_target_step", "Step at which it is complete.", _of_state(lambda state: state.target)),
     ("run_progress_timestamp_seconds", "When steps were last heard of.", lambda one: one.book.progressed_at),
     ("run_loss", "Newest loss that was reported.", _newest("loss")),
     ("run_grad_norm", "Newest gradient norm that was reported.", _newest("grad_norm")),
@@ -144,6 +146,7 @@ def of_runs(runs: Sequence[Told]) -> Iterator[Metric]:
     for name, text, value in COUNTERS:
         yield _filled(CounterMetricFamily(f"lastgood_{name}", text, labels=("run",)), runs, value)
     yield _buckets(runs)
+    yield _budgets(runs)
     yield _incidents(runs)
     yield from _checkpoints(runs)
     yield _phases(runs)
@@ -172,6 +175,15 @@ def _buckets(runs: Iterable[Told]) -> Metric:
         for bucket, seconds in one.ledger.buckets.items():
             if seconds:
                 family.add_metric((one.run, bucket.value), seconds)
+    return family
+
+
+def _budgets(runs: Iterable[Told]) -> Metric:
+    text = "Share of a budget that is spent; at 1 the run saves and ends."
+    family = GaugeMetricFamily("lastgood_run_budget_used_ratio", text, labels=("run", "budget"))
+    for one in runs:
+        for use in spending.uses(one.state, one.now) if one.state is not None else ():
+            family.add_metric((one.run, use.what), use.share)
     return family
 
 

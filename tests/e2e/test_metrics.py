@@ -161,7 +161,7 @@ def test_every_panel_and_every_rule_finds_data_and_a_held_run_alerts(
     lab: Lab, gpus: FakeNvml, prometheus: Callable[[str], Prometheus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     senses = {"kernel": str(lab.folder / "no such file"), "host": "off"}
-    run = lab.submit(gpt(lab.folder, steps=100_000), senses=senses)
+    run = lab.submit(gpt(lab.folder, steps=100_000), senses=senses, budget={"gpu_hours": 1000})
     broken = lab.submit(
         ["bash", "-c", BROKEN], python=False, name="broken", progress={"pattern": r"step (?P<step>\d+)"}
     )

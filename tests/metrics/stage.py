@@ -41,9 +41,9 @@ def pages(home: Home, at: float, **settings: int) -> Pages:
     return Pages(home, Settings(**settings), Hands(at))
 
 
-def trained(journal: Journal, run: str, *, seconds: int = 5) -> Script:
+def trained(journal: Journal, run: str, *, seconds: int = 5, plan: e.Plan = PLAN) -> Script:
     """A run that has had a fault and trains again, a report a second, with rows."""
-    script = Script(journal, run=run, plan=PLAN).join().begin(0).train(10).save(stall_s=0.25).train(10)
+    script = Script(journal, run=run, plan=plan).join().begin(0).train(10).save(stall_s=0.25).train(10)
     script.fail(Kind.WORKER_KILLED).stop().begin(10)
     for second in range(seconds):
         script.train(10, save=second * 0.01, data=second * 0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from monitors.hardware import GpuEvent
 from monitors.signals import Blind
 from orchestrator import bulkhead, contract
 from orchestrator.core import events as e
+from orchestrator.core.limits import Limits
 from orchestrator.core.state import Phase
 from orchestrator.home import Home
 from orchestrator.journal import Journal
@@ -21,7 +23,7 @@ from orchestrator.metrics_families import STATES
 from orchestrator.metrics_page import KEEP_UP_S, Live, Pages
 from orchestrator.metrics_runs import KEPT_S
 from tests.metrics.stage import Hands, held, home_at, live, pages, readings, trained
-from tests.story.scripted import RUN, T0, Script
+from tests.story.scripted import PLAN, RUN, T0, Script
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 OTHER = "gpt-zzzzz"
@@ -270,7 +272,7 @@ def test_two_hundred_runs_and_a_thousand_ranks_cost_little(
 
 
 def test_the_document_names_what_is_told_and_nothing_else(home: Home, journal: Journal) -> None:
-    script = trained(journal, RUN)
+    script = trained(journal, RUN, plan=replace(PLAN, target_step=1000))
     script.train(20, energy=e.EnergyRead(since=T0, until=script.now, joules=900.0, gpu_s=10.0))
     saved = e.CheckpointCommitted(
         at=script.now,
@@ -283,6 +285,7 @@ def test_the_document_names_what_is_told_and_nothing_else(home: Home, journal: J
         write_s=1.0,
     )
     script.take(saved)
+    script.take(e.BudgetChanged(at=script.now, by="a person", limits=Limits(gpu_hours=10.0)))
     known = readings(1, 1)
     known.see(GpuEvent(at=T0, node=0, device="GPU-0000-0", event="xid", data=79))
     known.see(Blind(at=T0, node=0, sense="nvml", why="no driver"))
