@@ -29,6 +29,8 @@ def answer(house: House, request: requests.Request) -> dict[str, Any]:
             return {"run": _submit(house, _valid(request.spec), request.yaml)}
         case requests.Ranks():
             return house.live(request.run).table(house.clock.now())
+        case requests.Readings():
+            return {"runs": {run: live.readings(request.most) for run, live in house.runs.items()}}
         case requests.Shutdown():
             return _shutdown(house)
         case _:

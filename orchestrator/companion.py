@@ -17,6 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
+from monitors import logbook
 from monitors.clock import SystemClock
 from orchestrator import client
 from orchestrator.home import Home
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     asked = parser.parse_args(argv)
     home = Home(asked.home)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logbook.begin(f"lastgood-{asked.name}")
     fd = os.open(home.root / f"{asked.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)  # until another one of this name has ended
     asyncio.run(live(asked.module, home))

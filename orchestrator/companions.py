@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from jobs import registry
 from jobs.spec import Spec
-from orchestrator import tracker_desk
+from orchestrator import metrics_settings, tracker_desk
 from orchestrator.home import Home
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def _wants_alerts(home: Home, _specs: Sequence[Spec]) -> bool:
 COMPANIONS: tuple[Companion, ...] = (
     Companion(name="alerts", module="orchestrator.alerts.companion", wanted=_wants_alerts),
     Companion(name="tracker", module="orchestrator.tracker", wanted=tracker_desk.wanted),
+    Companion(name="metrics", module="orchestrator.metrics", wanted=metrics_settings.wanted),
 )
 
 

@@ -72,7 +72,7 @@ class House:
 
     def give_up(self, run: str, error: Exception) -> None:
         """Decide nothing more about a run: its world trains on, and a person is told."""
-        log.critical("%s: nothing is decided about it any more", run, exc_info=error)
+        log.critical("%s: nothing is decided about it any more", run, exc_info=error, extra={"run": run})
         live = self.runs.pop(run, None)
         self.unsupervised.add(run)
         if live is not None:
@@ -88,7 +88,7 @@ class House:
         try:
             policy = self.policy(spec)
         except SpecError as error:  # a slip in a page must not leave every run of this home without a supervisor
-            log.error("%s goes on under the runbooks it had: %s", run, error)
+            log.error("%s goes on under the runbooks it had: %s", run, error, extra={"run": run})
         else:
             self.take_policy(live, policy)
 

@@ -19,6 +19,7 @@ from monitors.hardware import GpuLooked, PowerCapped
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
 from orchestrator.core import events as e
+from orchestrator.readings import Readings
 from orchestrator.roster import Roster
 
 PROGRESS_EVERY_S = 1.0
@@ -67,6 +68,7 @@ class Inbox:
         self._energy = Energy(rank_of=watch.placement.rank_of_index, counted_until=energy_until)
         self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
         self.roster = Roster(ranks=self._ranks, ranks_per_node=ranks_per_node, rank_of=watch.placement.likely_rank)
+        self.readings = Readings(rank_of=watch.placement.likely_rank)
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
 
@@ -89,6 +91,7 @@ class Inbox:
     def launched(self) -> None:
         """Another attempt begins, on the same nodes or on others."""
         self._energy.launched()
+        self.readings.forget()
 
     def has_started(self, rank: int) -> bool:
         """Whether an agent told that the process of this rank is there, in the newest world."""
@@ -122,6 +125,7 @@ class Inbox:
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
         self.roster.see(signal)
+        self.readings.see(signal)
         return self._facts(signal) + self._concluded(self._watch.see(signal))
 
     def silent(self, now: float) -> list[e.Event]:

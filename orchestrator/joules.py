@@ -71,11 +71,11 @@ class Meter:
         read_s = sum(read.gpu_s for read in totals)
         if not read_s:
             return Spent()
-        starts = [start for start, _ in lost]
+        starts, stretches = [start for start, _ in lost], self._stretches if lost else ()
         return Spent(
             joules=sum(read.joules for read in totals),
             known_share=min(1.0, read_s / gpu_s) if gpu_s else None,
-            lost_j=sum(joules * _share_inside(start, end, lost, starts) for start, end, joules in self._stretches),
+            lost_j=sum((joules * _share_inside(start, end, lost, starts) for start, end, joules in stretches), 0.0),
             per_step_j=_mean(sum(read.step_j for read in totals), sum(read.steps for read in totals)),
             per_token_j=_mean(sum(read.token_j for read in totals), sum(read.tokens for read in totals)),
         )

@@ -6,14 +6,14 @@ Energy is that of the GPUs alone, as their own counters say it. What was not rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator import joules, phases, timeline
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.journal import Entry
-from orchestrator.spans import TRAINING, WITHOUT_DEVICES, Bucket, Walk
+from orchestrator.spans import TRAINING, WITHOUT_DEVICES, Bucket, Span, Walk
 
 SETTLED_S = 600.0
 """an onset that is found out later than this, or steps rolled back from longer ago, are known to the minute"""
@@ -82,10 +82,9 @@ class Account:
             self._walk.settle(before)
             self._meter.settle(before)
 
-    @property
-    def spans_kept(self) -> int:
-        """How much is remembered of where the time went."""
-        return len(self._walk.spans) if self._walk is not None else 0
+    def spans(self, now: float) -> Sequence[Span]:
+        """Where the time went, end to end until now."""
+        return self._walk.until(now) if self._walk is not None else ()
 
     def timeline(self) -> timeline.Timeline:
         """Attempts, worlds and incidents until now."""
@@ -93,18 +92,14 @@ class Account:
 
     def ledger(self, now: float) -> Ledger:
         """The ledger, as if the run ended now, unless it has ended."""
-        spans = self._walk.until(now) if self._walk is not None else []
-        millis = dict.fromkeys(Bucket, 0)
-        for span in spans:
-            millis[span.bucket] += span.end_ms - span.start_ms
+        millis = self._walk.spent_ms(now) if self._walk is not None else dict.fromkeys(Bucket, 0)
         wall = sum(millis.values())
         course = self.timeline()
         answered = [case for case in course.cases if case.rung is not Rung.OBSERVE]
         totals = [total for case in answered if (total := phases.of(case, course).total) is not None]
         owned = wall - sum(millis[bucket] for bucket in WITHOUT_DEVICES)
         gpu_hours = self._ranks * owned / 3_600_000
-        lost = [(span.start_ms / 1000, span.end_ms / 1000) for span in spans if span.bucket is Bucket.RECOMPUTED]
-        energy = self._meter.spent(gpu_s=gpu_hours * 3600, lost=lost)
+        energy = self._meter.spent(gpu_s=gpu_hours * 3600, lost=self._lost() if millis[Bucket.RECOMPUTED] else ())
         return Ledger(
             wall_s=wall / 1000,
             buckets={bucket: ms / 1000 for bucket, ms in millis.items()},
@@ -121,6 +116,11 @@ class Account:
             energy_per_token_j=energy.per_token_j,
             energy_lost_j=energy.lost_j,
         )
+
+    def _lost(self) -> list[joules.Range]:
+        """When steps were trained that were rolled back; what goes on now never is one."""
+        spans = self._walk.spans if self._walk is not None else []
+        return [(span.start_ms / 1000, span.end_ms / 1000) for span in spans if span.bucket is Bucket.RECOMPUTED]
 
 
 def balance(entries: Iterable[Entry], now: float) -> Ledger:

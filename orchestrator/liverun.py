@@ -59,6 +59,10 @@ class LiveRun:
             "ranks": self.inbox.roster.table(rank for rank in named if rank is not None),
         }
 
+    def readings(self, most: int) -> dict[str, Any]:
+        """What its GPUs and senses say: its part of the answer to `requests.Readings`."""
+        return self.inbox.readings.table(most) | {"hosts": self.agents.hosts}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:

@@ -175,6 +175,14 @@ class Ranks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What do the GPUs and senses of every run say now?"""
+
+    most: int = 0
+    """GPUs of a run that may be told of one by one"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Leave the runs to themselves: they train on, and nobody starts a supervisor until one is asked for."""
 
@@ -183,7 +191,7 @@ Steering = (
     Stop | Pause | Resume | Restart | Cordon | Acknowledge | Resolve | Note | Judge | Pin | Budget | Power | Drill
 )
 """what concerns one run"""
-Request = Ping | Submit | Ranks | Shutdown | Steering
+Request = Ping | Submit | Ranks | Readings | Shutdown | Steering
 VERBS: dict[str, type] = {kind.__name__.lower(): kind for kind in get_args(Request)}
 
 

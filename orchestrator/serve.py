@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monitors import logbook
 from monitors.clock import SystemClock
 from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     if held is None:
         print(f"another supervisor holds {home.root}: nothing to do", file=sys.stderr)
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logbook.begin("lastgood-supervisor")
     faulthandler.enable()  # an agent that ends us because we hang sends SIGABRT first: the log then says where
     if home.off.exists():  # whoever asks for one takes this away first; an agent may have begun to start us before
         print(f"a person ended the supervisor of {home.root}: `lastgood serve` starts it", file=sys.stderr)

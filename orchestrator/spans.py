@@ -167,6 +167,9 @@ class Walk:
     def __init__(self, at: float) -> None:
         self.spans: list[Span] = []
         self._ended = False
+        self._summed = 0
+        """spans that `_sums` has in it: as a rule spans are only added"""
+        self._sums = dict.fromkeys(Bucket, 0)
         self._cursor_ms = _ms(at)
         self._bucket = Bucket.QUEUED
         self._world = 0
@@ -188,12 +191,28 @@ class Walk:
 
     def until(self, now: float) -> list[Span]:
         """Every span, what goes on included, which the next entry may still turn into another one."""
-        going_on = None if self._ended else self._span(_ms(now), self._bucket, self._last_step())
+        going_on = self._going_on(now)
         return [*self.spans, going_on] if going_on is not None else self.spans
+
+    def _going_on(self, now: float) -> Span | None:
+        return None if self._ended else self._span(_ms(now), self._bucket, self._last_step())
+
+    def spent_ms(self, now: float) -> dict[Bucket, int]:
+        """Milliseconds in each bucket. What was added up before is not added up again."""
+        for span in self.spans[self._summed :]:
+            self._sums[span.bucket] += span.end_ms - span.start_ms
+        self._summed = len(self.spans)
+        sums, going_on = dict(self._sums), self._going_on(now)
+        if going_on is not None:
+            sums[going_on.bucket] += going_on.end_ms - going_on.start_ms
+        return sums
 
     def settle(self, before: float) -> None:
         """What ended before then is not expected to be told apart by reports any more: only by minutes."""
-        self.spans = settled(self.spans, _ms(before))
+        self._changed(settled(self.spans, _ms(before)))
+
+    def _changed(self, spans: list[Span]) -> None:
+        self.spans, self._summed, self._sums = spans, 0, dict.fromkeys(Bucket, 0)
 
     def _cut(self, at: float) -> None:
         """Write down what went on until `at`; an event that is older than the last cut takes no time."""
@@ -264,6 +283,7 @@ class Walk:
 
     def _roll_back(self, step: int) -> None:
         """Steps beyond `step` are not in the weights of this world: their time was not productive after all."""
+        self._changed(self.spans)
         for n in reversed(range(len(self.spans))):
             span = self.spans[n]
             if span.bucket is not Bucket.PRODUCTIVE:
@@ -283,6 +303,7 @@ class Walk:
             return
         if self._bucket in LIVE:
             self._cut(at)
+        self._changed(self.spans)
         onset_ms = _ms(opened.incident.onset)
         for n in reversed(range(len(self.spans))):
             span = self.spans[n]

@@ -171,7 +171,8 @@ class RunLoop:
         self._submission = None
         self.state = decision.state
         if decision.reason:
-            log.info("%s %s: %s", self.run, type(event).__name__, decision.reason)
+            where = {"run": self.run, "attempt": decision.state.attempt, "world": decision.state.world}
+            log.info("%s %s: %s", self.run, type(event).__name__, decision.reason, extra=where)
         self._follow(before, decision.state)
         for index, action in enumerate(decision.actions):
             self._perform(event_id, index, action)

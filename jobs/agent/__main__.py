@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
-import logging
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from jobs.agent.agent import Agent
 from jobs.agent.place import Place
 from jobs.spec import Spec
+from monitors import logbook
 
 
 def main() -> int:
@@ -31,12 +31,8 @@ def main() -> int:
     except BlockingIOError:
         print(f"another agent holds {place.folder}: nothing to do", file=sys.stderr)
         return 0
-    logging.basicConfig(
-        filename=place.folder / "agent.log",
-        level=logging.INFO,
-        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
+    where: dict[str, str | int] = {"run": place.run, "attempt": place.attempt, "node": place.node}
+    logbook.begin("lastgood-agent", file=place.folder / "agent.log", **where)
     spec = Spec.model_validate_json((place.run_folder / "spec.json").read_bytes())
     asyncio.run(Agent(place, spec).run())
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from jobs.agent.orders import StartWorld
 from jobs.agent.place import Place
 from jobs.spec import Spec
+from monitors import logbook
 from monitors.sense.flight_recorder import NCCL_STEM
 
 RING = "2000"
@@ -72,13 +73,16 @@ def failure_domain(base: Mapping[str, str]) -> str:
     return said if said is not None else base.get("SLURM_TOPOLOGY_ADDR", "").rpartition(".")[0]
 
 
+_OF_ALL = ("LASTGOOD_HOME", logbook.VARIABLE)
+
+
 def of_no_attempt(base: Mapping[str, str]) -> dict[str, str]:
     """The agent's own without what makes it this attempt's: its marks, its share of the devices, what TorchX added.
 
     For what outlives the attempt: whoever sweeps that must not take it along, and a supervisor looks after other runs.
     """
     ours = ("LASTGOOD_", "TORCHX_", "TORCHELASTIC_", "PET_", "CUDA_VISIBLE_DEVICES")
-    return {name: value for name, value in base.items() if name == "LASTGOOD_HOME" or not name.startswith(ours)}
+    return {name: value for name, value in base.items() if name in _OF_ALL or not name.startswith(ours)}
 
 
 def of_saver(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jobs.keeper import door
 from jobs.keeper.keeper import Keeper
+from monitors import logbook
 from monitors.clock import SystemClock
 
 ALONE_S = 600.0
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("--host", required=True, help="under which other nodes reach it; 127.0.0.1: there are none")
     parser.add_argument("--alone-s", type=float, default=ALONE_S)
     args = parser.parse_args()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logbook.begin("lastgood-keeper", run=args.run, node=args.node)
     try:
         local = door.listener(door.name(args.home, args.run, args.node))
     except OSError as error:

@@ -44,6 +44,8 @@ COMMANDS = {
     "drill": ("steering", "Inject a fault on purpose."),
     "replay": ("reading", "Decide an old run again, under other runbooks."),
     "watch": ("watching", "Watch this machine, without a run."),
+    "top": ("top", "Watch a run live in the terminal."),
+    "metrics": ("scraping", "Serve metrics for Prometheus, or print them once."),
     "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
     "version": ("starting", "Print the version."),
 }

@@ -50,6 +50,8 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Doctor", ["doctor"]),
         ("Budget", ["budget", RUN]),
         ("PowerBudget", ["power", RUN]),
+        ("Top", ["top", RUN]),
+        ("Metrics", ["metrics", "--off"]),
         ("Init", ["init", "plain"]),
         ("Templates", ["init", "--list"]),
         ("Version", ["version"]),

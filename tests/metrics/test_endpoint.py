@@ -1,0 +1,194 @@
+"""Is the page served while it is wanted, to whoever may read it, and is bad input refused?"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs.errors import SpecError
+from orchestrator import metrics_settings
+from orchestrator.cli import lastgood
+from orchestrator.home import Home
+from orchestrator.journal import Journal
+from orchestrator.metrics_http import READERS_MAX
+from orchestrator.metrics_settings import Settings
+from tests.metrics.stage import home_at, trained
+from tests.story.scripted import RUN
+
+WITHIN_S = 60.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return home_at(tmp_path / "home")
+
+
+def until(find: Callable[[], metrics_settings.Address | None], what: str) -> metrics_settings.Address:
+    deadline = time.monotonic() + WITHIN_S
+    while (found := find()) is None:
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return found
+
+
+class Served:
+    """The companion of a state folder, as the supervisor starts it."""
+
+    def __init__(self, home: Home) -> None:
+        command = [sys.executable, "-P", "-m", "orchestrator.companion", "metrics", "orchestrator.metrics"]
+        self.log = (home.root / "metrics.log").open("w+b")
+        self.process = subprocess.Popen([*command, "--home", str(home.root)], stderr=self.log)
+        self._home = home
+
+    def address(self) -> tuple[str, int]:
+        found = until(lambda: metrics_settings.address(self._home), "it is not there")
+        return found.host, found.port
+
+    def ask(self, method: str = "GET", path: str = "/metrics", **headers: str) -> tuple[int, str, str]:
+        """Status, kind and body of an answer."""
+        connection = http.client.HTTPConnection(*self.address(), timeout=WITHIN_S)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        said = answer.status, answer.headers.get("Content-Type", ""), answer.read().decode()
+        connection.close()
+        return said
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(WITHIN_S)
+        self.log.close()
+
+
+@pytest.fixture
+def served(home: Home) -> Iterator[Served]:
+    with Journal(home.journal) as journal:
+        trained(journal, RUN)
+    metrics_settings.write(home, 0)
+    one = Served(home)
+    yield one
+    one.close()
+
+
+def test_the_page_is_there_with_no_supervisor(served: Served) -> None:
+    status, kind, body = served.ask()
+    assert status == 200
+    assert kind.startswith("text/plain; version=")
+    assert f'lastgood_run_step{{run="{RUN}"}} ' in body
+    assert "lastgood_supervisor_answers 0.0" in body
+    _, kind, body = served.ask(Accept="application/openmetrics-text; version=1.0.0")
+    assert kind.startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/metrics", 405),
+        ("DELETE", "/metrics", 405),
+        ("GET", "/../../token", 404),
+        ("GET", "/metrics/../token", 404),
+        ("GET", "/%2e%2e/token", 404),
+        ("GET", "/metrics?name[]=a", 200),
+        ("HEAD", "/metrics", 200),
+        ("GET", "/" + "a" * 70_000, 414),
+    ],
+)
+def test_only_the_page_can_be_read(served: Served, method: str, path: str, status: int) -> None:
+    found, _, body = served.ask(method, path)
+    assert found == status
+    assert status == 200 or len(body) < 1000
+
+
+def test_readers_that_say_nothing_keep_nobody_waiting(served: Served) -> None:
+    address = served.address()
+    slow = [socket.create_connection(address) for _ in range(READERS_MAX - 2)]
+    slow[0].sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+    slow[1].sendall(bytes(range(256)))
+    assert served.ask()[0] == 200
+    for connection in slow:
+        connection.close()
+    assert served.ask()[0] == 200
+
+
+def test_it_is_nowhere_once_it_has_ended(served: Served, home: Home) -> None:
+    served.address()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(WITHIN_S) == 0
+    assert metrics_settings.address(home) is None
+
+
+def test_another_port_is_taken_by_the_next_companion(served: Served, home: Home) -> None:
+    served.address()
+    metrics_settings.write(home, 65001)
+    assert served.process.wait(WITHIN_S) == 0, "the supervisor starts it anew"
+    assert metrics_settings.read(home).port == 65001
+
+
+def test_what_only_this_machine_may_read_is_not_served_to_others(home: Home) -> None:
+    metrics_settings.path(home).write_text("bind: 0.0.0.0\nport: 0\n")
+    one = Served(home)
+    assert one.process.wait(WITHIN_S) != 0
+    assert "bind" in (home.root / "metrics.log").read_text()
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("port: 70000\n", "metrics.yaml:1: port: 70000 is not a whole number from 0 to 65535"),
+        ("port: no\n", "port: 'no' is not a whole number"),
+        ("\nprot: 1\n", "metrics.yaml:2: prot: unknown key; there are: port, bind, gpus_max, runs_max"),
+        ("bind: example.org\n", "bind: 'example.org' is no address"),
+        ("bind: 7\n", "bind: 7 is no address"),
+        ("[1]\n", "metrics.yaml: is "),
+        ("a: [\n", "metrics.yaml:"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(home: Home, text: str, why: str) -> None:
+    metrics_settings.path(home).write_text(text)
+    with pytest.raises(SpecError) as told:
+        metrics_settings.read(home)
+    assert why in str(told.value)
+
+
+def test_an_empty_file_is_all_defaults(home: Home) -> None:
+    metrics_settings.path(home).touch()
+    assert metrics_settings.read(home) == Settings()
+    assert metrics_settings.wanted(home, ())
+
+
+def test_the_command_says_what_to_do(home: Home) -> None:
+    def said(*words: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(lastgood, ["metrics", *words], env={"LASTGOOD_HOME": str(home.root)})
+        return result.exit_code, result.stdout, result.stderr
+
+    code, out, error = said()
+    assert (code, out) == (1, "")
+    assert "lastgood metrics --port 9790" in error
+    metrics_settings.write(home, 9790)
+    assert "lastgood serve -d" in said()[2]
+    assert said("--once")[1].startswith("# HELP lastgood_build_info")
+    assert said("--off")[0] == 0
+    assert not metrics_settings.wanted(home, ())
+
+
+def test_an_address_of_a_process_that_is_gone_is_none(home: Home) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (home.root / "metrics.json").write_text(f'{{"host": "127.0.0.1", "port": 1, "pid": {gone.pid}}}')
+    assert metrics_settings.address(home) is None
+    (home.root / "metrics.json").write_text(f'{{"host": "::1", "port": 1, "pid": {os.getpid()}}}')
+    found = metrics_settings.address(home)
+    assert found is not None
+    assert found.url == "http://[::1]:1/metrics"
