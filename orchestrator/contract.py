@@ -94,14 +94,14 @@ def runs(home: str | Path, *, now: float | None = None) -> dict[str, Any]:
     if not _journal(home).exists():
         return _answer(runs=[])
     with _opened(home) as journal:
-        found = [_status(home, journal, submission, _now(now)) for submission in journal.runs()]
+        found = [standing(home, journal, submission, _now(now)) for submission in journal.runs()]
     return _answer(runs=found)
 
 
 def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Where a run stands. Raises LookupError for an id that is not there, here and below."""
     with _opened(home) as journal:
-        return _answer(**_status(home, journal, _submission(journal, run), _now(now)))
+        return _answer(**standing(home, journal, _submission(journal, run), _now(now)))
 
 
 def incidents(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
     with _opened(home, run) as journal:
         state = journal.state(run)
     saved = state.checkpoints if state else ()
-    return _answer(run=run, checkpoints=[_checkpoint(save) for save in saved])
+    return _answer(run=run, checkpoints=[plain_checkpoint(save) for save in saved])
 
 
 def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
     """What happened and what was decided, after event `since_id`."""
     with _opened(home, run) as journal:
         entries = journal.entries(run, since_id)
-    return _answer(run=run, events=[_event(entry) for entry in entries])
+    return _answer(run=run, events=[plain_event(entry) for entry in entries])
 
 
 def story(home: str | Path, run: str) -> dict[str, Any]:
@@ -219,10 +219,11 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def _answer(**parts: Any) -> dict[str, Any]:
-    return {"schema": SCHEMA, **{name: _plain(part) for name, part in parts.items()}}
+    return {"schema": SCHEMA, **{name: plain(part) for name, part in parts.items()}}
 
 
-def _status(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
+def standing(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
+    """The parts of `status`, from a journal that is open."""
     state = journal.state(submission.run)
     phase = state.phase if state else Phase.LAUNCHING
     word, waits_for = STATES[phase]
@@ -314,10 +315,11 @@ def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, An
 
 def _incidents(entries: Sequence[Entry], course: Timeline, state: State | None, now: float) -> list[dict[str, Any]]:
     costs = contract_money.of_incidents(entries, state, course, now) if course.cases else {}
-    return [{**_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
+    return [{**plain_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
 
 
-def _incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:
+def plain_incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:
+    """One of `incidents`, without its cost."""
     incident = case.incident
     world = course.worlds.get(case.world) if case.world is not None else None
     blame = incident.blame or (state.policy.responses[incident.kind].blame if state else None)
@@ -351,7 +353,8 @@ def _rounded(value_s: float | None) -> float | None:
     return None if value_s is None else round(value_s, 3)
 
 
-def _checkpoint(save: Checkpoint) -> dict[str, Any]:
+def plain_checkpoint(save: Checkpoint) -> dict[str, Any]:
+    """One of `checkpoints`."""
     return {
         "name": save.name,
         "step": save.step,
@@ -365,7 +368,8 @@ def _checkpoint(save: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _event(entry: Entry) -> dict[str, Any]:
+def plain_event(entry: Entry) -> dict[str, Any]:
+    """One of `events`."""
     return {
         "id": entry.id,
         "at": entry.event.at,
@@ -379,13 +383,13 @@ def _event(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON has: enums as their words, tuples as lists, numbers that are not finite as words."""
     match value:
         case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
+            return {str(key): plain(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_plain(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case str():
             return str(value)
         case float() if not math.isfinite(value):
