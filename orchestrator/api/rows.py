@@ -6,7 +6,7 @@ A line for each value and world, so that what was trained twice is two lines.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +95,7 @@ def _columns(rows: list[tuple[Any, ...]]) -> Iterator[tuple[str, list[Point]]]:
     yield "tokens_per_s", [Point(row[1], row[0], float(row[5]) / float(row[6])) for row in rows if row[5] and row[6]]
 
 
-def within(
-    journal: Journal, run: str, name: str, start: float, end: float, keep: Callable[[int], Line]
-) -> dict[int, Line]:
+def within(journal: Journal, run: str, name: str, start: float, end: float) -> dict[int, Line]:
     """The lines of one value inside a stretch of time, at full resolution: what a chart asks for that is zoomed."""
     found: dict[int, Line] = {}
     for world in journal.worlds(run):
@@ -107,7 +105,7 @@ def within(
             inside = [row for row in rows if start <= row[1] <= end]
             points = dict(_columns(inside))[name] if inside else []
             if points:
-                found.setdefault(world, keep(world)).add(points)
+                found.setdefault(world, Line()).add(points)
             if rows[0][1] > end:
                 break
     return found

@@ -14,9 +14,18 @@ from orchestrator.journal import Journal
 from orchestrator.timeline import Timeline
 
 UNITS = {
-    **{"loss": "", "grad_norm": "", "lr": "", "tokens_per_s": "tokens/s", "step_s": "s"},
-    **{"own_p50_s": "s", "own_max_s": "s", "slowest_rank_s": "s", "power_w": "W", "temperature_c": "°C"},
-    **{"save_s": "s", "stall_s": "s"},
+    "loss": "",
+    "grad_norm": "",
+    "lr": "",
+    "tokens_per_s": "tokens/s",
+    "step_s": "s",
+    "own_p50_s": "s",
+    "own_max_s": "s",
+    "slowest_rank_s": "s",
+    "power_w": "W",
+    "temperature_c": "°C",
+    "save_s": "s",
+    "stall_s": "s",
 }
 """every name there is, and what it is counted in"""
 POINTS_LEAST, POINTS_MOST, POINTS = 10, 4000, 600
@@ -43,7 +52,7 @@ def answer(asked: Asked, course: Course, rows: Rows, journal: Journal) -> dict[s
         lines = _of_worlds(name, course, rows, line)
         crowded = any(one.total > len(one.points) for _, one in lines)
         if not everything and name in STEPPED and crowded:
-            lines = list(within(journal, course.run, name, start, end, lambda _: Line()).items())
+            lines = list(within(journal, course.run, name, start, end).items())
         told.append((name, list(_segments(lines, line, start, end, asked.points))))
     band = _band(rows, start, end) if "loss" in asked.names else None
     ats = [at for _, segments in told for segment in segments for at in (segment["at"][0], segment["at"][-1])]
