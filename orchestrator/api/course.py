@@ -23,6 +23,12 @@ COARSE_AFTER_S = ((86400.0, 3600.0), (7200.0, 600.0), (600.0, 60.0))
 SPANS_BEFORE_COARSENING = 500
 TRAINED = (Bucket.CHECKPOINT_STALL, Bucket.DATA_STALL, Bucket.PRODUCTIVE)
 ENERGY_EVERY_S = 30.0
+ASKED: dict[type, str] = {
+    e.StopRequested: "stop",
+    e.ResumeRequested: "resume",
+    e.PauseRequested: "pause",
+    e.RestartRequested: "restart",
+}
 DAY_S = 86400.0
 
 
@@ -40,6 +46,9 @@ class Course:
         """what events tell, for charts: name to line"""
         self.marks: list[tuple[float, str, str]] = []
         """(at, kind, who) of what people did, and of supervisors"""
+        self.said: dict[str, list[e.Said]] = {}
+        """what people said of each incident"""
+        self.pinned: dict[str, bool] = {}
         self.ranks = 0
         self._timeline = timeline.Course()
         self._walk: ledger.Walk | None = None
@@ -135,12 +144,15 @@ class Course:
                 self.marks.append((event.at, "policy", ""))
             case e.DrillRequested():
                 self.marks.append((event.at, "drill", event.drill))
-            case e.StopRequested() | e.ResumeRequested():
-                self.marks.append((event.at, "stop" if isinstance(event, e.StopRequested) else "resume", event.by))
+            case e.StopRequested() | e.ResumeRequested() | e.PauseRequested() | e.RestartRequested():
+                self.marks.append((event.at, ASKED[type(event)], event.by))
+            case e.IncidentAcknowledged() | e.IncidentNoted() | e.IncidentJudged() | e.IncidentResolved():
+                self.said.setdefault(event.incident, []).append(event)
+                self.marks.append((event.at, "note", event.by))
+            case e.CheckpointPinned():
+                self.pinned[event.checkpoint] = event.pinned
             case _:
-                kind = {"PauseRequested": "pause", "IncidentNoted": "note"}.get(type(event).__name__)
-                if kind is not None:
-                    self.marks.append((event.at, kind, str(getattr(event, "by", ""))))
+                pass
 
 
 def restarts_since(course: Timeline, at: float) -> int:

@@ -22,7 +22,8 @@ _SAID = {
     "stop": "asked to stop",
     "resume": "asked to go on",
     "pause": "asked to pause",
-    "note": "a note",
+    "restart": "asked for new ranks",
+    "note": "said something about an incident",
 }
 
 

@@ -49,4 +49,4 @@ def rows(file: File, run: str, world: int, after: int) -> Sequence[Row]:
     """The next rows of one world, by step; at most ROWS_AT_ONCE."""
     sql = """SELECT step, at, loss, grad_norm, lr, tokens, step_s FROM steps
         WHERE run = ? AND world = ? AND step > ? ORDER BY step LIMIT ?"""
-    return file.select(sql, run, world, after, ROWS_AT_ONCE)  # type: ignore[return-value]
+    return file.select(sql, run, world, after, ROWS_AT_ONCE)
