@@ -224,10 +224,15 @@ def _answer(**parts: Any) -> dict[str, Any]:
 
 def standing(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
     """The parts of `status`, from a journal that is open."""
-    state = journal.state(submission.run)
+    return described(home, journal, submission, journal.state(submission.run), now)
+
+
+def described(
+    home: str | Path, journal: Journal, submission: Submission, state: State | None, now: float
+) -> dict[str, Any]:
+    """The same of a state that was read."""
     phase = state.phase if state else Phase.LAUNCHING
     word, waits_for = STATES[phase]
-    rows = journal.rows(submission.run, limit=RECENT_ROWS, world=state.world if state else 0)
     seen_at = journal.last_heartbeat()
     ended = phase in (Phase.SUCCEEDED, Phase.STOPPED, Phase.HELD)
     return {
@@ -251,7 +256,7 @@ def standing(home: str | Path, journal: Journal, submission: Submission, now: fl
         **_interval(state),
         "restarts": state.restarts if state else 0,
         "open_incidents": [opened.id for opened in state.open] if state else [],
-        **_speed(rows),
+        **speed(journal, submission.run, state.world if state else 0),
         "nodes": _nodes(journal, submission.run, state),
         "ranks": state.plan.nodes * state.plan.ranks_per_node if state else 0,
         **contract_money.of_status(state, now),
@@ -284,6 +289,11 @@ def _interval(state: State | None) -> dict[str, Any]:
         "save_every_steps": state.save_every if state and known else None,
         "save_every_why": state.save_why if state and known else None,
     }
+
+
+def speed(journal: Journal, run: str, world: int) -> dict[str, float | None]:
+    """The parts of `status` that steps tell, of one world."""
+    return _speed(journal.rows(run, limit=RECENT_ROWS, world=world))
 
 
 def _speed(rows: Sequence[StepReported]) -> dict[str, float | None]:

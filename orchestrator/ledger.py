@@ -13,7 +13,7 @@ from orchestrator import joules, phases, timeline
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.journal import Entry
-from orchestrator.spans import TRAINING, WITHOUT_DEVICES, Bucket, Walk
+from orchestrator.spans import TRAINING, WITHOUT_DEVICES, Bucket, Span, Walk
 
 SETTLED_S = 600.0
 """an onset that is found out later than this, or steps rolled back from longer ago, are known to the minute"""
@@ -87,13 +87,17 @@ class Account:
         """How much is remembered of where the time went."""
         return len(self._walk.spans) if self._walk is not None else 0
 
+    def spans(self, now: float) -> list[Span]:
+        """Where the time went until now, without gap or overlap."""
+        return self._walk.until(now) if self._walk is not None else []
+
     def timeline(self) -> timeline.Timeline:
         """Attempts, worlds and incidents until now."""
         return self._course.timeline()
 
     def ledger(self, now: float) -> Ledger:
         """The ledger, as if the run ended now, unless it has ended."""
-        spans = self._walk.until(now) if self._walk is not None else []
+        spans = self.spans(now)
         millis = dict.fromkeys(Bucket, 0)
         for span in spans:
             millis[span.bucket] += span.end_ms - span.start_ms

@@ -32,6 +32,8 @@ class Facts:
     """when the newest good checkpoint was copied"""
     incidents: tuple[tuple[str, str, str], ...] = ()
     """(id, kind, severity) of those that are open and were answered by more than a note"""
+    acknowledged: frozenset[str] = frozenset()
+    """ids of those that a person sees to"""
     budgets: tuple[tuple[str, float], ...] = ()
     """(what, share that is left) of each budget"""
 
@@ -54,7 +56,8 @@ def _found(status: Mapping[str, Any], facts: Facts, now: float) -> Iterator[Reas
         text = "the supervisor is away: ranks train on, and nothing is decided"
         yield Reason(code="unheard", severity="critical", text=text)
     for id_, kind, severity in facts.incidents:
-        yield Reason(code="incident", severity=severity, text=f"{id_}: {kind} is open", incident=id_)
+        seen_to = ", and a person sees to it" if id_ in facts.acknowledged else ""
+        yield Reason(code="incident", severity=severity, text=f"{id_}: {kind} is open{seen_to}", incident=id_)
     yield from _slow(status, facts, now)
     for what, left in facts.budgets:
         if left < 0.25:

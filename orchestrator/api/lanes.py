@@ -9,7 +9,7 @@ from typing import Any
 from monitors.incidents import Kind
 from orchestrator.api.course import Course
 from orchestrator.core.policy import Policy, Rung
-from orchestrator.ledger import Span
+from orchestrator.spans import Span
 from orchestrator.story import describe
 from orchestrator.timeline import Timeline
 
@@ -31,7 +31,7 @@ def answer(
     course: Course, policy: Policy | None, now: float, *, start: float | None, end: float | None, least_s: float | None
 ) -> dict[str, Any]:
     """The body of `/api/runs/RUN/timeline`."""
-    line, spans = course.timeline(), course.spans(now)
+    line, spans = course.timeline(), course.account.spans(now)
     first = start if start is not None else spans[0].start_ms / 1000 if spans else now
     last = end if end is not None else spans[-1].end_ms / 1000 if spans else now
     shortest = max(0.001, (last - first) / SHARE if least_s is None else least_s)

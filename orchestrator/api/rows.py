@@ -6,7 +6,7 @@ A line for each value and world, so that what was trained twice is two lines.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,7 @@ class Rows:
     def _take(self, world: int, rows: Iterable[tuple[Any, ...]]) -> None:
         read = list(rows)
         lines = self.lines.setdefault(world, {})
-        for name, points in _columns(read):
+        for name, points in columns(read):
             if points:
                 lines.setdefault(name, Line()).add(points)
         losses = [(step, at, float(loss)) for step, at, loss, *_ in read if loss is not None]
@@ -89,7 +89,8 @@ class Rows:
         self._sparks = (self._sparks + [(step, loss) for step, _, loss in losses[-256:]])[-256:]
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> Iterator[tuple[str, list[Point]]]:
+def columns(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Point]]]:
+    """Name and points of each line that these rows go on with."""
     for number, name in ((2, "loss"), (3, "grad_norm"), (4, "lr"), (6, "step_s")):
         yield name, [Point(row[1], row[0], float(row[number])) for row in rows if row[number] is not None]
     yield "tokens_per_s", [Point(row[1], row[0], float(row[5]) / float(row[6])) for row in rows if row[5] and row[6]]
@@ -103,7 +104,7 @@ def within(journal: Journal, run: str, name: str, start: float, end: float) -> d
         while rows := journal.columns(run, world, after):
             after = rows[-1][0]
             inside = [row for row in rows if start <= row[1] <= end]
-            points = dict(_columns(inside))[name] if inside else []
+            points = dict(columns(inside))[name] if inside else []
             if points:
                 found.setdefault(world, Line()).add(points)
             if rows[0][1] > end:

@@ -72,7 +72,7 @@ def answer(asked: Asked, course: Course, rows: Rows, journal: Journal) -> dict[s
 def _of_worlds(name: str, course: Course, rows: Rows, line: Timeline) -> list[tuple[int, Line]]:
     if name in STEPPED:
         return [(world, lines[name]) for world, lines in sorted(rows.lines.items()) if name in lines]
-    whole = course.lines.get(name)
+    whole = course.charts.lines.get(name)
     return [] if whole is None else list(_by_world(whole, line))
 
 
