@@ -45,8 +45,13 @@ def _wants_alerts(home: Home, _specs: Sequence[Spec]) -> bool:
     return (home.root / "alerts.yaml").exists()
 
 
+def _wants_dashboard(home: Home, _specs: Sequence[Spec]) -> bool:
+    return (home.root / "dashboard.json").exists()
+
+
 COMPANIONS: tuple[Companion, ...] = (
     Companion(name="alerts", module="orchestrator.alerts.companion", wanted=_wants_alerts),
+    Companion(name="dashboard", module="orchestrator.api.companion", wanted=_wants_dashboard),
 )
 
 

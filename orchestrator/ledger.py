@@ -83,6 +83,11 @@ class Account:
             self._meter.settle(before)
 
     @property
+    def ranks(self) -> int:
+        """Of a world."""
+        return self._ranks
+
+    @property
     def spans_kept(self) -> int:
         """How much is remembered of where the time went."""
         return len(self._walk.spans) if self._walk is not None else 0

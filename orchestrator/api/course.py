@@ -76,6 +76,8 @@ class Course:
         self.pinned: dict[str, bool] = {}
         self.hosts: dict[str, tuple[int, float, float | None]] = {}
         """machine to (node, when its agent dialled last, when that was found dead)"""
+        self.joined: list[tuple[float, int, str]] = []
+        """(at, node, machine), each time that another one took a node's place"""
 
     def catch_up(self, journal: Journal) -> bool:
         """Read what is new; whether anything was."""
@@ -117,6 +119,8 @@ class Course:
                 self.said.setdefault(event.incident, []).append(event)
                 self.marks.append((event.at, "note", event.by))
             case e.AgentJoined():
+                if self.hosts.get(event.host, (None, 0.0, None))[0] != event.node:
+                    self.joined.append((event.at, event.node, event.host))
                 self.hosts[event.host] = (event.node, event.at, None)
             case e.AgentGone():
                 for host, (node, at, gone_at) in self.hosts.items():

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from monitors.clock import Clock
 from orchestrator.api.course import Course
 from orchestrator.api.rows import Rows
-from orchestrator.contract import SCHEMA, plain
-from orchestrator.core.state import State
+from orchestrator.contract import SCHEMA, STATES, plain
+from orchestrator.core.state import Phase, State
 from orchestrator.home import Home
 from orchestrator.journal import Journal, JournalUnavailable, Submission
 
@@ -88,6 +88,16 @@ class Desk:
         if run not in self._submissions:
             raise Missing(f"no run '{run[:60]}'")
         return self._submissions[run]
+
+    def runs(self) -> list[str]:
+        """Every run, oldest first."""
+        self._submissions = {known.run: known for known in self.journal.runs()}
+        return list(self._submissions)
+
+    @staticmethod
+    def word(phase: str | None) -> str:
+        """The state that people see."""
+        return STATES[Phase(phase)][0] if phase in set(Phase) else STATES[Phase.LAUNCHING][0]
 
     def course(self, run: str) -> Course:
         """What it went through until now. Raises Missing."""

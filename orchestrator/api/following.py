@@ -29,6 +29,7 @@ class Following:
         self.ranks_at = 0.0
         newest = journal.rows(run, limit=1)
         self._read_to = {row.world: row.step for row in newest}
+        self._since = max(self._read_to, default=0)
 
     def see(self, entry: Entry) -> None:
         """An entry that is new."""
@@ -51,8 +52,8 @@ class Following:
             if line.points:
                 found[name] = [[*point, self._world] for point in line.points]
                 line.points = []
-        newest = max(self._read_to, default=0)
-        for world in journal.worlds(self._run, max(0, newest - 1)):
+        since = max(self._since, max(self._read_to, default=0) - 1)  # a step of the world before may come late
+        for world in journal.worlds(self._run, since):
             rows = journal.columns(self._run, world, self._read_to.get(world, -1))[:BEHIND_ROWS]
             if rows:
                 self._read_to[world] = rows[-1][0]

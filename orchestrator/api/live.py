@@ -16,7 +16,7 @@ from monitors.clock import Clock
 from orchestrator.api import kpi
 from orchestrator.api.board import Board, Books
 from orchestrator.api.course import Course, restarts_since
-from orchestrator.api.desk import Desk
+from orchestrator.api.desk import SHARED_S, Body, Desk, Missing
 from orchestrator.api.following import Following
 from orchestrator.api.hub import EVERYBODY, Hub
 from orchestrator.api.ranks import Ranks, Unknown, pause_s
@@ -51,6 +51,7 @@ class Live:
         self._ranks = ranks
         self._told_at = 0.0
         self._followed: dict[str, Following] = {}
+        self._home_body: tuple[float, Body] | None = None
 
     async def run(self) -> None:
         """Tell, for ever."""
@@ -61,9 +62,20 @@ class Live:
             for task in tasks:
                 task.cancel()
 
-    def home(self) -> dict[str, Any]:
-        """The body of `/api/home`. Raises JournalUnavailable."""
+    def row(self, run: str) -> dict[str, Any]:
+        """Where a run stands. Raises Missing, and JournalUnavailable."""
+        if not self.board.knows(run):
+            raise Missing(f"no run '{run[:60]}'")
+        return self.board.row(run, self.tail.journal, self._clock.now())
+
+    def home(self) -> Body:
+        """`/api/home`, made once for all who ask at about the same time. Raises JournalUnavailable."""
         now = self._clock.now()
+        if self._home_body is None or now - self._home_body[0] >= SHARED_S:
+            self._home_body = (now, Body(self._home_parts(now)))
+        return self._home_body[1]
+
+    def _home_parts(self, now: float) -> dict[str, Any]:
         rows = self.board.rows(self.tail.journal, now) if self._home.journal.exists() else []
         return {
             "at": now,

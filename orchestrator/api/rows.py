@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monitors.detect.loss_level import Level, LevelConfig
-from orchestrator.api.sampling import Line, Point
+from orchestrator.api.sampling import Line, Point, reduced
 from orchestrator.journal import Journal
 
 STEPPED = ("loss", "grad_norm", "lr", "tokens_per_s", "step_s")
@@ -73,9 +73,9 @@ class Rows:
     def sparkline(self) -> list[float]:
         """The newest losses, few of them."""
         points = [Point(float(n), None, y) for n, (_, y) in enumerate(self._sparks)]
-        line = Line(most=SPARKS)
-        line.add(points)
-        return [point.y for point in line.points]
+        # Four of each bucket: first, last, least, greatest, and those that are not finite where there are such.
+        few = reduced(points, 0.0, max(1.0, len(points) * 4 / SPARKS))
+        return [point.y for point in few]
 
     def _take(self, world: int, rows: Iterable[tuple[Any, ...]]) -> None:
         read = list(rows)

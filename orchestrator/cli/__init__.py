@@ -44,10 +44,19 @@ COMMANDS = {
     "replay": ("reading", "Decide an old run again, under other runbooks."),
     "watch": ("watching", "Watch this machine, without a run."),
     "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
+    "dashboard": ("dashboard", "Show all of it in a browser."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""
-ALIASES = {"list": "ls", "ps": "ls", "queue": "ls", "cancel": "stop", "checkpoint": "ckpt", "incidents": "incident"}
+ALIASES = {
+    "list": "ls",
+    "ps": "ls",
+    "queue": "ls",
+    "cancel": "stop",
+    "checkpoint": "ckpt",
+    "incidents": "incident",
+    "ui": "dashboard",
+}
 
 
 class Commands(click.Group):
