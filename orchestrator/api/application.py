@@ -45,6 +45,7 @@ def application(server: Server) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys(_REFUSALS, _refuse) | {HTTPException: _refuse},
     )
+    inner.router.redirect_slashes = False
     return Guard(inner, server.access, server.tokens, server.clock)
 
 

@@ -37,8 +37,15 @@ class Viewer:
         self._bytes = 0
         self._ready = asyncio.Event()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Told and not taken yet."""
+        return self._bytes
+
     def tell(self, line: bytes) -> None:
         """One event more, or the end."""
+        if self.gone:
+            return
         self._lines.append(line)
         self._bytes += len(line)
         self.gone = self.gone or self._bytes > QUEUE_BYTES
