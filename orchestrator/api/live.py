@@ -102,17 +102,20 @@ class Live:
         self.board.heard(self.tail.journal, self._clock.now())
 
     async def _read(self) -> None:
-        begun, more = False, False
+        begun, more, absent = False, False, False
         while True:
             try:
                 if not begun:
                     self.begin()
                     begun = True
+                    if absent:  # whoever looked before saw nothing
+                        self.hub.publish(EVERYBODY, "reset", {"at": self._clock.now(), "cursor": self.hub.cursor})
                 news = self.tail.batch() if self.tail.changed() or more else []
                 self._take(news)
                 self._tell()
             except JournalUnavailable:
                 self.tail.close()
+                absent = True
                 await asyncio.sleep(ABSENT_S)
                 continue
             more = len(news) == AT_ONCE

@@ -63,11 +63,16 @@ class Browser:
                 elif kind == "data":
                     yield name, cursor, json.loads(rest)
 
-    async def until(self, wanted: str, events: AsyncIterator[tuple[str, str, dict[str, Any]]]) -> dict[str, Any]:
-        """The data of the next event of a name."""
+    async def until(
+        self,
+        wanted: str,
+        events: AsyncIterator[tuple[str, str, dict[str, Any]]],
+        when: Callable[[dict[str, Any]], bool] = lambda _: True,
+    ) -> dict[str, Any]:
+        """The data of the next event of a name of which `when` is true."""
         async with asyncio.timeout(PATIENCE_S):
             async for name, _, data in events:
-                if name == wanted:
+                if name == wanted and when(data):
                     return data
         raise AssertionError(f"the stream ended without {wanted}")
 

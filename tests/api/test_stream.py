@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from orchestrator.api.hub import EVERYBODY, QUEUE_BYTES, REMEMBERED, VIEWERS, Crowded, Hub, Viewer
 from orchestrator.home import Home
@@ -17,15 +16,16 @@ from tests.api.harness import Browser, play
 from tests.api.homes import row
 from tests.story.scripted import RUN, Script
 
-SOON_S = 5.0
-"""on a machine that does other things, too; `python -m tests.bench dashboard` measures it"""
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     found = Home(tmp_path / "home")
     found.create()
     return found
+
+
+def recovers(told: dict[str, Any]) -> bool:
+    return any(changed["state"] == "RECOVERING" for changed in told["rows"])
 
 
 def test_what_is_decided_and_what_goes_on_is_told(home: Home) -> None:
@@ -36,15 +36,12 @@ def test_what_is_decided_and_what_goes_on_is_told(home: Home) -> None:
         await browser.json("/api/home")
         events = browser.events(f"/api/stream?run={RUN}")
         assert (await browser.until("hello", events))["version"]
-        began = SystemClock().now()
         script.train(3)
         told = await browser.until("progress", events)
         assert told["runs"][0][:2] == [RUN, 8]
         script.fail(Kind.WORKER_KILLED)
-        (changed,) = (await browser.until("runs", events))["rows"]
-        assert (changed["run"], changed["state"]) == (RUN, "RECOVERING")
-        assert changed["attention"][-1]["incident"] == "i1"
-        assert SystemClock().now() - began < SOON_S
+        (changed,) = (await browser.until("runs", events, recovers))["rows"]
+        assert "i1" in {reason["incident"] for reason in changed["attention"]}
         journal.add_rows(RUN, [row(6), row(7)])
 
     with journal:
@@ -62,16 +59,13 @@ def test_a_run_that_is_looked_at_brings_its_events_points_and_numbers(home: Home
         assert kpi["kpi"]["ledger"]["gpu_hours"] > 0
         journal.add_rows(RUN, [row(6, loss=float("nan"))])
         script.train(1)
-        points = await browser.until("points", events)
+        points = await browser.until("points", events, lambda told: "loss" in told["series"])
         assert [point[1:] for point in points["series"]["loss"]] == [[6, "nan", 1]]
         script.fail(Kind.WORKER_KILLED)
-        found: dict[str, Any] = {}
-        while not {"entries", "run"} <= found.keys():
-            name, _, data = await anext(events)
-            found[name] = data
-        assert found["entries"]["events"][-1]["opened"] == ["i1"]
-        assert found["entries"]["events"][-1]["sentences"]
-        assert "incidents" in found["run"]["changed"]
+        found = await browser.until("entries", events, lambda told: bool(told["events"][-1]["opened"]))
+        assert found["events"][-1]["opened"] == ["i1"]
+        assert found["events"][-1]["sentences"]
+        await browser.until("run", events, lambda told: "incidents" in told["changed"])
 
     with journal:
         play(home, course)
@@ -80,13 +74,15 @@ def test_a_run_that_is_looked_at_brings_its_events_points_and_numbers(home: Home
 def test_a_run_that_is_new_is_told_of(home: Home) -> None:
     async def course(browser: Browser) -> None:
         assert (await browser.json("/api/home"))["runs"] == []
+        events = browser.events()
+        assert (await anext(events))[0] == "hello"
         with Journal(home.journal) as journal:
             Script(journal)
-            events = browser.events()
-            for _ in range(2):  # it is in the first answer, or told
-                if (await browser.json("/api/home"))["runs"]:
-                    return
-                await browser.until("runs", events)
+            await browser.until("reset", events)
+            assert [told["run"] for told in (await browser.json("/api/home"))["runs"]] == [RUN]
+            Script(journal, run="gpt-other")
+            told = await browser.until("runs", events, lambda told: told["rows"][-1]["run"] == "gpt-other")
+            assert told["rows"][-1]["state"] == "PENDING"
 
     play(home, course)
 
@@ -100,12 +96,11 @@ def test_who_was_away_hears_what_it_missed_once_and_else_that_it_missed_too_much
         name, cursor, _ = await anext(events)
         assert name == "hello"
         script.fail(Kind.WORKER_KILLED)
-        await browser.until("runs", events)
+        await browser.until("runs", events, recovers)
         await events.aclose()  # type: ignore[attr-defined]
         again = browser.events(**{"last-event-id": cursor})
         assert (await anext(again))[0] == "hello"
-        missed = await browser.until("runs", again)
-        assert missed["rows"][0]["state"] == "RECOVERING"
+        await browser.until("runs", again, recovers)
         forged = browser.events(**{"last-event-id": "other-1"})
         assert [(await anext(forged))[0] for _ in range(2)] == ["hello", "reset"]
 
