@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +19,7 @@ from monitors import wire
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from monitors.signals import StepReported
-from orchestrator import bulkhead, contract_money, phases, timeline
+from orchestrator import bulkhead, contract_money, contract_parts, timeline
 from orchestrator import ledger as books
 from orchestrator import story as telling
 from orchestrator.core.events import AgentGone, AgentJoined
@@ -27,7 +27,7 @@ from orchestrator.core.policy import Rung
 from orchestrator.core.state import Checkpoint, CheckpointState, Phase, State
 from orchestrator.home import Home
 from orchestrator.journal import Entry, Journal, Submission
-from orchestrator.timeline import Case, Timeline
+from orchestrator.timeline import Timeline
 
 SCHEMA = "lastgood/1"
 NEWEST = "-"
@@ -126,7 +126,7 @@ def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
     with _opened(home, run) as journal:
         state = journal.state(run)
     saved = state.checkpoints if state else ()
-    return _answer(run=run, checkpoints=[plain_checkpoint(save) for save in saved])
+    return _answer(run=run, checkpoints=[contract_parts.plain_checkpoint(save) for save in saved])
 
 
 def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
@@ -325,57 +325,7 @@ def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, An
 
 def _incidents(entries: Sequence[Entry], course: Timeline, state: State | None, now: float) -> list[dict[str, Any]]:
     costs = contract_money.of_incidents(entries, state, course, now) if course.cases else {}
-    return [{**plain_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
-
-
-def plain_incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:
-    """One of `incidents`, without its cost."""
-    incident = case.incident
-    world = course.worlds.get(case.world) if case.world is not None else None
-    blame = incident.blame or (state.policy.responses[incident.kind].blame if state else None)
-    spent = phases.of(case, course)
-    return {
-        "id": case.id,
-        "kind": incident.kind,
-        "blame": blame,
-        "subject": asdict(incident.subject),
-        "confidence": incident.confidence,
-        "onset": incident.onset,
-        "detected": incident.at,
-        "resolved": case.resolved_at,
-        "response": case.rung,
-        "evidence": list(incident.evidence),
-        "actions": [text for _, action in case.actions if (text := telling.describe(action)) is not None],
-        "world": incident.world,
-        "step": incident.step,
-        "onset_step": incident.onset_step,
-        "checkpoint": incident.checkpoint,
-        "resumed_world": case.world,
-        "resumed_from_step": world.from_step if world else None,
-        "steps_lost": case.steps_lost,
-        "phases_s": {field.name: _rounded(getattr(spent, field.name)) for field in fields(spent)},
-        "drill": case.drill,
-        **asdict(case.remarks),
-    }
-
-
-def _rounded(value_s: float | None) -> float | None:
-    return None if value_s is None else round(value_s, 3)
-
-
-def plain_checkpoint(save: Checkpoint) -> dict[str, Any]:
-    """One of `checkpoints`."""
-    return {
-        "name": save.name,
-        "step": save.step,
-        "state": save.state,
-        "bytes": save.bytes,
-        "tier": "disk",
-        "path": save.path,
-        "world": save.world,
-        "saved_at": save.saved_at,
-        "pinned": save.pinned,
-    }
+    return [{**contract_parts.plain_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
 
 
 def plain_event(entry: Entry) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from orchestrator.api.tokens import Role
 LIVE = frozenset({"PENDING", "STARTING", "RUNNING", "RECOVERING"})
 ENDED = frozenset({"SUCCEEDED", "STOPPED"})
 TEXT_MOST = 2000
-OF_INCIDENTS = ("acknowledge", "note", "judge")
+OF_INCIDENTS = ("acknowledge", "note", "judge", "resolve")
+ELSEWHERE = ("pin", "cordon")
+"""offered beside a checkpoint and a node"""
 
 
 class BadRequest(ValueError):
@@ -85,7 +87,7 @@ ACTIONS = {
     "pause": Action(
         done="the run saves and leaves its devices",
         fields={"why": _text},
-        command=lambda run, f: ["pause", run, *(["--why", f["why"]] if f["why"] else [])],
+        command=lambda run, f: ["pause", run, *([f["why"]] if f["why"] else [])],
     ),
     "resume": Action(
         done="the run goes on",
@@ -118,7 +120,23 @@ ACTIONS = {
     "judge": Action(
         done="it is noted",
         fields={"incident": _word, "right": _sure, "text": _text},
-        command=lambda run, f: ["incident", "judge", run, f["incident"], "right" if f["right"] else "wrong"],
+        command=lambda run, f: [
+            *("incident", "judge", run, f["incident"], "right" if f["right"] else "wrong"),
+            *([f["text"]] if f["text"] else []),
+        ],
+    ),
+    "resolve": Action(
+        done="it is noted that this is over",
+        fields={"incident": _word, "text": _text},
+        command=lambda run, f: ["incident", "resolve", run, f["incident"], *([f["text"]] if f["text"] else [])],
+    ),
+    "cordon": Action(
+        done="it is noted",
+        fields={"host": _word, "cordoned": _sure, "why": _text},
+        command=lambda run, f: [
+            *("nodes", "cordon" if f["cordoned"] else "uncordon", "--run", run, f["host"]),
+            *([f["why"]] if f["why"] and f["cordoned"] else []),
+        ],
     ),
     "pin": Action(
         done="it is noted",
@@ -151,14 +169,15 @@ def cli(action: str, run: str, fields: Mapping[str, Any]) -> str:
 def offered(run: str, status: Mapping[str, Any], role: Role, incident: str | None = None) -> Iterator[dict[str, Any]]:
     """Each action with whether it may be done now, and how a shell does it."""
     for name, action in ACTIONS.items():
-        if name == "pin" or (incident is None and name in OF_INCIDENTS):
+        if name in ELSEWHERE or (incident is None and name in OF_INCIDENTS):
             continue
         example = {field: _EXAMPLES.get(field) for field in action.fields} | {"incident": incident}
+        example |= {"text": "TEXT"} if name == "note" else {}
         why = "a viewer cannot act" if role is Role.VIEWER else _not_now(name, str(status["state"]))
         yield {"action": name, "allowed": not why, "why": why, "cli": cli(name, run, example)}
 
 
-_EXAMPLES: dict[str, Any] = {"now": False, "why": "", "text": "TEXT", "right": True, "without": None}
+_EXAMPLES: dict[str, Any] = {"now": False, "why": "", "text": "", "right": True, "without": None}
 
 
 def _not_now(action: str, state: str) -> str:

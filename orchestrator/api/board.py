@@ -160,6 +160,7 @@ class Board:
             good_at=known.good_at,
             incidents=known.incidents,
             acknowledged=known.books.acknowledged,
+            budgets=tuple((use["what"], 1.0 - use["share"]) for use in known.status.get("budget", ())),
         )
         return attention.reasons(known.status | {"supervisor": {"alive": self.alive}}, facts, now)
 
@@ -171,8 +172,8 @@ class Board:
             "sentence": f"{status['state']}, {' '.join(str(status['reason']).split())}",
             "attention": self._reasons(known, now),
             "step_at": known.step_at,
-            "steps": None,
-            "eta": None,
+            "steps": status.get("target_step"),
+            "eta": _eta(status.get("forecast")),
             "goodput": known.books.goodput,
             "restarts_24h": known.books.restarts_24h,
             "last_good_at": known.good_at,
@@ -181,6 +182,11 @@ class Board:
             "tracker": None,
             "sparkline": list(known.books.sparkline),
         }
+
+
+def _eta(forecast: dict[str, Any] | None) -> float | None:
+    """When half of the courses that the run may take are over."""
+    return None if forecast is None else float(forecast["finish"]["p50"])
 
 
 def _is_decided(entry: Entry) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from orchestrator.api.sampling import Line, Point
 from orchestrator.core import events as e
-from orchestrator.core.asked import Said
 from orchestrator.core.policy import Rung
 from orchestrator.journal import Entry, Journal
 from orchestrator.ledger import Account
@@ -71,9 +70,6 @@ class Course:
         self.charts = Charts()
         self.marks: list[tuple[float, str, str]] = []
         """(at, kind, who) of what people did, and of supervisors"""
-        self.said: dict[str, list[Said]] = {}
-        """what people said of each incident"""
-        self.pinned: dict[str, bool] = {}
         self.hosts: dict[str, tuple[int, float, float | None]] = {}
         """machine to (node, when its agent dialled last, when that was found dead)"""
         self.joined: list[tuple[float, int, str]] = []
@@ -116,7 +112,6 @@ class Course:
             case e.StopRequested() | e.ResumeRequested() | e.PauseRequested() | e.RestartRequested():
                 self.marks.append((event.at, ASKED[type(event)], event.by))
             case e.IncidentAcknowledged() | e.IncidentNoted() | e.IncidentJudged() | e.IncidentResolved():
-                self.said.setdefault(event.incident, []).append(event)
                 self.marks.append((event.at, "note", event.by))
             case e.AgentJoined():
                 if self.hosts.get(event.host, (None, 0.0, None))[0] != event.node:
@@ -126,8 +121,6 @@ class Course:
                 for host, (node, at, gone_at) in self.hosts.items():
                     if node == event.node and gone_at is None:
                         self.hosts[host] = (node, at, event.at)
-            case e.CheckpointPinned():
-                self.pinned[event.checkpoint] = event.pinned
             case _:
                 pass
 

@@ -53,11 +53,11 @@ class Desk:
         """What `work` finds in the desk's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def shared(self, key: str, work: Callable[[], dict[str, Any]]) -> Body:
+    async def shared(self, key: str, work: Callable[[], dict[str, Any]], shared_s: float = SHARED_S) -> Body:
         """The same as a body, made once for all who ask at about the same time."""
         now = self.clock.now()
         known = self._shared.get(key)
-        if known is not None and (not known[1].done() or now - known[0] < SHARED_S):
+        if known is not None and (not known[1].done() or now - known[0] < shared_s):
             return await asyncio.shield(known[1])
         made: asyncio.Future[Body] = asyncio.ensure_future(self.ask(lambda: Body(work())))
         made.add_done_callback(lambda done: done.cancelled() or done.exception())

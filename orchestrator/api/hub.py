@@ -48,7 +48,7 @@ class Viewer:
             return
         self._lines.append(line)
         self._bytes += len(line)
-        self.gone = self.gone or self._bytes > QUEUE_BYTES
+        self.gone = self._bytes > QUEUE_BYTES
         self._ready.set()
 
     async def told(self, most_s: float) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.api.desk import Desk
-from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
 from orchestrator.timeline import Case, Timeline
 
@@ -50,14 +49,3 @@ def automatic_share(line: Timeline, helped: list[float]) -> float | None:
 
 def _is_during(case: Case, at: float) -> bool:
     return case.over_at is not None and case.decided_at <= at <= case.over_at
-
-
-def last(said: list[Any], kind: type) -> Any | None:
-    """The newest of one kind that was said."""
-    return next((one for one in reversed(said) if isinstance(one, kind)), None)
-
-
-def acknowledged(said: list[Any]) -> dict[str, Any] | None:
-    """Who sees to an incident, and since when."""
-    first = next((one for one in said if isinstance(one, e.IncidentAcknowledged)), None)
-    return {"at": first.at, "by": first.by} if first is not None else None

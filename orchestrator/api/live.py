@@ -1,6 +1,6 @@
 """What do viewers hear, and when? Reads the journal along, forty times a second, and tells what changed.
 
-What was decided is told at once, and progress twenty times a second at most; numbers that come with no entry are looked
+What was decided is told at once, and progress forty times a second at most; numbers that come with no entry are looked
 for now and then, and only of runs that somebody looks at.
 """
 
@@ -10,9 +10,11 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from monitors.clock import Clock
+from orchestrator.alerts.shown import shown
 from orchestrator.api import kpi
 from orchestrator.api.board import Board, Books
 from orchestrator.api.course import Course, restarts_since
@@ -20,7 +22,6 @@ from orchestrator.api.desk import SHARED_S, Body, Desk, Missing
 from orchestrator.api.following import Following
 from orchestrator.api.hub import EVERYBODY, Hub
 from orchestrator.api.ranks import Ranks, Unknown, pause_s
-from orchestrator.core import events as e
 from orchestrator.home import Home
 from orchestrator.journal import JournalUnavailable
 from orchestrator.journal.file import code_version
@@ -28,7 +29,7 @@ from orchestrator.tail import ABSENT_S, AT_ONCE, LOOK_EVERY_S, New, Tail
 
 log = logging.getLogger(__name__)
 
-PROGRESS_EVERY_S = 0.05
+PROGRESS_EVERY_S = 0.02
 HEARTBEAT_EVERY_S = 2.0
 FOLLOW_EVERY_S = 1.0
 KPI_EVERY_S = 5.0
@@ -51,6 +52,8 @@ class Live:
         self._ranks = ranks
         self._told_at = 0.0
         self._followed: dict[str, Following] = {}
+        self._alerts: tuple[float, ...] = ()
+        self._silences: int | None = None
         self._home_body: tuple[float, Body] | None = None
 
     async def run(self) -> None:
@@ -83,7 +86,7 @@ class Live:
             "supervisor": self.supervisor(),
             "runs": rows,
             "attention": sum(1 for row in rows if row["attention"]),
-            "silences": None,
+            "silences": self._silences,
         }
 
     def supervisor(self) -> dict[str, Any]:
@@ -157,7 +160,17 @@ class Live:
             now = self._clock.now()
             self.hub.publish(EVERYBODY, "supervisor", {"at": now, **self.supervisor()})
             self._again(self.board.runs if changed else self.board.turned(now))
+            await self._hear_alerts(now)
             await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+    async def _hear_alerts(self, now: float) -> None:
+        """Alerts have a file of their own: whether it was written to is all that is looked at."""
+        mark = tuple(_written(self._home.root / name) for name in ("alerts.yaml", "alerts.db", "alerts.db-wal"))
+        if mark != self._alerts:
+            self._alerts = mark
+            told = await self._desk.ask(lambda: shown(self._home, now))
+            self._silences = len(told["silences"]) if told["configured"] else None
+            self.hub.publish(EVERYBODY, "alerts", {"at": now})
 
     def _again(self, runs: Iterable[str]) -> None:
         """Rows that are told again although nothing was decided."""
@@ -232,11 +245,17 @@ class Live:
     def _books(self, run: str) -> Books:
         now = self._clock.now()
         course: Course = self._desk.course(run)
+        line = course.timeline()
         return Books(
             goodput=course.account.ledger(now).goodput,
-            restarts_24h=restarts_since(course.timeline(), now - DAY_S),
+            restarts_24h=restarts_since(line, now - DAY_S),
             sparkline=tuple(self._desk.rows(run).sparkline),
-            acknowledged=frozenset(
-                id_ for id_, said in course.said.items() if any(isinstance(one, e.IncidentAcknowledged) for one in said)
-            ),
+            acknowledged=frozenset(case.id for case in line.cases if case.remarks.acknowledged_at is not None),
         )
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

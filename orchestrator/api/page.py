@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.errors import SpecError
 from monitors.incidents import Kind
-from orchestrator import contract, runbooks
+from orchestrator import contract, contract_money, contract_parts, runbooks
 from orchestrator.api import kpi, logfiles, prose
 from orchestrator.api.actions import offered
 from orchestrator.api.course import Course
@@ -19,8 +19,8 @@ from orchestrator.api.events import told
 from orchestrator.api.fleet import host_of, named_on
 from orchestrator.api.tokens import Role
 from orchestrator.core import checkpoints as saves
-from orchestrator.core import events as e
 from orchestrator.core.state import State
+from orchestrator.timeline import Case
 
 SECRET = re.compile(r"key|token|secret|passw|credential|auth|cookie|dsn", re.IGNORECASE)
 SECRET_LINE = re.compile(rf"^(\s*[\"']?\w*(?:{SECRET.pattern})\w*[\"']?\s*:\s+)\S.*$", re.IGNORECASE | re.MULTILINE)
@@ -45,7 +45,7 @@ def run(desk: Desk, run: str, row: Mapping[str, Any], cursor: str, role: Role) -
         "actions": list(offered(run, status, role)),
         "links": [{"text": "W&B", "href": row["tracker"]}] if row.get("tracker") else [],
         "incidents": [
-            contract.plain_incident(case, line, state) | {"acknowledged": kpi.acknowledged(_said(course, case.id))}
+            contract_parts.plain_incident(case, line, state) | {"acknowledged": _acknowledged(case)}
             for case in line.cases
         ],
         "attempts": [_fields(attempt) for attempt in line.attempts],
@@ -74,11 +74,9 @@ def incident(desk: Desk, run: str, id_: str, cursor: str, role: Role) -> dict[st
     case = next((one for one in line.cases if one.id == id_), None)
     if case is None or state is None:
         raise Missing(f"{run} has no incident '{id_[:40]}'")
-    one = contract.plain_incident(case, line, state)
-    said = _said(course, id_)
+    one = contract_parts.plain_incident(case, line, state) | {"cost": _bill(desk, course, state).get(id_)}
     story = _story(desk, course, id_)
     status = contract.described(desk.home.root, desk.journal, desk.submission(run), state, desk.clock.now())
-    judged = kpi.last(said, e.IncidentJudged)
     front, blocks = _runbook(desk, run, case.incident.kind)
     return {
         "at": desk.clock.now(),
@@ -89,22 +87,30 @@ def incident(desk: Desk, run: str, id_: str, cursor: str, role: Role) -> dict[st
         "sentence": story[0]["text"] if story else "; ".join(case.incident.evidence[:1]),
         "open": any(opened.id == id_ for opened in state.open),
         "phases": _phases(one),
-        "cost": _cost(one, course),
+        "cost": _cost(one),
         "story": story,
         "events": [course.opened_in.get(id_, 0), course.closed_in.get(id_, course.read_to)],
         "runbook": blocks,
         "runbook_command": front.drill.command if front else None,
         "node": _node(desk, course, one),
         "log": _log(desk, run, line.worlds, one),
-        "acknowledged": kpi.acknowledged(said),
-        "notes": [{"at": n.at, "by": n.by, "text": n.text} for n in said if isinstance(n, e.IncidentNoted)],
-        "judgement": _fields(judged) if judged is not None else None,
+        "acknowledged": _acknowledged(case),
+        "notes": [_fields(note) for note in case.remarks.notes],
+        "judgement": _judgement(case),
         "actions": list(offered(run, status, role, id_)),
     }
 
 
-def _said(course: Course, id_: str) -> list[Any]:
-    return list(course.said.get(id_, ()))
+def _acknowledged(case: Case) -> dict[str, Any] | None:
+    said = case.remarks
+    return {"at": said.acknowledged_at, "by": said.acknowledged_by} if said.acknowledged_at is not None else None
+
+
+def _judgement(case: Case) -> dict[str, Any] | None:
+    said = case.remarks
+    if said.judged_right is None:
+        return None
+    return {"at": said.judged_at, "by": said.judged_by, "right": said.judged_right, "text": said.judged_text or ""}
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -135,16 +141,22 @@ def _phases(one: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _cost(one: Mapping[str, Any], course: Course) -> dict[str, Any]:
-    total_s = one["phases_s"]["total"]
-    told = one.get("cost") or {}
-    ranks = course.account.ranks
+def _bill(desk: Desk, course: Course, state: State) -> dict[str, dict[str, Any]]:
+    """What each incident of the run cost."""
+    entries = desk.journal.entries(course.run, thin=True)
+    return contract_money.of_incidents(entries, state, course.timeline(), desk.clock.now())
+
+
+def _cost(one: Mapping[str, Any]) -> dict[str, Any]:
+    told = one["cost"] or {}
+    money = told.get("money")
     return {
         "steps_lost": one["steps_lost"],
-        "wall_s": total_s,
-        "gpu_hours": told.get("gpu_hours", total_s * ranks / 3600 if total_s is not None else None),
+        "wall_s": one["phases_s"]["total"],
+        "gpu_hours": told.get("gpu_hours"),
         "energy_kwh": told.get("kwh"),
-        "money": {"amount": told["money"], "currency": told["currency"]} if told.get("money") is not None else None,
+        "co2e_g": told.get("co2e_g"),
+        "money": {"amount": money, "currency": told["currency"]} if money is not None else None,
     }
 
 
@@ -174,14 +186,13 @@ def _log(desk: Desk, run: str, worlds: Mapping[int, Any], one: Mapping[str, Any]
 
 def checkpoints(desk: Desk, run: str) -> dict[str, Any]:
     """The body of `/api/runs/RUN/checkpoints`."""
-    now, state, course = desk.clock.now(), desk.state(run), desk.course(run)
+    now, state = desk.clock.now(), desk.state(run)
     usable = _usable(state)
     found = [
-        contract.plain_checkpoint(save)
+        contract_parts.plain_checkpoint(save)
         | {
             "age_s": max(0.0, now - save.saved_at),
             "usable": save.step in usable,
-            "pinned": course.pinned.get(save.name, False),
             "copies": ["disk"],
         }
         for save in (state.checkpoints if state else ())

@@ -10,12 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from orchestrator import contract_money
+from orchestrator.alerts.shown import shown
 from orchestrator.api import asking, events, fleet, lanes, logfiles, page, series
 from orchestrator.api.desk import Body, Desk, Missing
 from orchestrator.api.live import Live
 from orchestrator.api.ranks import Ranks
 from orchestrator.api.server import Server
 from orchestrator.api.tokens import Role
+
+REPORT_S = 60.0
+"""it reads the journals of all runs"""
 
 Work = Callable[[Desk, str], dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,6 +45,8 @@ def routes(server: Server) -> list[Route]:
         Route("/api/runs/{run}/incidents/{id}", partial(_incident, server)),
         Route("/api/runs/{run}/ranks", partial(_ranks, server.live, server.ranks)),
         Route("/api/nodes", partial(_nodes, server.desk)),
+        Route("/api/alerts", partial(_alerts, server.desk)),
+        Route("/api/reports", partial(_reports, server.desk)),
     ]
 
 
@@ -95,6 +102,16 @@ async def _ranks(live: Live, ranks: Ranks, request: Request) -> Response:
 
 async def _nodes(desk: Desk, request: Request) -> Response:
     return answer(request, await desk.shared("nodes", lambda: fleet.nodes(desk)))
+
+
+async def _alerts(desk: Desk, request: Request) -> Response:
+    return answer(request, await desk.shared("alerts", lambda: shown(desk.home, desk.clock.now())))
+
+
+async def _reports(desk: Desk, request: Request) -> Response:
+    days = asking.whole(request.query_params, "days", 7, 1, 366) or 7
+    work = lambda: contract_money.report(desk.journal, days, desk.clock.now())  # noqa: E731
+    return answer(request, await desk.shared(f"report {days}", work, REPORT_S))
 
 
 def _timeline(request: Request) -> Work:
