@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.api.events import told
 from orchestrator.api.fleet import host_of, named_on
 from orchestrator.api.tokens import Role
 from orchestrator.core import checkpoints as saves
+from orchestrator.core.events import ResumeRequested
 from orchestrator.core.state import State
 from orchestrator.timeline import Case
 
@@ -217,7 +218,19 @@ def config(desk: Desk, run: str) -> dict[str, Any]:
     yaml = SECRET_LINE.sub(lambda line: f"{line[1]}{HIDDEN}", given.spec_yaml)
     for secret in sorted(secrets, key=len, reverse=True):
         yaml = yaml.replace(secret, HIDDEN)
-    return {"run": run, "yaml": PASSWORD_IN_URL.sub(HIDDEN, yaml), "resolved": hidden(resolved), "revisions": []}
+    return {
+        "run": run,
+        "yaml": PASSWORD_IN_URL.sub(HIDDEN, yaml),
+        "resolved": hidden(resolved),
+        "revisions": list(_revisions(desk, run)),
+    }
+
+
+def _revisions(desk: Desk, run: str) -> Iterator[dict[str, Any]]:
+    """What was changed each time that somebody let the run go on."""
+    for _, event in desk.journal.events(run, kind=ResumeRequested):
+        if sets := getattr(event, "sets", ()):
+            yield {"at": event.at, "by": getattr(event, "by", ""), "changes": [hidden(one, one) for one in sets]}
 
 
 def hidden(value: Any, name: str = "") -> Any:

@@ -22,6 +22,7 @@ from orchestrator.core import events as e
 from orchestrator.home import Home
 from orchestrator.journal import Journal
 from tests.story.scripted import Script
+from tests.story.test_contract import Reader
 
 HELD = "gpt-xxxxx"
 PATIENCE_S = 60.0
@@ -80,6 +81,7 @@ def person(tmp_path: Path) -> Iterator[Person]:
     spec = Spec(name="gpt", command="t.py", ranks_per_node=2)
     (home.run(HELD) / "spec.json").write_text(spec.model_dump_json())
     found = Person(home)
+    found.say("serve", "-d")
     yield found
     found.say("dashboard", "--stop")
     found.say("serve", "--stop")
@@ -123,6 +125,7 @@ def test_a_button_is_a_request_to_the_supervisor_and_the_journal_says_who(person
 
 def test_a_dashboard_that_is_killed_comes_back_and_one_that_is_not_wanted_ends(person: Person) -> None:
     first = person.say("dashboard", "--no-open", "--port", "0")
+    Reader().read("Dashboard", first)
     again = person.say("dashboard", "--no-open")
     assert again["url"] == first["url"], "it runs already"
     os.kill(first["pid"], signal.SIGKILL)
