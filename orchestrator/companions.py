@@ -46,10 +46,15 @@ def _wants_alerts(home: Home, _specs: Sequence[Spec]) -> bool:
     return (home.root / "alerts.yaml").exists()
 
 
+def _wants_dashboard(home: Home, _specs: Sequence[Spec]) -> bool:
+    return (home.root / "dashboard.json").exists()
+
+
 COMPANIONS: tuple[Companion, ...] = (
     Companion(name="alerts", module="orchestrator.alerts.companion", wanted=_wants_alerts),
     Companion(name="tracker", module="orchestrator.tracker", wanted=tracker_desk.wanted),
     Companion(name="metrics", module="orchestrator.metrics", wanted=metrics_settings.wanted),
+    Companion(name="dashboard", module="orchestrator.api.companion", wanted=_wants_dashboard),
 )
 
 

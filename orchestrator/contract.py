@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +19,7 @@ from monitors import wire
 from monitors.clock import SystemClock
 from monitors.incidents import Kind
 from monitors.signals import StepReported
-from orchestrator import bulkhead, contract_money, phases, timeline
+from orchestrator import bulkhead, contract_money, contract_parts, timeline
 from orchestrator import ledger as books
 from orchestrator import story as telling
 from orchestrator.core.events import AgentGone, AgentJoined
@@ -27,7 +27,7 @@ from orchestrator.core.policy import Rung
 from orchestrator.core.state import Checkpoint, CheckpointState, Phase, State
 from orchestrator.home import Home
 from orchestrator.journal import Entry, Journal, Submission
-from orchestrator.timeline import Case, Timeline
+from orchestrator.timeline import Timeline
 
 SCHEMA = "lastgood/1"
 NEWEST = "-"
@@ -94,14 +94,14 @@ def runs(home: str | Path, *, now: float | None = None) -> dict[str, Any]:
     if not _journal(home).exists():
         return _answer(runs=[])
     with _opened(home) as journal:
-        found = [_status(home, journal, submission, _now(now)) for submission in journal.runs()]
+        found = [standing(home, journal, submission, _now(now)) for submission in journal.runs()]
     return _answer(runs=found)
 
 
 def status(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
     """Where a run stands. Raises LookupError for an id that is not there, here and below."""
     with _opened(home) as journal:
-        return _answer(**_status(home, journal, _submission(journal, run), _now(now)))
+        return _answer(**standing(home, journal, _submission(journal, run), _now(now)))
 
 
 def incidents(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def checkpoints(home: str | Path, run: str) -> dict[str, Any]:
     with _opened(home, run) as journal:
         state = journal.state(run)
     saved = state.checkpoints if state else ()
-    return _answer(run=run, checkpoints=[_checkpoint(save) for save in saved])
+    return _answer(run=run, checkpoints=[contract_parts.plain_checkpoint(save) for save in saved])
 
 
 def ledger(home: str | Path, run: str, *, now: float | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def events(home: str | Path, run: str, since_id: int = 0) -> dict[str, Any]:
     """What happened and what was decided, after event `since_id`."""
     with _opened(home, run) as journal:
         entries = journal.entries(run, since_id)
-    return _answer(run=run, events=[_event(entry) for entry in entries])
+    return _answer(run=run, events=[plain_event(entry) for entry in entries])
 
 
 def story(home: str | Path, run: str) -> dict[str, Any]:
@@ -219,14 +219,20 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def _answer(**parts: Any) -> dict[str, Any]:
-    return {"schema": SCHEMA, **{name: _plain(part) for name, part in parts.items()}}
+    return {"schema": SCHEMA, **{name: plain(part) for name, part in parts.items()}}
 
 
-def _status(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
-    state = journal.state(submission.run)
+def standing(home: str | Path, journal: Journal, submission: Submission, now: float) -> dict[str, Any]:
+    """The parts of `status`, from a journal that is open."""
+    return described(home, journal, submission, journal.state(submission.run), now)
+
+
+def described(
+    home: str | Path, journal: Journal, submission: Submission, state: State | None, now: float
+) -> dict[str, Any]:
+    """The same of a state that was read."""
     phase = state.phase if state else Phase.LAUNCHING
     word, waits_for = STATES[phase]
-    rows = journal.rows(submission.run, limit=RECENT_ROWS, world=state.world if state else 0)
     seen_at = journal.last_heartbeat()
     ended = phase in (Phase.SUCCEEDED, Phase.STOPPED, Phase.HELD)
     return {
@@ -250,7 +256,7 @@ def _status(home: str | Path, journal: Journal, submission: Submission, now: flo
         **_interval(state),
         "restarts": state.restarts if state else 0,
         "open_incidents": [opened.id for opened in state.open] if state else [],
-        **_speed(rows),
+        **speed(journal, submission.run, state.world if state else 0),
         "nodes": _nodes(journal, submission.run, state),
         "ranks": state.plan.nodes * state.plan.ranks_per_node if state else 0,
         **contract_money.of_status(state, now),
@@ -285,6 +291,11 @@ def _interval(state: State | None) -> dict[str, Any]:
     }
 
 
+def speed(journal: Journal, run: str, world: int) -> dict[str, float | None]:
+    """The parts of `status` that steps tell, of one world."""
+    return _speed(journal.rows(run, limit=RECENT_ROWS, world=world))
+
+
 def _speed(rows: Sequence[StepReported]) -> dict[str, float | None]:
     timed = [row for row in rows if row.step_s is not None]
     spent_s = sum(row.step_s or 0.0 for row in timed)
@@ -314,58 +325,11 @@ def _nodes(journal: Journal, run: str, state: State | None) -> list[dict[str, An
 
 def _incidents(entries: Sequence[Entry], course: Timeline, state: State | None, now: float) -> list[dict[str, Any]]:
     costs = contract_money.of_incidents(entries, state, course, now) if course.cases else {}
-    return [{**_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
+    return [{**contract_parts.plain_incident(case, course, state), "cost": costs.get(case.id)} for case in course.cases]
 
 
-def _incident(case: Case, course: Timeline, state: State | None) -> dict[str, Any]:
-    incident = case.incident
-    world = course.worlds.get(case.world) if case.world is not None else None
-    blame = incident.blame or (state.policy.responses[incident.kind].blame if state else None)
-    spent = phases.of(case, course)
-    return {
-        "id": case.id,
-        "kind": incident.kind,
-        "blame": blame,
-        "subject": asdict(incident.subject),
-        "confidence": incident.confidence,
-        "onset": incident.onset,
-        "detected": incident.at,
-        "resolved": case.resolved_at,
-        "response": case.rung,
-        "evidence": list(incident.evidence),
-        "actions": [text for _, action in case.actions if (text := telling.describe(action)) is not None],
-        "world": incident.world,
-        "step": incident.step,
-        "onset_step": incident.onset_step,
-        "checkpoint": incident.checkpoint,
-        "resumed_world": case.world,
-        "resumed_from_step": world.from_step if world else None,
-        "steps_lost": case.steps_lost,
-        "phases_s": {field.name: _rounded(getattr(spent, field.name)) for field in fields(spent)},
-        "drill": case.drill,
-        **asdict(case.remarks),
-    }
-
-
-def _rounded(value_s: float | None) -> float | None:
-    return None if value_s is None else round(value_s, 3)
-
-
-def _checkpoint(save: Checkpoint) -> dict[str, Any]:
-    return {
-        "name": save.name,
-        "step": save.step,
-        "state": save.state,
-        "bytes": save.bytes,
-        "tier": "disk",
-        "path": save.path,
-        "world": save.world,
-        "saved_at": save.saved_at,
-        "pinned": save.pinned,
-    }
-
-
-def _event(entry: Entry) -> dict[str, Any]:
+def plain_event(entry: Entry) -> dict[str, Any]:
+    """One of `events`."""
     return {
         "id": entry.id,
         "at": entry.event.at,
@@ -379,13 +343,13 @@ def _event(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON has: enums as their words, tuples as lists, numbers that are not finite as words."""
     match value:
         case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
+            return {str(key): plain(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_plain(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case str():
             return str(value)
         case float() if not math.isfinite(value):

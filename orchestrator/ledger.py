@@ -6,7 +6,7 @@ Energy is that of the GPUs alone, as their own counters say it. What was not rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator import joules, phases, timeline
@@ -82,9 +82,19 @@ class Account:
             self._walk.settle(before)
             self._meter.settle(before)
 
-    def spans(self, now: float) -> Sequence[Span]:
-        """Where the time went, end to end until now."""
-        return self._walk.until(now) if self._walk is not None else ()
+    @property
+    def ranks(self) -> int:
+        """Of a world."""
+        return self._ranks
+
+    @property
+    def spans_kept(self) -> int:
+        """How much is remembered of where the time went."""
+        return len(self._walk.spans) if self._walk is not None else 0
+
+    def spans(self, now: float) -> list[Span]:
+        """Where the time went until now, without gap or overlap."""
+        return self._walk.until(now) if self._walk is not None else []
 
     def timeline(self) -> timeline.Timeline:
         """Attempts, worlds and incidents until now."""

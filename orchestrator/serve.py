@@ -91,7 +91,7 @@ async def serve(home: Home) -> None:
         asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
         asyncio.create_task(_every(COMPANIONS_S, lambda: companions.tend(daemon.specs(), clock.now()))),
         asyncio.create_task(_wake(daemon)),
-        asyncio.create_task(_idle(daemon, end)),
+        asyncio.create_task(_idle(daemon, end, home)),
         asyncio.create_task(end.wait()),
         door.failed,
     ]
@@ -113,11 +113,13 @@ async def _wake(daemon: Daemon) -> None:
             continue
 
 
-async def _idle(daemon: Daemon, end: asyncio.Event) -> None:
+async def _idle(daemon: Daemon, end: asyncio.Event, home: Home) -> None:
     quiet_s = 0.0
     while quiet_s < IDLE_S:
         await asyncio.sleep(5.0)
-        quiet_s = 0.0 if daemon.runs or daemon.unsupervised else quiet_s + 5.0
+        # A dashboard is wanted until somebody says otherwise, and lives beside a supervisor.
+        busy = daemon.runs or daemon.unsupervised or (home.root / "dashboard.json").exists()
+        quiet_s = 0.0 if busy else quiet_s + 5.0
     log.info("no run for %.0f s: leaving", IDLE_S)
     end.set()
 

@@ -25,7 +25,7 @@ class Sentence:
 
 def sentences(entries: Sequence[Entry]) -> list[Sentence]:
     """The story of one run, in the order in which it became known."""
-    return _Teller(timeline.walk(entries)).tell(entries)
+    return Teller(timeline.walk(entries)).tell(entries)
 
 
 def describe(action: a.Action) -> str | None:
@@ -84,7 +84,9 @@ def lengths(spent: Phases) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {seconds(value)}" for name, value in named if value is not None)
 
 
-class _Teller:
+class Teller:
+    """Tells the entries of one run, in order, knowing how it went on."""
+
     def __init__(self, course: Timeline) -> None:
         self._course = course
         self._cases = {case.id: case for case in course.cases}
@@ -96,9 +98,11 @@ class _Teller:
         """steps, as the ranks were told last"""
 
     def tell(self, entries: Iterable[Entry]) -> list[Sentence]:
-        return [Sentence(at=entry.event.at, text=text) for entry in entries for text in self._of(entry)]
+        """What each of them is told as."""
+        return [Sentence(at=entry.event.at, text=text) for entry in entries for text in self.of(entry)]
 
-    def _of(self, entry: Entry) -> Iterator[str]:
+    def of(self, entry: Entry) -> Iterator[str]:
+        """The sentences of the next entry."""
         yield from self._event(entry.event)
         yield from wishes.sentences(entry)
         for opened in entry.opened:

@@ -47,10 +47,19 @@ COMMANDS = {
     "top": ("top", "Watch a run live in the terminal."),
     "metrics": ("scraping", "Serve metrics for Prometheus, or print them once."),
     "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
+    "dashboard": ("dashboard", "Show all of it in a browser."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""
-ALIASES = {"list": "ls", "ps": "ls", "queue": "ls", "cancel": "stop", "checkpoint": "ckpt", "incidents": "incident"}
+ALIASES = {
+    "list": "ls",
+    "ps": "ls",
+    "queue": "ls",
+    "cancel": "stop",
+    "checkpoint": "ckpt",
+    "incidents": "incident",
+    "ui": "dashboard",
+}
 
 
 class Commands(click.Group):

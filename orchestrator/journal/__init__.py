@@ -22,6 +22,7 @@ from orchestrator.core import actions, events
 from orchestrator.core.actions import Action
 from orchestrator.core.events import Event
 from orchestrator.core.state import Decision, Opened, Phase, State
+from orchestrator.journal import pages
 from orchestrator.journal.file import File, JournalNewer, JournalUnavailable, code_version
 
 __all__ = ["FILE_NAME", "Entry", "Journal", "JournalNewer", "JournalUnavailable", "Submission"]
@@ -246,6 +247,32 @@ class Journal:
         acts = self._actions(run, since)
         found = self._file.select(_THINNED if thin else _ENTRIES, run, since)
         return [entry for row in found if (entry := _entry(row, acts.get(row[0], ())))]
+
+    def page(
+        self,
+        run: str,
+        *,
+        after: int = 0,
+        before: int = pages.ENDLESS,
+        limit: int = 100,
+        newest_first: bool = False,
+        dull: bool = True,
+        kinds: Sequence[str] = (),
+    ) -> list[Entry]:
+        """At most `limit` entries of a run between two ids; `dull`: also progress about which nothing was decided."""
+        found = pages.entries(
+            self._file, run, after=after, before=before, limit=limit, newest_first=newest_first, dull=dull, kinds=kinds
+        )
+        acts = _by_entry(pages.actions(self._file, [row[0] for row in found]))
+        return [entry for row in found if (entry := _entry(row, acts.get(row[0], ()))) is not None]
+
+    def worlds(self, run: str, since: int = 0) -> list[int]:
+        """Worlds from `since` on of which steps were reported."""
+        return pages.worlds(self._file, run, since)
+
+    def columns(self, run: str, world: int, after: int = -1) -> Sequence[pages.Row]:
+        """What `rows` has of one world after a step, the next of it, bare: a chart reads a million of them."""
+        return pages.rows(self._file, run, world, after)
 
     def _actions(self, run: str, since: int) -> dict[int, tuple[Action, ...]]:
         sql = "SELECT entry, body FROM actions WHERE run = ? AND entry > ? ORDER BY entry, position"

@@ -5,6 +5,7 @@ make bench ARGS="recovery --peers torchrun,nvrx"          lastgood and these, 5 
 make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
 make bench ARGS="table FILE --draw docs/recovery.svg"     table and picture of rows that were measured before
 make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes
+make bench ARGS="dashboard"                               its load and latency with 200 runs and ten viewers: a minute
 make bench ARGS="overhead"                                what supervision costs a step: 10 minutes
 make bench ARGS="report", ARGS="memory"                   what a report and a copy in memory cost: seconds
 """
@@ -19,14 +20,14 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import memory, overhead, picture, recovery, report, trials
+from tests.bench import dashboard, memory, overhead, picture, recovery, report, trials
 from tests.bench.environments import ROOT
 from tests.bench.peers import PEERS
 from tests.bench.referee import TITLES
 
 PICTURE = ROOT / "docs" / "recovery.svg"
 USUAL = tuple(name for name, peer in PEERS.items() if peer.usual)
-PARTS = ("report", "memory", "overhead", "recovery", "trials")
+PARTS = ("report", "memory", "dashboard", "overhead", "recovery", "trials")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -84,6 +85,8 @@ def main() -> int:
                 report.main()
             case "memory":
                 memory.main(12)
+            case "dashboard":
+                good &= dashboard.main()
             case "overhead":
                 good &= overhead.main(options.blocks)
             case "recovery":
