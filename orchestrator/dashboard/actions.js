@@ -1,7 +1,7 @@
 // What can a person do, and what will happen then? A dialog that says so, with the same as a command to copy.
 
 import { h, put, say } from "./dom.js";
-import { post } from "./feed.js";
+import { post, session } from "./feed.js";
 import { icon } from "./words.js";
 
 /** action → [button, title, what will happen, look of the last button] */
@@ -19,6 +19,12 @@ const WORDS = {
 /** Buttons for what a server says may be done; what may not says why. `subject`: {run, incident, nodes, step}. */
 export function buttons(allowed, subject) {
   return allowed.filter((one) => WORDS[one.action]).map((one) => button(one, subject));
+}
+
+/** What may be done at any time, by those who may act at all. */
+export function own(action, cli) {
+  const allowed = session.role === "operator";
+  return { action, allowed, why: allowed ? "" : "a viewer cannot act", cli };
 }
 
 export function button(one, subject) {
@@ -80,7 +86,7 @@ const FIELDS = {
   },
   pause() {
     const why = h("input", { name: "why", maxlength: "500" });
-    return { nodes: [h("label", null, h("span", null, "Why (others read it)"), why)], body: () => ({ why: why.value.trim() }), cli: bare };
+    return { nodes: [h("label", null, h("span", null, "Why (others read it)"), why)], body: () => ({ why: why.value.trim() }), cli: (text) => bare(text) + (why.value.trim() ? ` ${quoted(why.value.trim())}` : "") };
   },
   resume({ step: from = "" }) {
     const step = h("input", { type: "number", name: "from_step", min: "0", step: "1", placeholder: "newest", value: String(from) });
@@ -112,7 +118,7 @@ const FIELDS = {
     return {
       nodes: [h("label", null, h("span", null, "Verdict"), choice), h("label", null, h("span", null, "Why"), text)],
       body: () => ({ right: choice.value === "right", text: text.value.trim() }),
-      cli: (cli) => `${cli.replace(/\s+(right|wrong)(\|wrong)?( or wrong)?$/, "")} ${choice.value}`,
+      cli: (cli) => `${cli.replace(/\s+(right|wrong)(\|wrong)?( or wrong)?$/, "")} ${choice.value}${text.value.trim() ? ` ${quoted(text.value.trim())}` : ""}`,
     };
   },
   pin({ checkpoint, unpin }) {

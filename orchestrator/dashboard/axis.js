@@ -63,7 +63,8 @@ export class Axis {
 /** Times for labels, about 90 pixels apart, at round moments of the reader's clock. */
 export function ticks(from, to, width) {
   const wanted = ((to - from) * 92) / Math.max(1, width);
-  const step = STEPS.find((one) => one >= wanted) ?? STEPS.at(-1);
+  const longest = STEPS.at(-1);
+  const step = STEPS.find((one) => one >= wanted) ?? Math.ceil(wanted / longest) * longest;
   const zone = new Date(from * 1000).getTimezoneOffset() * 60;
   const found = [];
   for (let at = Math.ceil((from - zone) / step) * step + zone; at <= to; at += step) found.push(at);

@@ -131,7 +131,7 @@ function columns(one, curves) {
     series.push({ label: `${title}, trained again later`, stroke: ink("curve-old"), width: 1.2, points, spanGaps: false });
     if (one.chart.band && found.band?.at.length) {
       const { at: times, high, low, centre } = found.band;
-      const floor = low.map((value, n) => value ?? centre?.[n] ?? null);
+      const floor = times.map((_, n) => low?.[n] ?? centre?.[n] ?? null); // no lower bound: a loss that falls is no fault
       tables.push([[times, high, floor], [0, 1, 1]]);
       bands.push({ series: [series.length, series.length + 1], fill: () => colour("band") });
       const edge = { stroke: ink("curve-old"), width: 0.6, dash: [3, 3], points: { show: false }, spanGaps: true };

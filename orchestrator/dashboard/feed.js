@@ -75,8 +75,17 @@ function frame() {
   waiting.clear();
   const since = heardAt;
   heardAt = null;
-  for (const paint of all) paint();
+  for (const paint of all) attempt(paint);
   if (since !== null) afterPaint(() => measured(since));
+}
+
+/** What cannot be drawn is told, and keeps nothing else from being drawn. */
+function attempt(paint) {
+  try {
+    paint();
+  } catch (error) {
+    reportError(error);
+  }
 }
 
 const painted = new MessageChannel();

@@ -1,6 +1,6 @@
 // How does this run stand, what became of it, and what can I do? The sentence first, then numbers, then its whole course.
 
-import { button, buttons } from "./actions.js";
+import { button, buttons, own } from "./actions.js";
 import { Axis } from "./axis.js";
 import { NAMES, charts } from "./charts.js";
 import { h, put, say, when } from "./dom.js";
@@ -147,10 +147,10 @@ function acts(id, body) {
   const run_ = body.actions.filter((one) => ["stop", "pause", "resume", "restart"].includes(one.action));
   const meant = run_.filter((one) => one.action !== "resume" || one.allowed || OVER.has(body.row.state) || body.row.state === "PAUSED");
   const open = body.incidents.filter((one) => body.row.open_incidents.includes(one.id) && !one.acknowledged).at(-1);
-  const ack = body.actions.find((one) => one.action === "acknowledge");
+  const ack = own("acknowledge", `lastgood incident ack ${id} ${open?.id}`);
   return [
     buttons(meant, { run: id, nodes: body.status.nodes, sentence: body.row.sentence }),
-    open && ack ? button({ ...ack, cli: ack.cli.replace(/\bID\b/, open.id) }, { run: id, incident: open.id, text: `Acknowledge ${open.id}`, sentence: `${open.id}: ${kind(open.kind)}` }) : null,
+    open ? button(ack, { run: id, incident: open.id, text: `Acknowledge ${open.id}`, sentence: `${open.id}: ${kind(open.kind)}` }) : null,
   ];
 }
 

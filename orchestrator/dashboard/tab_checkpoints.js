@@ -1,6 +1,6 @@
 // What can the run go back to, and how far is each checkpoint trusted?
 
-import { button } from "./actions.js";
+import { button, own } from "./actions.js";
 import { h, put, say, table } from "./dom.js";
 import { reader } from "./feed.js";
 import { bytes, moment, number, trust } from "./words.js";
@@ -35,7 +35,6 @@ function does(id, one, actions) {
   const found = [];
   const resume = actions.find((each) => each.action === "resume");
   if (resume?.allowed && one.usable) found.push(button({ ...resume, cli: `lastgood resume ${id} --from-step ${one.step}` }, { run: id, text: "Resume from here", step: one.step }));
-  const pin = actions.find((each) => each.action === "pin");
-  if (pin) found.push(button({ ...pin, cli: `lastgood ckpt pin ${id} ${one.name}${one.pinned ? " --off" : ""}` }, { run: id, checkpoint: one.name, unpin: one.pinned, text: one.pinned ? "Unpin" : "Pin" }));
+  found.push(button(own("pin", `lastgood ckpt ${one.pinned ? "unpin" : "pin"} ${id} ${one.name}`), { run: id, checkpoint: one.name, unpin: one.pinned, text: one.pinned ? "Unpin" : "Pin" }));
   return h("div.row", null, found);
 }

@@ -50,16 +50,18 @@ export function logs(panel, { id, base, route, scope }) {
 
   async function open() {
     state.begun = true;
+    state.loaded = false;
+    const opening = state.opening = {};
     const [, , one_world, one_rank, stream] = state.source.split("/");
     world.value = one_world ?? "-1";
     rank.value = one_rank ?? "";
     if (stream) which.value = stream;
     rank.disabled = which.disabled = state.source === "supervisor";
     box.replaceChildren();
-    box.shown = state.source;
     try {
       const body = await lines(`&tail=${TAIL}`);
-      if (box.shown !== body.source.id) return;
+      if (state.opening !== opening) return; // meanwhile another was chosen
+      state.loaded = true;
       wrong.hidden = true;
       [state.first, state.next] = [body.first, body.next];
       about_(body);
@@ -91,13 +93,13 @@ export function logs(panel, { id, base, route, scope }) {
 
   let busy = false;
   async function more(since = null) {
-    if (busy || !state.begun || !state.source) return;
+    if (busy || !state.loaded) return;
     busy = true;
-    const source = state.source;
+    const { opening } = state;
     try {
       const body = await lines(`&from=${state.next}&limit=1000`);
-      if (source === state.source && body.lines.length) draw(box, () => { wrong.hidden = true; add(body.lines); about_(body); }, since);
-      if (source === state.source) state.next = body.next;
+      if (opening === state.opening && body.lines.length) draw(box, () => { wrong.hidden = true; add(body.lines); about_(body); }, since);
+      if (opening === state.opening) state.next = body.next;
     } catch (error) { if (error.name !== "AbortError") fail(error); }
     busy = false;
   }

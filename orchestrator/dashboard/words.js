@@ -72,12 +72,13 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const whole = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
 
-/** The wall clock of the reader's zone; with the day where it is not today. */
+/** The wall clock of the reader's zone; with the day where it is not today, and the year where it is not this one. */
 export function at(time, now) {
   if (time === null || time === undefined) return NONE;
   const moment = new Date(time * 1000);
-  const today = day.format(new Date(now * 1000)) === day.format(moment);
-  return today ? clock.format(moment) : `${day.format(moment)} ${clock.format(moment)}`;
+  const today = new Date(now * 1000).toDateString() === moment.toDateString();
+  const year = moment.getFullYear() === new Date(now * 1000).getFullYear() ? "" : `${moment.getFullYear()} `;
+  return today ? clock.format(moment) : `${day.format(moment)} ${year}${clock.format(moment)}`;
 }
 
 export function zoned(time) {

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from tests.dashboard import made, made_pages
 from tests.dashboard.serving import Served
 
+OF_INCIDENTS = ("acknowledge", "note", "judge")
 RUN_ACTIONS = ("stop", "pause", "resume", "restart", "acknowledge", "note", "judge", "pin")
 CLI = {
     "stop": "lastgood stop {run} [--now]",
@@ -87,21 +88,27 @@ class Fake(Served):
             "sentences": [f"Sentence number {n}."],
         }
 
-    def actions(self, run: str) -> list[dict[str, Any]]:
+    def actions(self, run: str, incident: str | None = None) -> list[dict[str, Any]]:
         """What may be done: viewers may nothing, and nobody may resume what goes on."""
         viewer = self.session["role"] == "viewer"
         over = self.rows[run]["state"] in ("HELD", "STOPPED", "PAUSED", "SUCCEEDED")
 
         def why(name: str) -> str:
             if viewer:
-                return "a viewer looks on; ask an operator"
+                return "a viewer cannot act"
             if name == "resume" and not over:
                 return "it goes on"
             return "it has ended" if name in ("stop", "pause", "restart") and over else ""
 
         return [
-            {"action": name, "allowed": not why(name), "why": why(name), "cli": CLI[name].format(run=run)}
+            {
+                "action": name,
+                "allowed": not why(name),
+                "why": why(name),
+                "cli": CLI[name].format(run=run).replace("ID", incident or "ID"),
+            }
             for name in RUN_ACTIONS
+            if name != "pin" and (incident is not None or name not in OF_INCIDENTS)
         ]
 
     def act(self, run: str, action: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -234,7 +241,7 @@ class Fake(Served):
             "acknowledged": self.acknowledged,
             "notes": self.notes,
             "judgement": self.judgement,
-            "actions": self.actions(run),
+            "actions": self.actions(run, id_),
         }
 
     def answer(self, path: str, query: dict[str, str]) -> dict[str, Any] | None:

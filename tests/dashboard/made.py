@@ -352,6 +352,6 @@ def band(segments: list[dict[str, Any]]) -> dict[str, Any]:
         "at": [t for t, _, _ in flat],
         "step": [s for _, s, _ in flat],
         "centre": [y for *_, y in flat],
-        "low": [None for _ in flat],
+        "low": None,
         "high": [y + 0.25 for *_, y in flat],
     }

@@ -19,7 +19,14 @@ Act = tuple[str, str, str, dict[str, str], dict[str, Any], str]
 ACTIONS: list[Act] = [
     ("stop", RUN, "Stop", {}, {"now": False}, f"lastgood stop {made.RUN}"),
     ("stop", RUN, "Stop", {"At once": ""}, {"now": True}, f"lastgood stop {made.RUN} --now"),
-    ("pause", RUN, "Pause", {"Why": "for the storage"}, {"why": "for the storage"}, f"lastgood pause {made.RUN}"),
+    (
+        "pause",
+        RUN,
+        "Pause",
+        {"Why": "for the storage"},
+        {"why": "for the storage"},
+        f"lastgood pause {made.RUN} 'for the storage'",
+    ),
     ("restart", RUN, "Restart …", {"Nodes": "1"}, {"without": 1}, f"lastgood restart {made.RUN} --exclude 1"),
     (
         "resume",
@@ -51,7 +58,7 @@ ACTIONS: list[Act] = [
         "It was wrong",
         {"Why": "a slow disk"},
         {"incident": "i2", "right": False, "text": "a slow disk"},
-        f"lastgood incident judge {made.RUN} i2 wrong",
+        f"lastgood incident judge {made.RUN} i2 wrong 'a slow disk'",
     ),
     (
         "pin",
@@ -115,9 +122,9 @@ def test_a_viewer_sees_why_he_may_not(path: str, fake: Fake, visit: Open) -> Non
     expect(shown.first).to_be_visible()
     for n in range(shown.count()):
         expect(shown.nth(n)).to_have_attribute("aria-disabled", "true")
-        expect(shown.nth(n)).to_have_attribute("title", "a viewer looks on; ask an operator")
+        expect(shown.nth(n)).to_have_attribute("title", "a viewer cannot act")
     shown.first.click(force=True)
-    expect(page.locator("#said")).to_contain_text("ask an operator")
+    expect(page.locator("#said")).to_contain_text("a viewer cannot act")
     assert page.get_by_role("dialog").count() == 0
 
 
