@@ -11,6 +11,7 @@ const WORDS = {
   resume: ["Resume", "Resume this run", "It is submitted to the scheduler again and goes on from the newest checkpoint that may be trusted.", "first", "run"],
   restart: ["Restart …", "Restart this run", "Its ranks are ended and started anew from the newest checkpoint that may be trusted; a node that you leave out is given no ranks again.", "danger", "recover"],
   acknowledge: ["Acknowledge", "Acknowledge this incident", "Everybody sees that you look after it, and it is not escalated to others. The run itself is not touched.", "first", "done"],
+  resolve: ["Resolve", "Resolve this incident", "It counts as over for people and alerts, though the run may not be past where it struck. The run itself is not touched.", "first", "done"],
   note: ["Add a note", "Add a note", "The note is kept in the journal with your name and the time. Write no secrets.", "first", "info"],
   judge: ["Was this verdict right?", "Was this verdict right?", "Your answer counts in the precision of the detectors in the reports. The run itself is not touched.", "first", "info"],
   pin: ["Pin", "Pin this checkpoint", "It is never deleted by lastgood until it is unpinned.", "first", "pin"],
@@ -107,6 +108,10 @@ const FIELDS = {
       cli: (text) => bare(text) + (value() === null ? "" : ` --exclude ${value()}`),
     };
   },
+  resolve() {
+    const text = h("textarea", { name: "text", maxlength: "4000", placeholder: "How? (optional)" });
+    return { nodes: [h("label", null, h("span", null, "What was done"), text)], body: () => ({ text: text.value.trim() }), cli: (cli) => cli.replace(/ (TEXT|'TEXT')$/, "") + (text.value.trim() ? ` ${quoted(text.value.trim())}` : "") };
+  },
   note() {
     const text = h("textarea", { name: "text", maxlength: "4000", required: true });
     return { nodes: [h("label", null, h("span", null, "Note"), text)], body: () => ({ text: text.value.trim() }), cli: (cli) => cli.replace("TEXT", quoted(text.value.trim() || "TEXT")) };
@@ -118,7 +123,7 @@ const FIELDS = {
     return {
       nodes: [h("label", null, h("span", null, "Verdict"), choice), h("label", null, h("span", null, "Why"), text)],
       body: () => ({ right: choice.value === "right", text: text.value.trim() }),
-      cli: (cli) => `${cli.replace(/\s+(right|wrong)(\|wrong)?( or wrong)?$/, "")} ${choice.value}${text.value.trim() ? ` ${quoted(text.value.trim())}` : ""}`,
+      cli: (cli) => `${cli.replace(/\s+(right|wrong)\b.*$/, "")} ${choice.value}${text.value.trim() ? ` ${quoted(text.value.trim())}` : ""}`,
     };
   },
   pin({ checkpoint, unpin }) {

@@ -3,7 +3,7 @@
 import { h, put, say, table, when } from "./dom.js";
 import { reader, stream } from "./feed.js";
 import { incidentPath, runPath } from "./paths.js";
-import { kind, moment, number, severity, verdict } from "./words.js";
+import { moment, number, severity, verdict } from "./words.js";
 
 export function alerts(root, _, scope) {
   document.title = "Alerts · lastgood";
@@ -13,8 +13,8 @@ export function alerts(root, _, scope) {
   const channels = table([
     { title: "Channel", text: (one) => one.name },
     { title: "Service", text: (one) => one.kind },
-    { title: "From", value: (one) => one.minimum, fill: (one) => severity(one.minimum) },
-    { title: "Last delivery", value: (one) => [one.last_at, one.last_ok], fill: (one) => (one.last_at === null ? "none yet" : [verdict(one.last_ok, one.last_ok ? "delivered" : "failed"), " ", moment(one.last_at)]) },
+    { title: "From", value: (one) => one.minimum, fill: (one) => (one.minimum ? severity(one.minimum) : "no rule") },
+    { title: "Last delivery", value: (one) => [one.last_at, one.last_ok, one.failing_since], fill: delivery },
     { title: "Why it failed", text: (one) => one.last_error ?? "" },
     { title: "Waiting", cls: "number", text: (one) => number(one.waiting) },
   ], { caption: "Channels", key: (one) => one.name, empty: "No channel." });
@@ -26,26 +26,33 @@ export function alerts(root, _, scope) {
     { title: "By", text: (one) => one.by },
   ], { caption: "Silences", key: (one) => one.id, empty: "Nothing is silenced." });
   const rules = table([
-    { title: "Rule", text: (one) => kind(one.name) },
-    { title: "Severity", value: (one) => one.severity, fill: (one) => severity(one.severity) },
-    { title: "Says", text: (one) => one.text },
-    { title: "When", text: (one) => (typeof one.fires === "string" ? one.fires : one.fires ? "pages" : "is noted") },
-  ], { caption: "Rules", key: (one) => one.name, empty: "No rule." });
+    { title: "To", text: (one) => one.name },
+    { title: "From", value: (one) => one.severity, fill: (one) => severity(one.severity) },
+    { title: "For", text: (one) => one.text },
+    { title: "Threads so far", cls: "number", text: (one) => number(one.fires) },
+  ], { caption: "Rules", key: (one) => `${one.name} ${one.severity} ${one.text}`, empty: "No rule." });
   const history = table([
     { title: "When", value: (one) => one.at, fill: (one) => moment(one.at) },
     { title: "State", text: (one) => one.state },
     { title: "Severity", value: (one) => one.severity, fill: (one) => severity(one.severity) },
-    { title: "What", value: (one) => [one.title, one.incident, one.run], fill: (one) => [one.run && one.incident ? h("a", { href: incidentPath(one.run, one.incident) }, one.title) : one.title, one.run ? h("span.sub", null, h("a", { href: runPath(one.run) }, one.run)) : null] },
+    { title: "What", value: (one) => [one.title, one.incident, one.run], fill: what },
     { title: "To", value: (one) => one.channels, fill: (one) => [one.channels].flat().map((each) => (typeof each === "string" ? each : each?.name ?? "")).join(", ") },
   ], { caption: "What was sent, the newest first", key: (one) => `${one.at} ${one.run} ${one.incident} ${one.state} ${one.title}`, empty: "Nothing was sent yet." });
-  const lists = [["Channels", channels], ["Silences", silences], ["Sent", history], ["Rules", rules]].map(([title, node]) => h("section", null, h("h2", null, title), node));
+  const threads = table([
+    { title: "Since", value: (one) => one.since, fill: (one) => moment(one.since) },
+    { title: "Severity", value: (one) => one.severity, fill: (one) => severity(one.severity) },
+    { title: "What", value: (one) => [one.title, one.incident, one.run], fill: what },
+    { title: "Now", text: (one) => [one.condition, one.silenced && "silenced", one.acknowledged_by && `acknowledged by ${one.acknowledged_by}`].filter(Boolean).join(", ") },
+    { title: "Told", text: (one) => one.channels.join(", ") || "nobody yet" },
+  ], { caption: "What stands now", key: (one) => one.key, empty: "Nothing stands." });
+  const lists = [["Standing", threads], ["Channels", channels], ["Silences", silences], ["Sent", history], ["Rules", rules]].map(([title, node]) => h("section", null, h("h2", null, title), node));
   put(root, h("h1", null, "Alerts"), wrong, how, lists);
   const read = reader(scope, () => "/api/alerts", (body) => {
     wrong.hidden = true;
-    how.hidden = body.configured;
+    how.hidden = !body.why;
+    threads.show(body.threads);
     when(how, body.why, () => put(how, h("p", null, body.why), h("p.pad.quiet", null, "lastgood alerts test sends a test to every channel; lastgood silence quiets them for a while.")));
     lists.forEach((node) => { node.hidden = !body.configured; });
-    lists[3].hidden = body.rules.length === 0;
     channels.show(body.channels);
     silences.show(body.silences);
     rules.show(body.rules);
@@ -55,4 +62,14 @@ export function alerts(root, _, scope) {
   stream.on("reset", (_, since) => read(since), scope);
   read();
   return {};
+}
+
+function what(one) {
+  const title = one.run && one.incident ? h("a", { href: incidentPath(one.run, one.incident) }, one.title) : one.title;
+  return [title, one.run ? h("span.sub", null, h("a", { href: runPath(one.run) }, one.run)) : null];
+}
+
+function delivery(one) {
+  if (one.failing_since !== null) return [verdict(false, "failing"), " since ", moment(one.failing_since)];
+  return one.last_ok === null ? "none yet" : [verdict(true, "delivered"), " ", moment(one.last_ok)];
 }

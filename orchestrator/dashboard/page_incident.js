@@ -69,7 +69,7 @@ const of = (body, name, id) => body.actions.filter((one) => one.action === name)
 
 function acts(body, run, id) {
   const whole = body.actions.filter((one) => ["resume", "restart"].includes(one.action) && one.allowed);
-  return [buttons(of(body, "acknowledge", id), subject(body, run, id)), buttons(whole, { run, sentence: body.sentence, nodes: body.incident.subject.node === null ? [] : [{ node: body.incident.subject.node, host: body.node?.host }] })];
+  return [buttons([...of(body, "acknowledge", id), ...(body.open ? of(body, "resolve", id) : [])], subject(body, run, id)), buttons(whole, { run, sentence: body.sentence, nodes: body.incident.subject.node === null ? [] : [{ node: body.incident.subject.node, host: body.node?.host }] })];
 }
 
 function judged(body, run) {

@@ -29,7 +29,7 @@ export function reports(root, route, scope) {
     h("section", null, h("h2", null, "Interruptions by cause"), causes), h("section", null, h("h2", null, "Interruptions by day"), daily));
   const read = reader(scope, () => `/api/reports?days=${days}`, (body) => {
     wrong.hidden = true;
-    say(range, `${DATE.format(new Date(body.from * 1000))} to ${DATE.format(new Date(body.to * 1000))}, ${plural(body.runs, "run")}`);
+    say(range, `${DATE.format(new Date(body.since * 1000))} to ${DATE.format(new Date(body.until * 1000))}, ${plural(body.runs, "run")}`);
     FIGURES.forEach(([, value, sub], n) => {
       say(strip.children[n].children[1], value(body));
       say(strip.children[n].children[2], sub(body) || "\u00a0");
@@ -50,21 +50,27 @@ export function reports(root, route, scope) {
   return { turn };
 }
 
+const total = (list, name) => list.reduce((sum, one) => sum + one[name], 0);
+
 const FIGURES = [
-  ["Interruptions", (body) => number(body.interruptions.reduce((sum, one) => sum + one.count, 0)), (body) => plural(body.interruptions.reduce((sum, one) => sum + one.drills, 0), "drill") + " besides"],
-  ["By itself", (body) => share(body.automatic_share), () => "recovered without a person"],
-  ["ETTR", (body) => share(body.ettr), (body) => `p50 ${share(body.ettr_runs.p50)}, p90 ${share(body.ettr_runs.p90)}`],
+  ["Interruptions", (body) => number(total(body.interruptions, "count")), (body) => plural(total(body.interruptions, "drills"), "drill") + " besides"],
+  ["By itself", (body) => share(body.automatic_share), (body) => `${number(body.automatic)} alone, ${number(body.with_person)} with a person`],
+  ["ETTR", (body) => share(body.ettr), (body) => `p50 ${share(body.ettr_p50)}, p10 ${share(body.ettr_p10)}`],
   ["Goodput", (body) => share(body.goodput), () => "of the time with devices"],
   ["MTTF", (body) => span(body.mttf_s), () => "training per interruption"],
-  ["MTTR", (body) => span(body.mttr_s), () => "onset to first new step"],
-  ["Precision", (body) => share(body.precision.share), ({ precision }) => `${precision.right} right, ${precision.wrong} wrong, ${precision.unjudged} not judged`],
+  ["MTTR", (body) => span(body.mttr_p50_s), (body) => `p50; p90 ${span(body.mttr_p90_s)}`],
+  ["Precision", ({ judged }) => precision(total(judged, "right"), total(judged, "wrong")), (body) => `${total(body.judged, "right")} right, ${total(body.judged, "wrong")} wrong, ${body.unjudged} not judged`],
   ["Steps lost", (body) => number(body.steps_lost), (body) => `of ${number(body.gpu_hours)} GPU-hours`],
-  ["Energy", (body) => (body.energy_kwh === null ? "–" : `${number(body.energy_kwh)} kWh`), (body) => money(body.money)],
+  ["Energy", (body) => `${number(energy(body.bills))} kWh`, () => "as far as it was read"],
+  ["Cost", (body) => money(body.bills), (body) => (body.bills.some((one) => one.currency === null) ? "and runs without prices" : "")],
 ];
 
-function money(one) {
-  const amount = one?.amount ?? one?.total;
-  return typeof amount === "number" ? `${number(amount)} ${one.currency ?? ""}` : "no prices";
+const precision = (right, wrong) => share(right + wrong ? right / (right + wrong) : null);
+const energy = (bills) => (bills.some((one) => one.kwh !== null) ? bills.reduce((sum, one) => sum + (one.kwh ?? 0), 0) : null);
+
+function money(bills) {
+  const paid = bills.filter((one) => one.money !== null && one.currency);
+  return paid.map((one) => `${number(one.money)} ${one.currency}`).join(", ") || "–";
 }
 
 function bars(days) {

@@ -12,7 +12,7 @@ export function config(panel, { base, scope }) {
   const changes = table([
     { title: "When", value: (one) => one.at, fill: (one) => moment(one.at) },
     { title: "By", text: (one) => one.by },
-    { title: "Changed", value: (one) => one.changes, fill: (one) => one.changes.map((each) => h("span.sub.mono", null, `${each.key}: ${JSON.stringify(each.was)} → ${JSON.stringify(each.is)}`)) },
+    { title: "Changed", value: (one) => one.changes, fill: (one) => one.changes.map((each) => h("span.sub.mono", null, each)) },
   ], { caption: "Revisions", key: (one) => one.at, empty: "Nothing was changed since it was submitted." });
   put(panel, wrong,
     h("div.row.wide", null, h("h2", null, "As submitted"), copy(() => yaml.textContent)), h("pre.source", { tabindex: "0" }, yaml),

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 from tests.dashboard import made, made_pages
 from tests.dashboard.serving import Served
 
-OF_INCIDENTS = ("acknowledge", "note", "judge")
-RUN_ACTIONS = ("stop", "pause", "resume", "restart", "acknowledge", "note", "judge", "pin")
+OF_INCIDENTS = ("acknowledge", "note", "judge", "resolve")
+RUN_ACTIONS = ("stop", "pause", "resume", "restart", "acknowledge", "note", "judge", "resolve", "pin")
 CLI = {
     "stop": "lastgood stop {run} [--now]",
     "pause": "lastgood pause {run}",
@@ -17,7 +17,8 @@ CLI = {
     "restart": "lastgood restart {run} [--exclude NODE]",
     "acknowledge": "lastgood incident ack {run} ID",
     "note": "lastgood incident note {run} ID TEXT",
-    "judge": "lastgood incident judge {run} ID right",
+    "judge": "lastgood incident judge {run} ID right TEXT",
+    "resolve": "lastgood incident resolve {run} ID TEXT",
     "pin": "lastgood ckpt pin {run} NAME",
 }
 

@@ -111,30 +111,47 @@ def runbook() -> list[dict[str, Any]]:
 ALERTS = {
     "configured": True,
     "why": "",
-    "rules": [
-        {"name": "held", "severity": "critical", "text": "A run is held: a person has to decide.", "fires": "at once"}
-    ],
+    "rules": [{"name": "oncall", "severity": "critical", "text": "every run, every kind", "fires": 3}],
     "channels": [
         {
             "name": "oncall",
             "kind": "PagerDuty",
             "minimum": "critical",
             "last_at": NOW - 500,
-            "last_ok": True,
+            "last_ok": NOW - 500,
             "last_error": None,
+            "failing_since": None,
             "waiting": 0,
         },
         {
             "name": "team",
             "kind": "Slack",
             "minimum": "warning",
-            "last_at": NOW - 800,
-            "last_ok": False,
+            "last_at": NOW - 8,
+            "last_ok": NOW - 800,
             "last_error": "503 from the service",
+            "failing_since": NOW - 700,
             "waiting": 2,
         },
     ],
-    "silences": [{"id": "s1", "until": NOW + 3600, "by": "ada", "matches": {"run": "sweep-*"}, "why": "maintenance"}],
+    "threads": [
+        {
+            "key": "vision-a2x7c/crash_loop",
+            "run": "vision-a2x7c",
+            "incident": "i3",
+            "kind": "crash_loop",
+            "severity": "critical",
+            "title": "vision-a2x7c is held: crash_loop",
+            "condition": "held",
+            "since": NOW - 540,
+            "acknowledged_by": None,
+            "silenced": False,
+            "channels": ["oncall"],
+        }
+    ],
+    "silences": [
+        {"id": "s1", "until": NOW + 3600, "by": "ada", "matches": "run sweep-*, kind *", "why": "maintenance"}
+    ],
     "history": [
         {
             "at": NOW - 500,
@@ -154,8 +171,8 @@ def report(days: int) -> dict[str, Any]:
     causes = [("hang", "unknown", 9), ("gpu_fault", "hardware", 5), ("worker_killed", "host", 3)]
     return {
         "days": days,
-        "from": NOW - days * DAY,
-        "to": NOW,
+        "since": NOW - days * DAY,
+        "until": NOW,
         "runs": 14,
         "interruptions": [
             {
@@ -172,13 +189,17 @@ def report(days: int) -> dict[str, Any]:
         "per_day": [{"day": NOW - (days - n) * DAY, "count": n % 5} for n in range(days)],
         "ettr": 0.941,
         "goodput": 0.951,
-        "ettr_runs": {"p50": 0.952, "p90": 0.971},
+        "ettr_p50": 0.952,
+        "ettr_p10": 0.871,
         "mttf_s": 15_400.0,
-        "mttr_s": 33.1,
+        "mttr_p50_s": 33.1,
+        "mttr_p90_s": 61.0,
+        "automatic": 16,
+        "with_person": 1,
         "automatic_share": 0.94,
         "steps_lost": 1204,
         "gpu_hours": 912.0,
-        "precision": {"right": 11, "wrong": 1, "unjudged": 5, "share": 11 / 12},
-        "energy_kwh": 612.0,
-        "money": None,
+        "bills": [{"currency": "EUR", "runs": 9, "gpu_hours": 900.0, "money": 2250.0, "kwh": 612.0}],
+        "judged": [{"kind": "hang", "right": 11, "wrong": 1}],
+        "unjudged": 5,
     }

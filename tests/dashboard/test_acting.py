@@ -53,6 +53,14 @@ ACTIONS: list[Act] = [
         f"lastgood incident note {made.RUN} i2 'it'\\''s the switch'",
     ),
     (
+        "resolve",
+        f"{RUN}/incidents/i6",
+        "Resolve",
+        {"What was done": "cable replaced"},
+        {"incident": "i6", "text": "cable replaced"},
+        f"lastgood incident resolve {made.RUN} i6 'cable replaced'",
+    ),
+    (
         "judge",
         f"{RUN}/incidents/i2",
         "It was wrong",
