@@ -13,7 +13,7 @@ CASES ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check bench score soak chaos clean
+.PHONY: help demo test check bench score soak chaos screenshots clean
 
 help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
@@ -23,6 +23,7 @@ help:
 	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
 	@echo "make soak    the tests that are too long for make test"
 	@echo "make chaos   half an hour of a fault every ten seconds; then the same training undisturbed"
+	@echo "make screenshots   the dashboard's pages for the README: a short run with faults, and Debian's chromium"
 	@echo "make clean   remove .venv, .venv-peers and what tools left behind; runs and checkpoints stay"
 
 demo: .venv/ready
@@ -50,6 +51,9 @@ soak: .venv/ready-to-develop
 
 chaos: .venv/ready-to-develop
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+screenshots: .venv/ready-to-develop
+	@$(BIN)/python -m tests.dashboard.screenshots
 
 clean:
 	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -126,10 +126,14 @@ UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "Not" + "Implemente
 MACHINE = re.compile(r"(?<![\w.~}])/(?:work|farm|root|home|Users)/")
 
 
+def _ours(path: Path) -> bool:
+    return path.suffix not in (".pyc", ".gz") and "vendor" not in path.parts
+
+
 def ours() -> Iterator[Path]:
-    """Every text file of the repository."""
+    """Every text file of the repository that somebody else did not write."""
     for top in ("orchestrator", "jobs", "monitors", "tests", "runbooks", ".ci"):
-        yield from (p for p in sorted((ROOT / top).rglob("*")) if p.is_file() and p.suffix not in (".pyc", ".gz"))
+        yield from (p for p in sorted((ROOT / top).rglob("*")) if p.is_file() and _ours(p))
     yield from (p for p in sorted(ROOT.glob("*")) if p.suffix in (".md", ".toml") or p.name == "Makefile")
 
 

@@ -1,0 +1,1 @@
+"""Do the pages of the dashboard work in a browser?"""

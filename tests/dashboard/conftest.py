@@ -1,0 +1,77 @@
+"""A browser for the pages, and something to serve them; skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.dashboard.fake import Fake
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE_MS = 20_000
+"""on a loaded machine"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[sync_api.Browser]:
+    """Debian's Chromium, for all tests."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium fonts-dejavu-core")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield launched
+        launched.close()
+
+
+Open = Callable[..., "sync_api.Page"]
+
+
+@pytest.fixture
+def visit(browser: sync_api.Browser) -> Iterator[Open]:
+    """Opens an address in a browser of its own. At the end nothing was complained of, and nothing left this machine."""
+    contexts: list[sync_api.BrowserContext] = []
+    complaints: list[str] = []
+    abroad: list[str] = []
+
+    def check(route: sync_api.Route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            abroad.append(route.request.url)
+            route.abort()
+
+    def opened(url: str, *, width: int = 1280, theme: str = "light", expected: tuple[str, ...] = ()) -> sync_api.Page:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        page = context.new_page()
+
+        def heard(message: sync_api.ConsoleMessage) -> None:
+            if message.type in ("error", "warning") and not any(text in message.text for text in expected):
+                complaints.append(message.text)
+
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.route("**/*", check)
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints
+    assert not abroad
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A stand-in for the server."""
+    made = Fake()
+    yield made
+    made.close()
