@@ -19,6 +19,7 @@ from orchestrator.core.asked import (
     PauseRequested,
     RestartRequested,
     ResumeRequested,
+    SpecRevised,
     StopRequested,
 )
 from orchestrator.core.plan import Plan
@@ -58,6 +59,7 @@ __all__ = [
     "RestartRequested",
     "ResumeRequested",
     "RunSubmitted",
+    "SpecRevised",
     "StopRequested",
     "SupervisorStarted",
     "TimePassed",
@@ -345,6 +347,7 @@ Event = (
     | PauseRequested
     | ResumeRequested
     | RestartRequested
+    | SpecRevised
     | HostCordoned
     | IncidentAcknowledged
     | IncidentResolved

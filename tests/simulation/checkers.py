@@ -29,7 +29,7 @@ class Checkers:
         self._truth = truth
         self._policy = policy
         self._keepers = keepers
-        self._wishes = Wishes(truth)
+        self.wishes = Wishes(truth)
         self._strikes: dict[Kind, dict[str, float]] = {}
         self.purse = Purse()
         self.incidents: Counter[Kind] = Counter()
@@ -39,7 +39,6 @@ class Checkers:
         """Raise Violation when the decision is wrong."""
         self._truth.may_decide(decision.state)
         self.purse.decided(before, event, decision)
-        self._wishes.decided(before, event, decision)
         if isinstance(event, e.ResumeRequested) and not _is_pause_over(before, event):
             self._strikes.clear()  # a person looked
             self._resumed(before, decision)

@@ -76,6 +76,7 @@ class Office:
         self._cluster = cluster
         self._policy = policy
         self._checkers = checkers
+        self.journal.recorded = checkers.wishes.decided
         self._decider = decider
         self._life = 0
         self._last_alive = timeline.now()
