@@ -95,6 +95,8 @@ def _tell(run: dict[str, Any]) -> None:
     elif run["state"] == "HELD":
         page = f"read {runbook(home(), run['run'], run['cause'])}; " if run["cause"] else ""
         click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")
+    elif run["state"] == "PAUSED":
+        click.echo(f"  next        lastgood resume {run['run']}")
     elif not run["supervisor"]["alive"] and run["state"] not in ENDED:
         click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
 

@@ -59,3 +59,28 @@ def test_a_list_that_is_watched_is_shown_anew_when_it_changes(home: Path) -> Non
         child.send_signal(signal.SIGINT)
         assert child.wait() == 130
     assert {run["run"] for run in second["runs"]} - {run["run"] for run in first["runs"]} == {"late-aaaaa"}
+
+
+def test_the_status_of_a_paused_run_says_what_ends_the_pause(say: Say, home: Path) -> None:
+    with Journal(home / "journal.db") as journal:
+        script = Script(journal, run="cool-aaaaa").join().begin(0).train(3)
+        script.take(e.PauseRequested(at=script.now, by="ada", why="the hall is hot"))
+        script.take(e.AttemptEnded(at=script.now, attempt=1))
+    told = say("status", "cool").stdout
+    assert "cool-aaaaa: PAUSED, paused by ada: the hall is hot" in told
+    assert "next        lastgood resume cool-aaaaa" in told
+    assert "ranks train on" not in told
+    assert say("status", "cool", "--check").exit_code == 101
+    for words, why in (
+        (("pause", "cool"), "paused already, by ada"),
+        (("restart", "cool"), "lastgood resume cool-aaaaa"),
+        (("incident", "note", "cool", "i1", "x"), "it had none"),
+        (("ckpt", "pin", "cool", "nowhere"), "there is: none"),
+        (("nodes", "cordon", "host0", "--run", "cool"), "no other host to give"),
+    ):
+        result = say(*words)
+        assert result.exit_code != 0
+        assert why in result.output, result.output
+    assert "host0" in say("nodes", "history", "host0", "--json").stdout
+    assert "became node 0 of attempt 1" in say("nodes", "history", "host0", "--run", "cool").stdout
+    assert "no run ever had a host" in say("nodes", "history", "nowhere").output
