@@ -244,6 +244,7 @@ def described(
         "waits_for": waits_for,
         "deadline": state.deadline if state else None,
         "cause": _cause(state),
+        "spec_revision": state.revision if state else 0,
         "paused_by": (state.paused_by or None) if state else None,
         "paused_why": (state.paused_why or None) if state else None,
         "cordoned": [asdict(cordon) for cordon in state.cordons] if state else [],

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from jobs.errors import SpecError
 from jobs.spec import Spec
 from monitors.clock import Clock
-from orchestrator import bulkhead, liverun, runbooks
+from orchestrator import bulkhead, liverun, revisions, runbooks
 from orchestrator.alerts.hook import HookNotifier
 from orchestrator.core import events
 from orchestrator.core.decide import begin, decide
@@ -82,6 +82,7 @@ class House:
             self._notifier.alert(run, bulkhead.page(run, why))
 
     def _revive(self, run: str, state: State, started: events.SupervisorStarted) -> None:
+        revisions.settle(self.home.run(run), state.revision)
         spec = self.spec(run)
         live = self.assemble(run, spec, state)
         live.loop.resume(started)
@@ -161,6 +162,7 @@ class House:
         for loop in (self._past.pop(run, None), known.loop if known is not None else None):
             if loop is not None:
                 loop.retire()
+        revisions.settle(self.home.run(run), state.revision)
         return self.assemble(run, self.spec(run), state)
 
 

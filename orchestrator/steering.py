@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator import folders, rationing, refusals, requests
+from jobs.errors import SpecError
+from orchestrator import folders, meaning, rationing, refusals, requests, revisions
 from orchestrator.core import events
 from orchestrator.core.state import Phase, State
 from orchestrator.house import House
@@ -87,12 +88,37 @@ def _resume(house: House, request: requests.Resume) -> dict[str, Any]:
     rationing.refuse_spent(state)
     spec = house.spec(request.run).model_dump(mode="json")
     folders.refuse_shared(house.home, house.journal, request.run, spec)
+    if request.sets:
+        state = _revise(house, state, request)
     policy = house.policy_asked(request.run)
     live = house.reopened(request.run, state)
     house.take_policy(live, policy)
     _decided(house, live, events.ResumeRequested(at=house.clock.now(), by=request.by, from_step=request.from_step))
     live.loop.verify_unread()
     return {}
+
+
+def _revise(house: House, state: State, request: requests.Resume) -> State:
+    """Change the spec of a run that rests: kept as a file, noted in the journal, then in force."""
+    folder, revision = house.home.run(request.run), state.revision + 1
+    spec = revisions.revised(house.spec(request.run), request.sets)
+    try:
+        house.policy(spec)
+        revisions.keep(folder, spec, revision)
+        event = events.SpecRevised(
+            at=house.clock.now(),
+            by=request.by,
+            revision=revision,
+            sets=tuple(refusals.words(revisions.shown(text)) for text in request.sets),
+            plan=meaning.plan_of(spec),
+        )
+        state = _decided(house, house.reopened(request.run, state), event)
+        revisions.settle(folder, state.revision)
+    except SpecError as error:
+        raise AskError("usage", f"--set: {error}") from None
+    except OSError as error:
+        raise AskError("failed", f"the spec cannot be changed: {error}") from None
+    return state
 
 
 def _restart(house: House, request: requests.Restart) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def sentences(entry: Entry) -> Iterator[str]:
         case e.DrillRequested():
             rank = "" if event.rank is None else f" of rank {event.rank}"
             yield f"{who(event.by)} asked for a drill: {event.drill}{rank}."
-        case e.HostCordoned() | e.CheckpointPinned() | e.BudgetChanged() | e.PowerBudgetChanged():
+        case e.HostCordoned() | e.CheckpointPinned() | e.SpecRevised() | e.BudgetChanged() | e.PowerBudgetChanged():
             yield sentence(entry.reason)
         case e.IncidentAcknowledged() | e.IncidentResolved() | e.IncidentNoted() | e.IncidentJudged():
             text = "" if isinstance(event, e.IncidentAcknowledged | e.IncidentNoted) else event.text

@@ -25,7 +25,7 @@ COMMANDS = {
     "alerts": ("alerting", "Set up, try and list who is told of what."),
     "silence": ("alerting", "Tell nobody of some runs or kinds for a while."),
     "serve": ("serving", "Run the supervisor of this state folder."),
-    "ls": ("reading", "List runs."),
+    "ls": ("listing", "List runs."),
     "status": ("reading", "Say where a run stands, and why."),
     "logs": ("logs", "Show what the ranks wrote."),
     "events": ("reading", "List every decision and its reason."),

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import click
 
+from orchestrator.cli import ages
 from orchestrator.cli.outcome import Exit, Refusal
 from orchestrator.cli.runs import find, json_option, run_argument
 
@@ -22,8 +23,6 @@ LOOK_EVERY_S = 0.2
 PLACE = re.compile(
     r"attempts/(?P<attempt>\d+)/node(?P<node>\d+)/w(?P<world>\d+)/rank(?P<rank>\d+)/(?P<stream>\w+)\.log$"
 )
-AGE = re.compile(r"(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def logs(
             attempt=attempt,
             world=str(failed_world) if world is None and failed_world is not None else world,
             ranks=numbers,
-            oldest=_oldest(since),
+            oldest=ages.since(since),
             only_stderr=only_stderr,
         )
         choose = partial(wanted.among, root / "runs" / found)
@@ -137,18 +136,6 @@ def _matcher(pattern: str | None) -> re.Pattern[str] | None:
         return re.compile(pattern) if pattern else None
     except re.error as error:
         raise click.BadParameter(f"is not a regular expression: {error}", param_hint="--grep") from None
-
-
-def _oldest(since: str | None) -> float:
-    """The modification time below which files are left out."""
-    if since is None:
-        return 0.0
-    found = AGE.fullmatch(since)
-    if found is None:
-        raise click.BadParameter("needs a form like 90s, 10m, 2h or 1d", param_hint="--since")
-    from monitors.clock import SystemClock
-
-    return SystemClock().now() - float(found["count"]) * SECONDS[found["unit"]]
 
 
 def _meant(text: str | None, number: int, default: int) -> bool:

@@ -8,66 +8,14 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.outcome import Exit, nearest
+from orchestrator.cli.listing import is_shown
+from orchestrator.cli.outcome import Exit
 from orchestrator.cli.runs import find, home, json_option, optional_run, run_argument, runbook
 
 ENDED = frozenset({"SUCCEEDED", "STOPPED", "HELD"})
 LOOK_EVERY_S = 0.5
 ORDERED = ("attempt", "world", "checkpoint", "drill", "rank", "title")
 """parts of an order that tell it from others of its kind"""
-
-
-@click.command()
-@click.option("-a", "--all", "everything", is_flag=True, help="Also runs that ended.")
-@click.option("-s", "--state", help="Only runs in this state: RUNNING, HELD, ...")
-@json_option
-def ls(everything: bool, state: str | None, as_json: bool) -> None:
-    """List runs: those that go on or are held, newest last."""
-    from orchestrator import contract
-    from orchestrator.cli.text import print_json, print_table
-
-    known = dict.fromkeys(word for word, _ in contract.STATES.values())
-    if state is not None and state.upper() not in known:
-        raise click.UsageError(f"no state '{state}'; {nearest(state.upper(), known)}")
-    answer = contract.runs(home())
-    rows = [run for run in answer["runs"] if _shown(run, everything, state)]
-    if as_json:
-        return print_json({**answer, "runs": rows})
-    if not rows:
-        hidden = len(answer["runs"])
-        more = f"; {hidden} ended: lastgood ls -a" if hidden and not state else ""
-        return click.echo(f"no runs{f' in state {state}' if state else ''}{more}", err=True)
-    return print_table(
-        ("RUN", "STATE", "STEP", "LOSS", "STEP S", "TOK/S", "RESTARTS", "LAST GOOD", "RANKS", "SUBMITTED", "ATTENTION"),
-        [_row(run) for run in rows],
-    )
-
-
-def _shown(run: dict[str, Any], everything: bool, state: str | None) -> bool:
-    if state:
-        return bool(run["state"] == state.upper())
-    return everything or run["state"] not in ("SUCCEEDED", "STOPPED")
-
-
-def _row(run: dict[str, Any]) -> tuple[Any, ...]:
-    from orchestrator.cli.text import day
-
-    attention = run["reason"] if run["state"] == "HELD" else ", ".join(run["open_incidents"])
-    if run["unsupervised"]:
-        attention = f"unsupervised: {run['unsupervised']}"
-    return (
-        run["run"],
-        run["state"],
-        run["step"],
-        run["loss"],
-        run["step_s"],
-        run["tokens_per_s"],
-        run["restarts"],
-        run["last_good_step"],
-        run["ranks"],
-        day(run["submitted_at"]),
-        attention,
-    )
 
 
 @click.command()
@@ -85,7 +33,7 @@ def status(run: str | None, check: bool, as_json: bool) -> int:
 
     if run is None:
         answer = contract.runs(home())
-        shown = [one for one in answer["runs"] if _shown(one, False, None)]
+        shown = [one for one in answer["runs"] if is_shown(one, False, None)]
         print_json({**answer, "runs": shown}) if as_json else _tell_all(shown)
         needed = any(one["state"] == "HELD" or one["unsupervised"] for one in shown)
         return Exit.ATTENTION if check and needed else Exit.SUCCEEDED
@@ -149,6 +97,8 @@ def _tell(run: dict[str, Any]) -> None:
     elif run["state"] == "HELD":
         page = f"read {runbook(home(), run['run'], run['cause'])}; " if run["cause"] else ""
         click.echo(f"  next        {page}lastgood story {run['run']}; then lastgood resume {run['run']}")
+    elif run["state"] == "PAUSED":
+        click.echo(f"  next        lastgood resume {run['run']}")
     elif not run["supervisor"]["alive"] and run["state"] not in ENDED:
         click.echo("  supervisor  not running; ranks train on unsupervised: lastgood serve -d")
 

@@ -111,8 +111,15 @@ def _node(run: str, nodes: list[dict[str, Any]], text: str) -> int:
     metavar="WHAT=AMOUNT",
     help="Change a budget first, as `lastgood budget` does.",
 )
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the spec first: command, env.NAME, detect.*, recovery.*.",
+)
 @json_option
-def resume(run: str, from_step: int | None, budgets: tuple[str, ...], as_json: bool) -> None:
+def resume(run: str, from_step: int | None, budgets: tuple[str, ...], sets: tuple[str, ...], as_json: bool) -> None:
     """Let a stopped, held or paused run go on, from its newest checkpoint."""
     from orchestrator import refusals
     from orchestrator.cli.amounts import limits_of
@@ -123,7 +130,7 @@ def resume(run: str, from_step: int | None, budgets: tuple[str, ...], as_json: b
     refused_beforehand(root, found, lambda state: refusals.refuse_step(state, from_step))
     if limits:
         ordered(root, {"ask": "budget", "run": found, "limits": limits})
-    ordered(root, {"ask": "resume", "run": found, "from_step": from_step})
+    ordered(root, {"ask": "resume", "run": found, "from_step": from_step, "sets": sets})
     print_answer(run=found) if as_json else click.echo(f"{found}: resumes; follow it: lastgood follow {found}")
 
 

@@ -18,6 +18,7 @@ COLOURS = {
     "good": "green",
     "verified": "green",
     "HELD": "red",
+    "PAUSED": "cyan",
     "corrupt": "red",
     "tainted": "yellow",
     "RECOVERING": "yellow",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.core.plan import Plan
 from orchestrator.core.rationed import BudgetChanged
 
 POWER_BUDGET = "the power budget"
@@ -40,6 +41,19 @@ class ResumeRequested:
     by: str
     from_step: int | None = None
     """newest step allowed to resume from"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecRevised:
+    """A person changed the spec of a run that rests: the next attempt is started by it."""
+
+    at: float
+    by: str
+    revision: int
+    """from 1; 0 is the spec that was submitted"""
+    sets: tuple[str, ...]
+    """what was changed, as it may be told"""
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +145,7 @@ Asked = (
     | PauseRequested
     | ResumeRequested
     | RestartRequested
+    | SpecRevised
     | HostCordoned
     | Said
     | CheckpointPinned

@@ -19,6 +19,7 @@ from orchestrator.core.asked import (
     PauseRequested,
     RestartRequested,
     ResumeRequested,
+    SpecRevised,
     StopRequested,
 )
 from orchestrator.core.plan import Plan
@@ -60,6 +61,7 @@ __all__ = [
     "RestartRequested",
     "ResumeRequested",
     "RunSubmitted",
+    "SpecRevised",
     "StopRequested",
     "SupervisorStarted",
     "TimePassed",
@@ -347,6 +349,7 @@ Event = (
     | PauseRequested
     | ResumeRequested
     | RestartRequested
+    | SpecRevised
     | HostCordoned
     | IncidentAcknowledged
     | IncidentResolved

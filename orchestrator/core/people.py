@@ -16,6 +16,8 @@ from orchestrator.core.replacing import replace
 from orchestrator.core.silence import LIVE
 from orchestrator.core.state import ENDED, Decision, Phase, Recovery, State, Taint
 
+AT_REST = frozenset({Phase.HELD, Phase.PAUSED, Phase.STOPPED})
+"""no process is left, and it may go on"""
 GRACE_S = 5.0
 """for ranks that are not asked to save first"""
 
@@ -35,6 +37,8 @@ def asked(state: State, event: Asked) -> Decision:
             return _cordon(state, event)
         case e.CheckpointPinned():
             return _pin(state, event)
+        case e.SpecRevised():
+            return _revised(state, event)
         case e.DrillRequested():
             return _drill(state, event)
         case e.BudgetChanged():
@@ -98,7 +102,7 @@ def _pause(state: State, event: e.PauseRequested) -> Decision:
 
 
 def _resume(state: State, event: e.ResumeRequested) -> Decision:
-    if state.phase not in (Phase.HELD, Phase.STOPPED, Phase.PAUSED):
+    if state.phase not in AT_REST:
         return _nothing(state, f"{event.by} asked to resume a run that is {state.phase}")
     if event.by in BUDGETS and state.paused_by not in BUDGETS:
         who = f"{state.phase}{f' by {state.paused_by}' if state.paused_by else ''}"
@@ -214,6 +218,16 @@ def _pin(state: State, event: e.CheckpointPinned) -> Decision:
     saves = tuple(replace(c, pinned=event.pinned) if c is save else c for c in state.checkpoints)
     reason = f"{name} is {'kept for good' if event.pinned else 'kept as long as others are'}, {event.by} says"
     return Decision(state=replace(state, checkpoints=saves), reason=reason)
+
+
+def _revised(state: State, event: e.SpecRevised) -> Decision:
+    """Only while nothing runs by the old one, and only what is no shape: saves and worlds are of that."""
+    shape, new = state.plan, event.plan
+    fits = (shape.nodes, shape.ranks_per_node) == (new.nodes, new.ranks_per_node)
+    if state.phase not in AT_REST or not fits or event.revision <= state.revision:
+        return _nothing(state, f"{event.by} asked to change the spec of a run that is {state.phase}: it stays as it is")
+    reason = f"{event.by} changed the spec: {', '.join(event.sets)}"
+    return Decision(state=replace(state, plan=new, revision=event.revision), reason=reason)
 
 
 def _drill(state: State, event: e.DrillRequested) -> Decision:

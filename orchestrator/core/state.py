@@ -220,6 +220,8 @@ class State:
     paused_by: str = ""
     """who paused it, as long as it is"""
     paused_why: str = ""
+    revision: int = 0
+    """of the spec; 0: as it was submitted"""
     meter: Meter = field(default_factory=Meter)
     """what it took until now"""
     history: History = field(default_factory=History)

@@ -91,6 +91,9 @@ events = st.one_of(
     st.builds(e.PauseRequested, at=times, by=st.sampled_from(["p", POWER_BUDGET]), why=st.sampled_from(["", "lunch"])),
     st.builds(e.ResumeRequested, at=times, by=st.just(POWER_BUDGET)),
     st.builds(e.RestartRequested, at=times, by=st.just("p"), without=st.none() | small),
+    st.builds(
+        e.SpecRevised, at=times, by=st.just("p"), revision=small, sets=words, plan=st.builds(e.Plan, nodes=small)
+    ),
     st.builds(e.HostCordoned, at=times, by=st.just("p"), host=hosts, cordoned=st.booleans()),
     st.builds(e.IncidentAcknowledged, at=times, by=st.just("p"), incident=ids),
     st.builds(e.IncidentResolved, at=times, by=st.just("p"), incident=ids),

@@ -7,11 +7,12 @@ from collections import Counter
 from monitors.incidents import DEPTH, Incident, Kind
 from orchestrator.core import events as e
 from orchestrator.core.policy import Policy, Rung
-from orchestrator.core.state import Decision, Opened, State
+from orchestrator.core.state import Decision, Opened, Phase, State
 from tests.simulation.budgets import Purse
 from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs, Profile
 from tests.simulation.truth import Truth, Violation
+from tests.simulation.wishes import Wishes
 
 NAMING = frozenset({Kind.WORKER_KILLED, Kind.WORKER_EXCEPTION, Kind.CRASH_LOOP})
 LOSS = frozenset({Kind.NONFINITE_LOSS, Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE, Kind.RECOVERY_WRONG})
@@ -28,6 +29,7 @@ class Checkers:
         self._truth = truth
         self._policy = policy
         self._keepers = keepers
+        self.wishes = Wishes(truth)
         self._strikes: dict[Kind, dict[str, float]] = {}
         self.purse = Purse()
         self.incidents: Counter[Kind] = Counter()
@@ -37,7 +39,7 @@ class Checkers:
         """Raise Violation when the decision is wrong."""
         self._truth.may_decide(decision.state)
         self.purse.decided(before, event, decision)
-        if isinstance(event, e.ResumeRequested):
+        if isinstance(event, e.ResumeRequested) and not _is_pause_over(before, event):
             self._strikes.clear()  # a person looked
             self._resumed(before, decision)
         for opened in decision.opened:
@@ -122,3 +124,8 @@ class Checkers:
         answered = {kind: sum(at > newest for at in times.values()) for kind, times in self._strikes.items()}
         if +counted != +Counter(answered):
             raise Violation(f"strikes {counted}, and what was answered is {answered}: {opened}")
+
+
+def _is_pause_over(before: State | None, event: e.ResumeRequested) -> bool:
+    """Nobody looked at anything: it goes on where it was."""
+    return before is not None and before.phase is Phase.PAUSED and event.from_step is None

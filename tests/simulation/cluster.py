@@ -61,6 +61,10 @@ class Cluster:
         self.machines = {node: Machine.built(node, gpus) for node in range(knobs.nodes)}
         off_s, node = knobs.clock_off_s, self.hardware_dice.randrange(knobs.nodes)
         self.clocks_off_s = {node: self.hardware_dice.uniform(-off_s, off_s)} if off_s else {}
+        self.hosts = [f"host{number}" for number in range(knobs.nodes + knobs.spare_hosts)]
+        self._places = dict(enumerate(self.hosts[: knobs.nodes]))
+        """node → host, of the newest attempt"""
+        self._host_dice = Random(f"hosts {knobs.seed}")
         self.attempts: dict[int, Attempt] = {}
         self.trainings: dict[int, Training] = {}
 
@@ -105,13 +109,31 @@ class Cluster:
         attempt = self.attempts.get(number)
         if attempt is None:
             attempt = self.attempts[number] = Attempt(number)
-            self._submit(attempt, answer)
+            self._submit(attempt, order, answer)
         elif attempt.launched:
             self.time.after(1.0, lambda: answer(e.Launched(at=self.time.now(), attempt=number, handle=f"sim.{number}")))
         else:
-            self._submit(attempt, answer)
+            self._submit(attempt, order, answer)
 
-    def _submit(self, attempt: Attempt, answer: Answer) -> None:
+    def host_of(self, agent: Agent) -> str:
+        """Where an agent runs."""
+        return self.truth.hosts[agent.attempt][agent.node]
+
+    def _place(self, attempt: Attempt, exclude: tuple[str, ...]) -> None:
+        """Give each node a host: the one it had, unless that must not be given, and then any that is free."""
+        if self.failing and self._host_dice.random() < self.knobs.ignores_exclude:
+            exclude = ()
+            self.truth.attempt_faults[attempt.number].append("gave what it was told not to")
+        for node, host in self._places.items():
+            if host in exclude:
+                free = [other for other in self.hosts if other not in (*exclude, *self._places.values())]
+                assert free, f"people cordon no more hosts than there are to spare: {exclude}"
+                self._places[node] = free[0]
+                self.machines[node].replace()
+                self.keepers.lost(node)
+        self.truth.hosts[attempt.number] = dict(self._places)
+
+    def _submit(self, attempt: Attempt, order: a.Launch, answer: Answer) -> None:
         number, faults = attempt.number, self.truth.attempt_faults[attempt.number]
         delay_s = self.dice.uniform(1.0, 20.0)
         if self.chance(self.knobs.launch_slow):
@@ -127,6 +149,7 @@ class Cluster:
             if attempt.launched:
                 return
             attempt.launched = True
+            self._place(attempt, order.exclude)
             answer(e.Launched(at=self.time.now(), attempt=number, handle=f"sim.{number}"))
             self._start_agents(attempt)
 

@@ -12,6 +12,7 @@ from tests.simulation.budgets import more, watts_of
 from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office
+from tests.simulation.people import goes_on
 from tests.simulation.timeline import Timeline
 from tests.simulation.training import LAST_STEPS, LEARNING_STEPS, Plight, Training
 
@@ -201,7 +202,7 @@ class Faults:
     def care(self) -> None:
         """Somebody looks at a run that waits, mends what is broken for good, and lets it go on."""
         state = self._office.state
-        waits = state is not None and state.phase in (Phase.HELD, Phase.STOPPED)
+        waits = state is not None and state.phase in (Phase.HELD, Phase.STOPPED, Phase.PAUSED)
         if not self._on or not waits or self._resume_planned:
             return
         self._resume_planned = True
@@ -217,7 +218,9 @@ class Faults:
         if state.out_of and self._purse.random() < 0.7:  # else it is asked for in vain, and again later
             self._office.take(e.BudgetChanged(at=self._time.now(), by="a person", limits=more(state)))
         from_step = self._dice.choice((None, None, state.best_step * 2 // 3))
-        self._office.take(e.ResumeRequested(at=self._time.now(), by="a person", from_step=from_step))
+        by = goes_on(state, self._dice)
+        from_step = from_step if by == "a person" else None
+        self._office.take(e.ResumeRequested(at=self._time.now(), by=by, from_step=from_step))
 
     def _mend_data_and_code(self) -> None:
         self._cluster.bugs = frozenset()

@@ -45,6 +45,8 @@ class MemoryJournal:
 
     entries: list[Entry] = field(default_factory=list)
     rows: list[StepReported] = field(default_factory=list)
+    recorded: Callable[[State | None, events.Event, Decision], None] | None = None
+    """told of every entry that is kept, with the state before it: what a crash takes with it never was"""
     crash_in: int | None = None
     """writes until the supervisor dies at one"""
     _unmarked: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -63,7 +65,10 @@ class MemoryJournal:
         """Write an event and its decision, all or nothing."""
         self._maybe_crash()
         entry = len(self.entries)
+        before = self.entries[-1].decision.state if self.entries else None
         self.entries.append(Entry(event, decision))
+        if self.recorded is not None:
+            self.recorded(before, event, decision)
         for position, action in enumerate(decision.actions):
             self._unmarked[entry, position] = wire.dumps(action)
         self._maybe_crash()

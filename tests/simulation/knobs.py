@@ -58,6 +58,13 @@ HARDWARE_RATES = {
     "user_fault": (0.3, 3.0),
     "power_loss": (0.1, 1.0),
 }
+PEOPLE_RATES = {
+    "pause_run": (0.1, 1.0),
+    "restart_run": (0.1, 1.0),
+    "cordon_host": (0.2, 2.0),
+    "pin_save": (0.2, 3.0),
+    "remark": (0.2, 3.0),
+}
 INNOCENT_RATES = {
     "slow_gpu": (0.2, 2.0),
     "corrected": (0.5, 4.0),
@@ -123,6 +130,12 @@ class Knobs:
     poison_every: int = 0
     """one poisoned window of data in so many batches; 0: none"""
     rates: dict[str, float] = field(default_factory=dict)
+    people: dict[str, float] = field(default_factory=dict)
+    """what is asked, as rates"""
+    spare_hosts: int = 0
+    """that the scheduler can give in place of others; 0: it cannot be told which not to give"""
+    ignores_exclude: float = 0.0
+    """chance that it gives a host all the same"""
     hardware: dict[str, float] = field(default_factory=dict)
     """breakage of `tests/simulation/breakage.py`, as rates"""
     idle_gpus: int = 0
@@ -191,12 +204,26 @@ def drawn(seed: int, days: float | None = None, profile: Profile | None = None) 
         budget_share=_budget(Random(f"budget {seed}"), profile),
         **_faults(dice, profile),
         **_hardware(Random(f"hardware {seed}"), profile),
+        **_people(Random(f"people {seed}"), profile),
     )
 
 
 def _budget(dice: Random, profile: Profile) -> float:
     """A person lets the run go on in a new world, which a run where nothing fails must not have."""
     return dice.choice((0.0, 0.0, 0.0, 0.5)) if profile in (Profile.ROUGH, Profile.HARDWARE) else 0.0
+
+
+def _people(dice: Random, profile: Profile) -> dict[str, Any]:
+    """Drawn apart as well. What ends no world may be asked where none may be ended."""
+    asked = {name: dice.uniform(*bounds) for name, bounds in PEOPLE_RATES.items() if dice.random() < 0.4}
+    hosts = {"spare_hosts": dice.choice((0, 1, 1, 2)), "ignores_exclude": dice.choice((0.0, 0.0, 0.3))}
+    match profile:
+        case Profile.ROUGH:
+            return {"people": asked, **hosts}
+        case Profile.BENIGN:
+            return {"people": {name: rate for name, rate in asked.items() if name in ("pin_save", "remark")}}
+        case _:
+            return {}
 
 
 def _faults(dice: Random, profile: Profile) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Office:
         self._cluster = cluster
         self._policy = policy
         self._checkers = checkers
+        self.journal.recorded = checkers.wishes.decided
         self._decider = decider
         self._life = 0
         self._last_alive = timeline.now()
@@ -201,8 +202,8 @@ class Office:
             return False
         training = agent.training
         joined = events.AgentJoined(
-            at=self._time.now(), attempt=agent.attempt, node=agent.node, host=f"host{agent.node}", world=agent.newest,
-            alive=training is not None,
+            at=self._time.now(), attempt=agent.attempt, node=agent.node, host=self._cluster.host_of(agent),
+            world=agent.newest, alive=training is not None,
         )  # fmt: skip
 
         def welcome() -> None:
@@ -288,6 +289,7 @@ def plan_of(knobs: Knobs) -> events.Plan:
         start_timeout_s=start_s(knobs),
         unheard_s=max(900.0, 40 * knobs.step_s),
         copies=knobs.copy_every > 0,
+        excludes=knobs.spare_hosts > 0,
         save_every=None if knobs.chooses_interval else knobs.save_every,
         chooses_interval=knobs.chooses_interval,
         limits=limits_of(knobs),

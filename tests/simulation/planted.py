@@ -76,7 +76,37 @@ def blames_the_victim(state: State | None, event: e.Event) -> Decision:
     return honest(state, event)
 
 
-IN_ROUGH: tuple[Decide, ...] = (trusts_late_verification, starts_early, trusts_memory)
+def forgets_cordons(state: State | None, event: e.Event) -> Decision:
+    """Where the agents are is not looked at: the scheduler was told which hosts not to give, and that must do."""
+    decision = honest(replace(state, hosts=()) if state is not None else None, event)
+    return replace(decision, state=replace(decision.state, hosts=()))
+
+
+def deletes_what_is_pinned(state: State | None, event: e.Event) -> Decision:
+    """Retention looks at states of checkpoints alone."""
+    if state is None or not isinstance(event, e.Progressed):
+        return honest(state, event)
+    decision = honest(replace(state, checkpoints=tuple(replace(c, pinned=False) for c in state.checkpoints)), event)
+    pinned = {c.name for c in state.checkpoints if c.pinned}
+    saves = tuple(replace(c, pinned=c.name in pinned) for c in decision.state.checkpoints)
+    return replace(decision, state=replace(decision.state, checkpoints=saves))
+
+
+def obeys_the_budget(state: State | None, event: e.Event) -> Decision:
+    """Whoever says that a paused run may go on is believed."""
+    if isinstance(event, e.ResumeRequested) and state is not None and state.phase is Phase.PAUSED:
+        return honest(state, replace(event, by="ada"))
+    return honest(state, event)
+
+
+IN_ROUGH: tuple[Decide, ...] = (
+    trusts_late_verification,
+    starts_early,
+    trusts_memory,
+    forgets_cordons,
+    deletes_what_is_pinned,
+    obeys_the_budget,
+)
 IN_HARDWARE: tuple[Decide, ...] = (counts_twice, blames_the_victim)
 """by the profile that has to find them"""
 ALL = (*IN_ROUGH, *IN_HARDWARE)

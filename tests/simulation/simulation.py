@@ -18,6 +18,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.journal import Decide
 from tests.simulation.knobs import DAY_S, Knobs, Profile, drawn
 from tests.simulation.office import Office, decided
+from tests.simulation.people import People
 from tests.simulation.timeline import EPOCH_S, Timeline
 from tests.simulation.truth import Truth, Violation
 
@@ -67,17 +68,20 @@ class Simulation:
         self.cluster.office = self.office
         self.faults = Faults(knobs, self.time, self.cluster, self.office)
         self.breakage = Breakage(knobs, self.time, self.cluster, self.office)
+        self.people = People(knobs, self.time, self.cluster, self.office)
 
     def run(self) -> Result:
         """Raises Violation, Stuck, or whatever the code under test raised."""
         _collect_seldom()
         self.faults.begin()
         self.breakage.begin()
+        self.people.begin()
         self.office.submit()
         self._until(EPOCH_S + self.knobs.days * DAY_S)
         if not self._over():
             self.faults.stop()
             self.breakage.stop()
+            self.people.stop()
             bound_s = LIVENESS_S + 2.5 * self.knobs.steps * self.knobs.step_s
             self._until(self.time.now() + bound_s)
         return self._judged()
@@ -90,6 +94,7 @@ class Simulation:
             if decided != len(entries) or up != office.up:
                 decided, up = len(entries), office.up
                 self.faults.care()
+                self.people.care()
                 if self._over():
                     return
             deadline = office.deadline

@@ -130,6 +130,12 @@ class Truth:
     """worlds of which some steps took longer"""
     lost_links: set[int] = field(default_factory=set)
     """attempts of which a node was not heard for a while"""
+    hosts: dict[int, dict[int, str]] = field(default_factory=dict)
+    """by attempt: the host of each node"""
+    cordoned: set[str] = field(default_factory=set)
+    """hosts that people want no ranks on"""
+    pinned: set[str] = field(default_factory=set)
+    """saves that people want kept"""
     troubles: dict[int, Trouble] = field(default_factory=dict)
     """by world: what broke in it, or was broken when it began"""
     odd_nodes: set[int] = field(default_factory=set)
@@ -185,6 +191,8 @@ class Truth:
 
     def may_delete(self, name: str) -> None:
         """Retention takes a save."""
+        if name in self.pinned:
+            raise Violation(f"{name} was to be kept, and is deleted")
         left = [s for s in self.saves.values() if s.name != name]
         if name not in self.saves or any(s.verified and s.weights.poison is None for s in left):
             return
