@@ -355,7 +355,7 @@ def test_gpus_whose_power_is_limited_meanwhile_are_nobodys_fault(nodes: int) -> 
     machine.poll(30)
     for node in range(nodes):
         ranks = tuple(range(8 * node, 8 * node + 8))
-        machine.set(*ranks, limit_w=300.0, power_w=300.0, power_mean_w=300.0, sm_clock_mhz=1200.0)
+        machine.set(*ranks, limit_w=300.0, power_w=300.0, power_mean_w=300.0, sm_clock_mhz=1800.0)
         machine.poll(2)
     machine.poll(40)
     assert machine.incidents == []
