@@ -53,6 +53,8 @@ def decide(state: State, event: Event, rules: Rules) -> Decision:
 
 
 def _hear(state: State, entry: Heard, rules: Rules) -> State:
+    if entry.run not in state.courses and entry.phase is Phase.SUCCEEDED:
+        return state  # somebody's note about a run that is over and told
     own = {f"{entry.run}/{kind}": said for kind, said in entry.guides.items() if said != rules.guides.get(kind)}
     if any(state.guides.get(key) != said for key, said in own.items()):
         state = replace(state, guides={**state.guides, **own})

@@ -92,7 +92,6 @@ def test_whatever_order_things_come_in_threads_are_opened_before_they_end_and_nu
     world.look(100_000.0, False, False)
     check(world.told)
     assert {message.thread for message in world.told} <= world.keys
-    world.phase(Phase.TRAINING)
     world.phase(Phase.SUCCEEDED)
     world.look(100_000.0, False, False)
     check(world.told, ended=True)
@@ -122,6 +121,8 @@ class _World:
         self.keys |= set(self.state.threads)
 
     def open(self, kind: Kind, observed: bool, node: int) -> None:
+        if self._phase in ENDED:
+            return  # what comes then is noted, and opens nothing
         id_ = f"i{len(self.opened) + 1}"
         incident = Incident(kind=kind, at=self.at, onset=self.at, world=self._world, subject=Subject(node=node))
         self.opened.append(id_)
@@ -152,7 +153,8 @@ class _World:
         self._hear(e.Progressed(at=self.at, world=self._world, step=steps))
 
     def phase(self, phase: Phase) -> None:
-        self._phase = phase
+        if self._phase is not Phase.SUCCEEDED:  # for good
+            self._phase = phase
         self._hear(e.TimePassed(at=self.at))
 
     def look(self, seconds: float, quiet: bool, lost: bool) -> None:

@@ -87,7 +87,7 @@ def test_a_run_that_is_held_pages_once_and_is_resolved_when_it_goes_on(
     assert "<b>broken</b>" in str(page["payload"]["custom_details"])
     assert f"lastgood resume {run}" in page["payload"]["custom_details"]["do"]
     script.write_text("print('well')\n")
-    client.ask(lab.home, {"ask": "resume", "run": run})
+    client.ask(lab.home, {"ask": "resume", "run": run}, start=True)
     wait(lambda: pager.incidents[key] == ["trigger", "resolve"], f"resolved: {pager.incidents}")
     wait(lambda: ("run_succeeded", "note") in kinds(hook), f"told {kinds(hook)}")
     assert list(pager.incidents) == [key]
