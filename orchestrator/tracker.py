@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import load
-from jobs.spec_tracker import WandB
+from jobs.spec_tracker import Tracker, WandB
 from monitors.clock import SystemClock
 from orchestrator import client, tracker_branch, tracker_key, tracker_segments
 from orchestrator.home import Home, HomeError
@@ -54,6 +56,7 @@ class Session:
         import wandb
 
         self.stop_asked = False
+        self._alerts = wanted.alerts
         os.environ.pop("WANDB_DIR", None)
         settings = wandb.Settings(
             mode=mode,  # type: ignore[arg-type]
@@ -94,7 +97,7 @@ class Session:
 
     def tell(self, line: Line, step: int) -> None:
         """Hand a line to the client; its alert first, so that a line that arrived has its alert sent."""
-        if line.alert is not None:
+        if line.alert is not None and self._alerts:
             title, text, level = line.alert
             self.run.alert(title=title, text=text, level=level)
         self.run.log({**line.values, "_timestamp": line.at}, step=step, commit=True)
@@ -107,8 +110,8 @@ class Session:
 class Sender:
     """Delivers the lines of one run."""
 
-    def __init__(self, home: Home, run: str, wanted: WandB, mode: str) -> None:
-        self._home, self._run, self._wanted, self._mode = home, run, wanted, mode
+    def __init__(self, home: Home, run: str, tracker: Tracker, wanted: WandB, mode: str) -> None:
+        self._home, self._run, self._tracker, self._wanted, self._mode = home, run, tracker, wanted, mode
         self._folder = folder_of(home, run)
         self._clock = SystemClock()
         self._parent = os.getppid()
@@ -150,7 +153,16 @@ class Sender:
         return Session(self._wanted, self._mode, self._run, self._folder, last=last, **which)
 
     def _config(self) -> dict[str, Any]:
-        return {"lastgood": {"run": self._run, "home": os.uname().nodename}}
+        about = {"run": self._run, "host": os.uname().nodename}
+        return {"lastgood": about | ({"dashboard": link} if (link := self._link()) else {})}
+
+    def _link(self) -> str:
+        """The page of the run; empty: nobody said where the dashboard is, and none listens."""
+        address = self._home.root / "dashboard.address"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            base = self._tracker.dashboard or json.loads(address.read_text())["url"]
+            return f"{str(base).rstrip('/')}/runs/{self._run}"
+        return ""
 
     def _next(self, session: Session) -> int:
         """The first line that W&B does not have."""
@@ -272,11 +284,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     fd = os.open(folder_of(home, asked.run) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)  # until one that outlived its parent has ended
-    wanted = load.from_json((home.run(asked.run) / "spec.json").read_text()).tracker.wandb
+    tracker = load.from_json((home.run(asked.run) / "spec.json").read_text()).tracker
+    wanted = tracker.wandb
     assert wanted is not None, f"{asked.run} has no W&B"
     mode = tracker_key.mode(wanted.mode, tracker_key.server(wanted.base_url, os.environ), os.environ)
     try:
-        status = Sender(home, asked.run, wanted, mode).deliver() if mode != "disabled" else 0
+        status = Sender(home, asked.run, tracker, wanted, mode).deliver() if mode != "disabled" else 0
     except Refused as error:
         log.warning("W&B: %s; tried again later", error)
         status = AGAIN
