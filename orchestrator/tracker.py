@@ -125,9 +125,9 @@ class Sender:
         """Until everything is there, or something stands in the way: then the next process goes on."""
         self._newest = self._end_of_outbox()[1]
         session = self._resumed(last=self._newest == "end")
-        course = self._keep(replace(self.course, url=session.run.url or "", finished=False))
+        self._keep(replace(self.course, url=session.run.url or "", finished=False))
         first = self._next(session)
-        self._keep(replace(course, delivered=max(course.delivered, first)))
+        self._keep(replace(self.course, delivered=max(self.course.delivered, first)))
         reader = Reader(self._folder, first)
         told = first
         for number, line in self._lines(reader, session):
@@ -199,8 +199,7 @@ class Sender:
             if self._newest == "end":
                 return
             if session.stop_asked:
-                session.stop_asked = False
-                self._stop(self._clock.now() - began)
+                session.stop_asked = not self._stop(self._clock.now() - began)
             pause(LOOK_EVERY_S)
 
     def _noted(self, line: Line) -> Line:
@@ -258,20 +257,20 @@ class Sender:
         last = Reader(self._folder, told - 1).more()
         return int(last[-1][1].values.get("lastgood/exit", 0)) if last else 0
 
-    def _stop(self, since_s: float) -> None:
-        """Somebody pressed the Stop button: save and end, as `lastgood stop` does."""
+    def _stop(self, since_s: float) -> bool:
+        """Somebody pressed the Stop button: save and end, as `lastgood stop` does. False while nobody can be asked."""
         if self.course.stop_obeyed and since_s < STALE_STOP_S:
             log.warning("the Stop button of W&B is still pressed from before: not obeyed again")
-            return
+            return True
         try:
-            answer = client.ask(
-                self._home.root, {"ask": "stop", "run": self._run, "by": "the Stop button of W&B"}, start=False
-            )
+            answer = client.ask(self._home.root, {"ask": "stop", "run": self._run, "by": WHO}, start=False)
         except (client.NoSupervisor, HomeError) as error:
             log.warning("the Stop button of W&B: %s", error)
-            return
+            pause(LOOK_EVERY_S * 10)
+            return False
         log.info("the Stop button of W&B was pressed: %s", answer)
         self._keep(replace(self.course, stop_obeyed=True))
+        return True
 
 
 def main(argv: list[str] | None = None) -> int:
