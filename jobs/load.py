@@ -89,6 +89,7 @@ def resolve(
             "workdir": str(workdir),
             "checkpoint": spec.checkpoint.model_copy(update={"folder": folder, "resume_from": first}),
             "recovery": spec.recovery.model_copy(update={"runbooks": runbooks}),
+            "tracker": spec.tracker.resolved(str(base)),
         }
     )
 

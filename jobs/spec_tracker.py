@@ -23,7 +23,7 @@ def _is_project(value: str) -> str:
 def _is_url(value: str) -> str:
     """Without a user or a password in it: what stands in a spec is shown."""
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", value):
-        raise ValueError(f"must be http://HOST or https://HOST, without user, password or query: not {value!r}")
+        raise ValueError("must be http://HOST or https://HOST, without user, password or query")
     return value.rstrip("/")
 
 
@@ -78,11 +78,20 @@ class Tracker(Part):
     tensorboard: TensorBoard | None = None
     """TensorBoard's files, `{}` for the usual place; default: none."""
     script: Script = Script()
+    dashboard: Annotated[str, AfterValidator(_is_url)] | None = None
+    """Address of lastgood's dashboard as others reach it, for the link; default: where it listens, if it does."""
 
     @property
     def is_on(self) -> bool:
         """Anybody is told."""
         return self.wandb is not None or self.tensorboard is not None
+
+    def resolved(self, base: str) -> Tracker:
+        """With a folder that is meant from the absolute folder `base` made absolute."""
+        if self.tensorboard is None or self.tensorboard.folder is None or self.tensorboard.folder.startswith("/"):
+            return self
+        board = TensorBoard(folder=f"{base}/{self.tensorboard.folder}")
+        return self.model_copy(update={"tensorboard": board})
 
 
 def refuse_secrets(env: dict[str, str]) -> dict[str, str]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import load
-from jobs.spec_tracker import WandB
+from jobs.spec_tracker import Tracker, WandB
 from monitors.clock import SystemClock
 from orchestrator import client, tracker_branch, tracker_key, tracker_segments
 from orchestrator.home import Home, HomeError
@@ -54,6 +56,7 @@ class Session:
         import wandb
 
         self.stop_asked = False
+        self._alerts = wanted.alerts
         os.environ.pop("WANDB_DIR", None)
         settings = wandb.Settings(
             mode=mode,  # type: ignore[arg-type]
@@ -94,7 +97,7 @@ class Session:
 
     def tell(self, line: Line, step: int) -> None:
         """Hand a line to the client; its alert first, so that a line that arrived has its alert sent."""
-        if line.alert is not None:
+        if line.alert is not None and self._alerts:
             title, text, level = line.alert
             self.run.alert(title=title, text=text, level=level)
         self.run.log({**line.values, "_timestamp": line.at}, step=step, commit=True)
@@ -107,8 +110,8 @@ class Session:
 class Sender:
     """Delivers the lines of one run."""
 
-    def __init__(self, home: Home, run: str, wanted: WandB, mode: str) -> None:
-        self._home, self._run, self._wanted, self._mode = home, run, wanted, mode
+    def __init__(self, home: Home, run: str, tracker: Tracker, wanted: WandB, mode: str) -> None:
+        self._home, self._run, self._tracker, self._wanted, self._mode = home, run, tracker, wanted, mode
         self._folder = folder_of(home, run)
         self._clock = SystemClock()
         self._parent = os.getppid()
@@ -122,9 +125,9 @@ class Sender:
         """Until everything is there, or something stands in the way: then the next process goes on."""
         self._newest = self._end_of_outbox()[1]
         session = self._resumed(last=self._newest == "end")
-        course = self._keep(replace(self.course, url=session.run.url or "", finished=False))
+        self._keep(replace(self.course, url=session.run.url or "", finished=False))
         first = self._next(session)
-        self._keep(replace(course, delivered=max(course.delivered, first)))
+        self._keep(replace(self.course, delivered=max(self.course.delivered, first)))
         reader = Reader(self._folder, first)
         told = first
         for number, line in self._lines(reader, session):
@@ -150,7 +153,16 @@ class Sender:
         return Session(self._wanted, self._mode, self._run, self._folder, last=last, **which)
 
     def _config(self) -> dict[str, Any]:
-        return {"lastgood": {"run": self._run, "home": os.uname().nodename}}
+        about = {"run": self._run, "host": os.uname().nodename}
+        return {"lastgood": about | ({"dashboard": link} if (link := self._link()) else {})}
+
+    def _link(self) -> str:
+        """The page of the run; empty: nobody said where the dashboard is, and none listens."""
+        address = self._home.root / "dashboard.address"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            base = self._tracker.dashboard or json.loads(address.read_text())["url"]
+            return f"{str(base).rstrip('/')}/runs/{self._run}"
+        return ""
 
     def _next(self, session: Session) -> int:
         """The first line that W&B does not have."""
@@ -187,8 +199,7 @@ class Sender:
             if self._newest == "end":
                 return
             if session.stop_asked:
-                session.stop_asked = False
-                self._stop(self._clock.now() - began)
+                session.stop_asked = not self._stop(self._clock.now() - began)
             pause(LOOK_EVERY_S)
 
     def _noted(self, line: Line) -> Line:
@@ -246,20 +257,20 @@ class Sender:
         last = Reader(self._folder, told - 1).more()
         return int(last[-1][1].values.get("lastgood/exit", 0)) if last else 0
 
-    def _stop(self, since_s: float) -> None:
-        """Somebody pressed the Stop button: save and end, as `lastgood stop` does."""
+    def _stop(self, since_s: float) -> bool:
+        """Somebody pressed the Stop button: save and end, as `lastgood stop` does. False while nobody can be asked."""
         if self.course.stop_obeyed and since_s < STALE_STOP_S:
             log.warning("the Stop button of W&B is still pressed from before: not obeyed again")
-            return
+            return True
         try:
-            answer = client.ask(
-                self._home.root, {"ask": "stop", "run": self._run, "by": "the Stop button of W&B"}, start=False
-            )
+            answer = client.ask(self._home.root, {"ask": "stop", "run": self._run, "by": WHO}, start=False)
         except (client.NoSupervisor, HomeError) as error:
             log.warning("the Stop button of W&B: %s", error)
-            return
+            pause(LOOK_EVERY_S * 10)
+            return False
         log.info("the Stop button of W&B was pressed: %s", answer)
         self._keep(replace(self.course, stop_obeyed=True))
+        return True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -272,11 +283,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     fd = os.open(folder_of(home, asked.run) / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(fd, fcntl.LOCK_EX)  # until one that outlived its parent has ended
-    wanted = load.from_json((home.run(asked.run) / "spec.json").read_text()).tracker.wandb
+    tracker = load.from_json((home.run(asked.run) / "spec.json").read_text()).tracker
+    wanted = tracker.wandb
     assert wanted is not None, f"{asked.run} has no W&B"
     mode = tracker_key.mode(wanted.mode, tracker_key.server(wanted.base_url, os.environ), os.environ)
     try:
-        status = Sender(home, asked.run, wanted, mode).deliver() if mode != "disabled" else 0
+        status = Sender(home, asked.run, tracker, wanted, mode).deliver() if mode != "disabled" else 0
     except Refused as error:
         log.warning("W&B: %s; tried again later", error)
         status = AGAIN

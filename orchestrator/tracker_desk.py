@@ -41,6 +41,8 @@ PACE_S = 0.5
 QUIET_S = 1.0
 """after its last entry: the rows of a run's last steps follow within a quarter of a second"""
 BOOKS_EVERY_S = 60.0
+AT_ONCE = 5000
+"""lines in memory at most"""
 AGAIN_S, AGAIN_MOST_S = 1.0, 60.0
 PENDING = "tracker.pending"
 """while this file is there, a tracker is owed something"""
@@ -189,6 +191,8 @@ class Told:
             self._read_rows(journal)  # what came before it
         self._lines += self._scribe.entry(number, entry)
         self._heard_at = self._clock.now()
+        if len(self._lines) >= AT_ONCE:  # it reads up on a long run
+            self._flush()
 
     def go_on(self, journal: Journal) -> bool:
         """Write down what is new and see to the trackers; True when everybody has everything."""
@@ -200,8 +204,7 @@ class Told:
         if ended and not self._scribe.place.ended and not self._lines and now - self._heard_at > QUIET_S:
             self._make_up_books(journal, now)
             self._lines.append(self._scribe.end(now))
-        self._outbox.append(self._lines, self._scribe.place)
-        self._lines = []
+        self._flush()
         has_all = self._scribe.place.ended
         if self._board is not None:
             has_all = self._board.catch_up(self._outbox.count) and has_all
@@ -219,11 +222,17 @@ class Told:
         if done:
             (self._folder / DONE).touch()
 
+    def _flush(self) -> None:
+        self._outbox.append(self._lines, self._scribe.place)
+        self._lines = []
+
     def _read_rows(self, journal: Journal) -> None:
         for world in self._scribe.place.worlds:
             while rows := journal.rows_after(self._run, world.number, self._step_of(world.number)):
                 for row in rows:
                     self._lines += self._with_copies(self._scribe.rows([row]))
+                if len(self._lines) >= AT_ONCE:
+                    self._flush()
 
     def _step_of(self, world: int) -> int:
         return next((known.step for known in self._scribe.place.worlds if known.number == world), 0)

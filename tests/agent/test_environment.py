@@ -20,6 +20,8 @@ def given(
     env: dict[str, str] | None = None,
     every_steps: int | None = None,
     save_every: int = 0,
+    one_run: bool = False,
+    service: str = "",
 ) -> dict[str, str]:
     """Of rank 3, which is the second on node 1."""
     spec = Spec.model_validate(
@@ -32,11 +34,13 @@ def given(
             "python": python,
             "env": env or {},
             "checkpoint": {"every_steps": every_steps},
+            "tracker": {"script": {"one_run": one_run}},
         }
     )
     place = Place(home=Path("/home"), run="x-1", attempt=1, node=1)
     order = StartWorld(world=5, store=Store(host="node0", port=7), candidates=(), skips=(), save_every=save_every)
-    return environment.of_worker(base or {}, spec, place, order, local_rank=1, progress=Path("/p"))
+    progress = Path("/p")
+    return environment.of_worker(base or {}, spec, place, order, local_rank=1, progress=progress, service=service)
 
 
 def test_nccl_writes_where_the_agent_reads() -> None:
@@ -75,3 +79,23 @@ def test_the_spec_fixes_the_interval_between_saves_or_the_run_chooses_it(
     fixed: int | None, chosen: int, told: str | None
 ) -> None:
     assert given(every_steps=fixed, save_every=chosen).get("LASTGOOD_SAVE_EVERY") == told
+
+
+def wandb(env: dict[str, str]) -> dict[str, str]:
+    return {name.removeprefix("WANDB_"): value for name, value in env.items() if name.startswith("WANDB_")}
+
+
+def test_what_a_script_logs_to_wandb_is_written_down_within_a_second() -> None:
+    intervals = {"X_FILE_STREAM_TRANSMIT_INTERVAL": "1", "X_TRANSACTION_LOG_FLUSH_INTERVAL": "1"}
+    assert wandb(given()) == intervals
+    for where in ("base", "env"):
+        chosen = given(**{where: {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "30"}})  # type: ignore[arg-type]
+        assert wandb(chosen) == intervals | {"X_FILE_STREAM_TRANSMIT_INTERVAL": "30"}, "the user's choice stands"
+
+
+def test_the_worlds_of_a_rank_are_one_run_of_wandb_where_that_is_asked_for() -> None:
+    asked = wandb(given(one_run=True, service="3-1-unix-/s"))
+    assert (asked["RUN_ID"], asked["RESUME"], asked["RUN_GROUP"]) == ("x-1-script-rank3", "allow", "x-1")
+    assert asked["SERVICE"] == "3-1-unix-/s"
+    own = wandb(given(one_run=True, env={"WANDB_RUN_ID": "mine"}))
+    assert (own["RUN_ID"], own.get("RESUME")) == ("mine", None), "who names a run says how it goes on, too"

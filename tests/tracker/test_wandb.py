@@ -34,7 +34,8 @@ class Office:
         self.home, self.server = Home(folder), server
         self.folder = folder_of(self.home, RUN)
         wanted = {"project": "keep", "base_url": server.url, "tags": ["x"], **wandb}
-        spec = Spec.model_validate({"name": "demo", "command": "x", "tracker": {"wandb": wanted}})
+        tracker = {"wandb": wanted, "dashboard": "https://watch.example"}
+        spec = Spec.model_validate({"name": "demo", "command": "x", "tracker": tracker})
         self.home.run(RUN).mkdir(parents=True)
         (self.home.run(RUN) / "spec.json").write_text(spec.model_dump_json())
         self.outbox = Outbox(self.folder)
@@ -117,7 +118,8 @@ def test_a_sender_that_is_killed_loses_and_repeats_nothing(offices: Any, server:
     assert office.deliver() == [AGAIN, 0], "who delivered something leaves it to the next one to find it there"
     office.check()
     run = server.runs[RUN]
-    assert (run.state, run.tags, run.config["lastgood"]["value"]["run"]) == ("finished", ["x"], RUN)
+    assert (run.state, run.tags) == ("finished", ["x"])
+    assert run.config["lastgood"]["value"]["dashboard"] == f"https://watch.example/runs/{RUN}"
     assert run.history[0]["_timestamp"] == 1e9 + 1
     assert course_of(office.folder, RUN).finished
 
