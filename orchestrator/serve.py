@@ -16,6 +16,7 @@ from typing import Any
 
 from monitors import logbook
 from monitors.clock import SystemClock
+from orchestrator import metrics_settings
 from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
 from orchestrator.core.actions import Alert
@@ -91,7 +92,7 @@ async def serve(home: Home) -> None:
         asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
         asyncio.create_task(_every(COMPANIONS_S, lambda: companions.tend(daemon.specs(), clock.now()))),
         asyncio.create_task(_wake(daemon)),
-        asyncio.create_task(_idle(daemon, end)),
+        asyncio.create_task(_idle(daemon, end, home)),
         asyncio.create_task(end.wait()),
         door.failed,
     ]
@@ -113,11 +114,13 @@ async def _wake(daemon: Daemon) -> None:
             continue
 
 
-async def _idle(daemon: Daemon, end: asyncio.Event) -> None:
+async def _idle(daemon: Daemon, end: asyncio.Event, home: Home) -> None:
     quiet_s = 0.0
     while quiet_s < IDLE_S:
         await asyncio.sleep(5.0)
-        quiet_s = 0.0 if daemon.runs or daemon.unsupervised else quiet_s + 5.0
+        # Metrics are wanted until somebody says otherwise, and served beside a supervisor: a scraper must find them.
+        busy = daemon.runs or daemon.unsupervised or metrics_settings.wanted(home, ())
+        quiet_s = 0.0 if busy else quiet_s + 5.0
     log.info("no run for %.0f s: leaving", IDLE_S)
     end.set()
 
