@@ -86,6 +86,13 @@ def _tell(run: dict[str, Any]) -> None:
     if run["waits_for"]:
         until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")
+    _tell_next(run)
+
+
+def _tell_next(run: dict[str, Any]) -> None:
+    """What a person can do."""
+    from orchestrator.cli.text import flat
+
     if run["unsupervised"]:
         click.echo(f"  broken      {flat(run['unsupervised'])}")
         click.echo(f"  next        lastgood resume {run['run']} tries again; its ranks, if there are any, train on")
