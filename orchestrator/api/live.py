@@ -192,7 +192,7 @@ class Live:
     async def _follow(self) -> None:
         """What is new of the runs that somebody looks at, each second."""
         while True:
-            watched = {run for run in self.board.runs if run in self.hub.topics}
+            watched = self.hub.topics.intersection(self.board.runs)
             try:
                 self._followed = {run: self._followed.get(run) or Following(run, self.tail.journal) for run in watched}
                 for run, following in self._followed.items():
