@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.api.sampling import Line, Point
 from orchestrator.core import events as e
 from orchestrator.core.policy import Rung
@@ -70,6 +72,8 @@ class Course:
         self.charts = Charts()
         self.marks: list[tuple[float, str, str]] = []
         """(at, kind, who) of what people did, and of supervisors"""
+        self.bill: tuple[tuple[int, int], float, dict[str, dict[str, Any]]] | None = None
+        """what each incident cost, reckoned when, and of what"""
         self.hosts: dict[str, tuple[int, float, float | None]] = {}
         """machine to (node, when its agent dialled last, when that was found dead)"""
         self.joined: list[tuple[float, int, str]] = []

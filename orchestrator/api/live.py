@@ -50,6 +50,7 @@ class Live:
         self._clock = clock
         self._desk = desk
         self._ranks = ranks
+        self._begun, self._absent = False, False
         self._told_at = 0.0
         self._followed: dict[str, Following] = {}
         self._alerts: tuple[float, ...] = ()
@@ -105,24 +106,28 @@ class Live:
         self.board.heard(self.tail.journal, self._clock.now())
 
     async def _read(self) -> None:
-        begun, more, absent = False, False, False
+        more = False
         while True:
             try:
-                if not begun:
-                    self.begin()
-                    begun = True
-                    if absent:  # whoever looked before saw nothing
-                        self.hub.publish(EVERYBODY, "reset", {"at": self._clock.now(), "cursor": self.hub.cursor})
-                news = self.tail.batch() if self.tail.changed() or more else []
-                self._take(news)
-                self._tell()
+                more = self._read_on(more)
             except JournalUnavailable:
                 self.tail.close()
-                absent = True
+                self._absent = True
                 await asyncio.sleep(ABSENT_S)
-                continue
-            more = len(news) == AT_ONCE
-            await asyncio.sleep(0 if more else LOOK_EVERY_S)
+            else:
+                await asyncio.sleep(0 if more else LOOK_EVERY_S)
+
+    def _read_on(self, more: bool) -> bool:
+        """Read what is new, and tell; whether there is more. Raises JournalUnavailable."""
+        if not self._begun:
+            self.begin()
+            self._begun = True
+            if self._absent:  # whoever looked before saw nothing
+                self.hub.publish(EVERYBODY, "reset", {"at": self._clock.now(), "cursor": self.hub.cursor})
+        news = self.tail.batch() if self.tail.changed() or more else []
+        self._take(news)
+        self._tell()
+        return len(news) == AT_ONCE
 
     def _take(self, news: list[New]) -> None:
         for _, run, entry in news:
@@ -187,7 +192,7 @@ class Live:
     async def _follow(self) -> None:
         """What is new of the runs that somebody looks at, each second."""
         while True:
-            watched = {run for run in self.board.runs if run in self.hub.topics}
+            watched = self.hub.topics.intersection(self.board.runs)
             try:
                 self._followed = {run: self._followed.get(run) or Following(run, self.tail.journal) for run in watched}
                 for run, following in self._followed.items():

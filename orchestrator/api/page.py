@@ -27,7 +27,9 @@ SECRET = re.compile(r"key|token|secret|passw|credential|auth|cookie|dsn", re.IGN
 SECRET_LINE = re.compile(rf"^(\s*[\"']?\w*(?:{SECRET.pattern})\w*[\"']?\s*:\s+)\S.*$", re.IGNORECASE | re.MULTILINE)
 PASSWORD_IN_URL = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 HIDDEN = "(hidden)"
-BEFORE, STORY_MOST = 3, 300
+STORY_MOST = 300
+BILL_S = 60.0
+"""what incidents cost is reckoned from the whole journal: when there is another one, or one is over, or so often"""
 
 
 def run(desk: Desk, run: str, row: Mapping[str, Any], cursor: str, role: Role) -> dict[str, Any]:
@@ -144,8 +146,12 @@ def _phases(one: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _bill(desk: Desk, course: Course, state: State) -> dict[str, dict[str, Any]]:
     """What each incident of the run cost."""
-    entries = desk.journal.entries(course.run, thin=True)
-    return contract_money.of_incidents(entries, state, course.timeline(), desk.clock.now())
+    line, now = course.timeline(), desk.clock.now()
+    mark = (len(line.cases), sum(case.over_at is not None for case in line.cases))
+    if course.bill is None or course.bill[0] != mark or now - course.bill[1] > BILL_S:
+        entries = desk.journal.entries(course.run, thin=True)
+        course.bill = (mark, now, contract_money.of_incidents(entries, state, line, now))
+    return course.bill[2]
 
 
 def _cost(one: Mapping[str, Any]) -> dict[str, Any]:

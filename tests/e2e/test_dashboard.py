@@ -25,7 +25,7 @@ from tests.story.scripted import Script
 from tests.story.test_contract import Reader
 
 HELD = "gpt-xxxxx"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 pytestmark = pytest.mark.e2e
 
 
@@ -41,6 +41,10 @@ class Person:
         """`lastgood ... --json`."""
         command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *words, "--json"]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        if "does not listen after" in done.stderr:  # a busy machine: it is asked again, and there by then
+            done = subprocess.run(
+                command, env=self.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            )
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
