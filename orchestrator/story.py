@@ -40,17 +40,13 @@ def describe(action: a.Action) -> str | None:
             return f"started world {action.world} {_origin(action)}{_skipping(action.skips)}"
         case a.StopWorld():
             return f"ended world {action.world}"
-        case a.CapPower(watts=None):
-            return "put the power limits of all GPUs back"
-        case a.CapPower():
-            return f"limited each GPU to {action.watts:.0f} W"
         case a.StopAfterStep():
             return f"asked world {action.world} to save and end"
         case a.Alert():
             return f"{'paged a person' if action.page else 'told a person'}: {action.title}"
         case a.InjectFault():
             return f"injected the drill {action.drill} into rank {action.rank}"
-        case a.VerifyCheckpoint() | a.DeleteCheckpoint() | a.SaveEvery():
+        case a.VerifyCheckpoint() | a.DeleteCheckpoint() | a.SaveEvery() | a.CapPower():
             return None
 
 

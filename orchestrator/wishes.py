@@ -30,6 +30,8 @@ def sentences(entry: Entry) -> Iterator[str]:
         case e.IncidentAcknowledged() | e.IncidentResolved() | e.IncidentNoted() | e.IncidentJudged():
             text = "" if isinstance(event, e.IncidentAcknowledged | e.IncidentNoted) else event.text
             yield sentence(f"{entry.reason}{f': {text}' if text else ''}")
+        case e.PowerCapped() if event.why and entry.reason:
+            yield sentence(entry.reason)
         case _:
             pass
 
