@@ -59,11 +59,11 @@ HARDWARE_RATES = {
     "power_loss": (0.1, 1.0),
 }
 PEOPLE_RATES = {
-    "pause_run": (0.1, 1.0),
-    "restart_run": (0.1, 1.0),
+    "pause_run": (0.05, 0.5),
+    "restart_run": (0.05, 0.5),
     "cordon_host": (0.2, 2.0),
-    "pin_save": (0.2, 3.0),
-    "remark": (0.2, 3.0),
+    "pin_save": (0.2, 2.0),
+    "remark": (0.2, 2.0),
 }
 INNOCENT_RATES = {
     "slow_gpu": (0.2, 2.0),
