@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from itertools import pairwise
 
+import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from orchestrator.api import actions, prose
 from orchestrator.api.lanes import merged
 from orchestrator.api.sampling import Line, Point, reduced
 from orchestrator.api.tokens import Role
+from orchestrator.cli import lastgood
 from orchestrator.spans import Bucket, Span
 
 VALUES = st.lists(st.floats(width=32), max_size=400)
@@ -115,12 +118,20 @@ def test_html_and_other_schemes_are_the_text_that_they_are() -> None:
 @pytest.mark.parametrize("action", list(actions.ACTIONS))
 def test_an_action_is_the_command_that_it_is_shown_as(action: str) -> None:
     body = {"incident": "i1", "text": "it's $HOME", "right": True, "checkpoint": "step-1", "pinned": True}
+    body |= {"host": "box7", "cordoned": True, "why": "a fan; rm -rf ~"}
     fields = actions.read(action, {name: body[name] for name in actions.ACTIONS[action].fields if name in body})
     request = actions.request(action, "gpt-abcde", fields, "ann")
     assert (request["ask"], request["run"], request["by"]) == (action, "gpt-abcde", "ann")
     command = actions.cli(action, "gpt-abcde", fields)
-    assert command.startswith("lastgood ")
-    assert "$HOME" not in command or "'it'\"'\"'s $HOME'" in command
+    words = shlex.split(command)
+    assert words[0] == "lastgood"
+    assert not {"rm", "$HOME"}.intersection(words), "text is one word of the shell"
+    called: click.Command | None = lastgood
+    rest = words[1:]
+    while isinstance(called, click.Group):
+        called = called.get_command(click.Context(called), rest.pop(0))
+    assert called is not None
+    called.make_context(called.name, rest)  # raises for an option or a word too many
 
 
 def test_what_a_run_offers_follows_its_state_and_the_role() -> None:
