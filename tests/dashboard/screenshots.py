@@ -26,7 +26,7 @@ def main() -> None:
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         others(stage)
-        picture(browser, stage, "home", "/", "SUCCEEDED", SIZE)
+        picture(browser, stage, "home", "/", "SUCCEEDED", size=SIZE)
         picture(browser, stage, "run", f"/runs/{stage.run}", "attempt")
         picture(browser, stage, "incident", f"/runs/{stage.run}/incidents/{rolled_back(stage)}", "Runbook")
         browser.close()
@@ -49,7 +49,7 @@ def rolled_back(stage: Played) -> str:
     return str(max(found, key=lambda one: (one["steps_lost"], len(one["evidence"])))["id"])
 
 
-def picture(browser: Browser, stage: Played, name: str, path: str, text: str, size: ViewportSize = TALL) -> None:
+def picture(browser: Browser, stage: Played, name: str, path: str, text: str, *, size: ViewportSize = TALL) -> None:
     """One page, once it shows `text` and its curves."""
     page = browser.new_context(viewport=size).new_page()
     page.goto(stage.url + path, timeout=WITHIN_S * 1000)
