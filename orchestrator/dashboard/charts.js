@@ -69,13 +69,19 @@ function append(data, name, points) {
   let series = data.series.find((one) => one.name === name);
   if (!series) data.series.push(series = { name, segments: [], band: null });
   for (const [at, step, y, world] of points) {
-    let part = series.segments.at(-1);
-    if (!part || part.world !== world || part.rolled_back) series.segments.push(part = { world, rolled_back: false, at: [], step: [], y: [] });
+    let part = latest(series);
+    if (!part || part.world !== world) series.segments.push(part = { world, rolled_back: false, at: [], step: [], y: [] });
     if (part.at.length && at <= part.at.at(-1)) continue; // read already
     part.at.push(at);
     part.step.push(step);
     part.y.push(y);
   }
+}
+
+/** The segment that goes on: the newest of what is in the weights. */
+function latest({ segments }) {
+  const kept = segments.filter((part) => part.at.length && !part.rolled_back);
+  return kept.reduce((best, part) => (best && best.at.at(-1) > part.at.at(-1) ? best : part), undefined);
 }
 
 const pad = (node) => { const one = node.querySelector(".chart"); return one ? parseFloat(getComputedStyle(one).paddingLeft) : 14; };
@@ -216,8 +222,8 @@ function pointed(u, one) {
 /** Without a pointer: what the curves say last. */
 function newest(one, curves) {
   const parts = curves.map(([[, title], found]) => {
-    const part = found.segments.filter((each) => each.at.length).at(-1);
-    return `${title} ${number(part.y.at(-1))}`;
+    const part = latest(found);
+    return `${title} ${number(part ? part.y.at(-1) : null)}`;
   });
   say(one.value, parts.join(" · "));
 }

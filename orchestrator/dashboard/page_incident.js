@@ -76,7 +76,7 @@ function judged(body, run) {
   const one = body.incident;
   const rows = [
     ["Kind", kind(one.kind)], ["Where", where(one.subject)], ["Blame", kind(one.blame ?? "unknown")], ["Confidence", `${Math.round(100 * one.confidence)} %`],
-    ["Began", moment(one.onset)], ["Noticed", [moment(one.detected), h("span.quiet", null, ` ${span(one.detected - one.onset)} later`)]],
+    ["Began", moment(one.onset)], ["Noticed", [moment(one.detected), h("span.quiet", null, `, ${span(one.detected - one.onset)} after it began`)]],
     ["Over", one.resolved ? moment(one.resolved) : "not yet"], ["At step", number(one.step) + (one.onset_step === null ? "" : `, touched from step ${number(one.onset_step)} on`)],
     ["World", one.resumed_world ? `${one.world}, resumed as ${one.resumed_world}${one.resumed_from_step === null ? "" : ` from step ${number(one.resumed_from_step)}`}` : number(one.world)],
     ["Checkpoint", one.checkpoint], ["Answer", kind(one.response)],

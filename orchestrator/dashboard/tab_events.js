@@ -5,7 +5,7 @@ import { draw, get, reader } from "./feed.js";
 import { incidentPath } from "./paths.js";
 import { kind, moment, state } from "./words.js";
 
-const PAGE = 50;
+const PAGE = 200;
 const MOST = 2000;
 
 export function events(panel, { id, base, route, scope }) {
@@ -20,14 +20,15 @@ export function events(panel, { id, base, route, scope }) {
     { title: "Then", cls: "then", value: (one) => one.state, fill: (one) => state(one.state) },
   ], { caption: "Events of the run, the newest first", key: (one) => one.id, empty: "Nothing happened yet." });
   list.classList.add("events");
-  put(panel, h("div.row.wide", null, filter, h("label.row", { for: "all-events" }, all, "also those in which nothing was decided")), wrong, h("div.pad", null, list), older);
+  put(panel, h("div.row.wide", null, filter, h("label.row", { for: "all-events" }, all, "also those that say nothing to a person")), wrong, h("div.pad", null, list), older);
 
   const rows = new Map();
   let before = null;
   const show = () => {
     const text = filter.value.trim().toLowerCase();
     const found = [...rows.values()].sort((a, b) => b.id - a.id);
-    list.show(text ? found.filter((one) => words(one).includes(text)) : found);
+    const told = all.checked ? found : found.filter(speaks);
+    list.show(text ? told.filter((one) => words(one).includes(text)) : told);
   };
   const take = (found) => { for (const one of found) rows.set(one.id, one); };
   const query = (more = "") => `${base}/events?limit=${PAGE}${all.checked ? "&all=1" : ""}${more}`;
@@ -55,6 +56,8 @@ export function events(panel, { id, base, route, scope }) {
   };
 }
 
+/** Progress and saves that went well are not what anybody looks for. */
+const speaks = (one) => one.sentences.length > 0 || one.opened.length > 0 || Boolean(one.reason);
 const words = (one) => [one.kind, one.reason, ...one.sentences, ...one.opened].join(" ").toLowerCase();
 
 function said(id, one) {

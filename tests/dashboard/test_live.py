@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.dashboard import made, made_pages
 from tests.dashboard.conftest import PATIENCE_MS, Open, sync_api
 from tests.dashboard.fake import Fake
@@ -79,6 +81,7 @@ def test_silence_of_the_supervisor_and_of_the_server_is_red(fake: Fake, visit: O
 MEASURES = "performance.getEntriesByName('event-to-pixel').map(one => one.duration)"
 
 
+@pytest.mark.alone
 def test_an_event_is_on_the_screen_within_a_tenth_of_a_second_with_200_runs(fake: Fake, visit: Open) -> None:
     fake.rows = {row["run"]: row for row in made.fleet(200)}
     page = visit(fake.url)

@@ -51,7 +51,8 @@ def test_every_page_shows_the_run(stage: Played, visit: Open) -> None:
     step = page.locator(".kpis dd").first
     seen = step.inner_text()
     expect(step).not_to_have_text(seen, timeout=LATE_MS)
-    page.get_by_role("listitem", name="i1").first.click()
+    page.get_by_role("tab", name="Incidents").click()
+    page.get_by_role("link", name="i1", exact=True).click()
     expect(page.locator("main")).to_contain_text("From the fault to caught up", timeout=LATE_MS)
     expect(page.locator("#evidence")).to_contain_text("SIGKILL", timeout=LATE_MS)
     expect(page.locator("#runbook")).to_contain_text("Meaning")
