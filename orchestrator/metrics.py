@@ -41,13 +41,20 @@ async def companion(home: Home) -> None:
     try:
         metrics_settings.publish(home, settings, server.server_port)
         log.info("metrics are served on port %d of %s", server.server_port, settings.bind)
-        while metrics_settings.read(home) == settings:  # else the next one serves as it says now
+        while _as_asked(home, settings):  # else the next one serves as the file says now
             desk.follow()
             await asyncio.sleep(KEEP_UP_S)
     finally:
         metrics_settings.retract(home)
         server.shutdown()
         server.server_close()
+
+
+def _as_asked(home: Home, settings: Settings) -> bool:
+    try:
+        return metrics_settings.read(home) == settings
+    except FileNotFoundError:
+        return False
 
 
 class Desk:

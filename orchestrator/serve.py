@@ -16,6 +16,7 @@ from typing import Any
 
 from monitors import logbook
 from monitors.clock import SystemClock
+from orchestrator import metrics_settings
 from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
 from orchestrator.core.actions import Alert
@@ -117,8 +118,9 @@ async def _idle(daemon: Daemon, end: asyncio.Event, home: Home) -> None:
     quiet_s = 0.0
     while quiet_s < IDLE_S:
         await asyncio.sleep(5.0)
-        # A dashboard is wanted until somebody says otherwise, and lives beside a supervisor.
-        busy = daemon.runs or daemon.unsupervised or (home.root / "dashboard.json").exists()
+        # Pages and metrics are wanted until somebody says otherwise, and are served beside a supervisor.
+        served = (home.root / "dashboard.json").exists() or metrics_settings.wanted(home, ())
+        busy = daemon.runs or daemon.unsupervised or served
         quiet_s = 0.0 if busy else quiet_s + 5.0
     log.info("no run for %.0f s: leaving", IDLE_S)
     end.set()

@@ -128,6 +128,12 @@ def test_it_is_nowhere_once_it_has_ended(served: Served, home: Home) -> None:
     assert metrics_settings.address(home) is None
 
 
+def test_it_ends_when_it_is_not_wanted_any_more(served: Served, home: Home) -> None:
+    served.address()
+    metrics_settings.path(home).unlink()
+    assert served.process.wait(WITHIN_S) == 0
+
+
 def test_another_port_is_taken_by_the_next_companion(served: Served, home: Home) -> None:
     served.address()
     metrics_settings.write(home, 65001)
