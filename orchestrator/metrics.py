@@ -13,7 +13,9 @@ from threading import Thread
 from jobs.errors import SpecError
 from monitors.clock import SystemClock
 from orchestrator import client, metrics_settings
+from orchestrator.api.tokens import Tokens
 from orchestrator.home import Home, HomeError
+from orchestrator.metrics_access import Access
 from orchestrator.metrics_http import Server
 from orchestrator.metrics_page import KEEP_UP_S, Live, Pages
 from orchestrator.metrics_settings import Settings
@@ -28,15 +30,14 @@ PAGE_S = 30.0
 async def companion(home: Home) -> None:
     """Serve until cancelled. Raises SpecError for a file of settings that says what cannot be."""
     settings = metrics_settings.read(home)
-    if not settings.is_loopback:
-        raise SpecError(f"{metrics_settings.path(home)}: bind: only loopback is served: put a proxy before it")
+    access = None if settings.is_loopback else _access(home, settings)
     desk = Desk(home, settings)
     loop = asyncio.get_running_loop()
 
     def page(accept: str) -> tuple[bytes, str]:
         return asyncio.run_coroutine_threadsafe(desk.page(accept), loop).result(PAGE_S)
 
-    server = Server((settings.bind, settings.port), page, None)
+    server = Server((settings.bind, settings.port), page, access)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         metrics_settings.publish(home, settings, server.server_port)
@@ -48,6 +49,14 @@ async def companion(home: Home) -> None:
         metrics_settings.retract(home)
         server.shutdown()
         server.server_close()
+
+
+def _access(home: Home, settings: Settings) -> Access:
+    tokens = Tokens(home.root)
+    if not tokens.all():
+        where = f"{metrics_settings.path(home)}: bind: {settings.bind} can be reached from elsewhere"
+        raise SpecError(f"{where}, and there is no token: lastgood dashboard token add NAME")
+    return Access(tokens, SystemClock())
 
 
 def _as_asked(home: Home, settings: Settings) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from orchestrator.metrics_access import Access
+
 log = logging.getLogger(__name__)
 
 READERS_MAX = 16
@@ -27,11 +29,11 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 32
 
-    def __init__(self, address: tuple[str, int], page: Page, is_known: Callable[[str], bool] | None) -> None:
-        """`is_known`: whether a token is one; None: nobody is asked for any."""
+    def __init__(self, address: tuple[str, int], page: Page, access: Access | None) -> None:
+        """`access`: None: nobody is asked for a token."""
         self._free = BoundedSemaphore(READERS_MAX)
         super().__init__(address, _Handler)
-        self.set_app(_App(page, is_known))
+        self.set_app(_App(page, access))
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         """Whether there is a place for one more."""
@@ -57,17 +59,20 @@ class _Handler(WSGIRequestHandler):
 
 
 class _App:
-    def __init__(self, page: Page, is_known: Callable[[str], bool] | None) -> None:
+    def __init__(self, page: Page, access: Access | None) -> None:
         self._page = page
-        self._is_known = is_known
+        self._access = access
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _refused(start, HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
         if environ["PATH_INFO"] not in ("/metrics", "/"):
             return _refused(start, HTTPStatus.NOT_FOUND)
-        if self._is_known is not None and not self._is_known(_bearer(environ)):
-            return _refused(start, HTTPStatus.UNAUTHORIZED, ("WWW-Authenticate", "Bearer"))
+        allowed = (
+            HTTPStatus.OK if self._access is None else self._access.check(environ["REMOTE_ADDR"], _bearer(environ))
+        )
+        if allowed is not HTTPStatus.OK:
+            return _refused(start, allowed, ("WWW-Authenticate", "Bearer"))
         try:
             body, kind = self._page(environ.get("HTTP_ACCEPT", ""))
         except TimeoutError:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,15 @@ from click.testing import CliRunner
 
 from jobs.errors import SpecError
 from orchestrator import metrics_settings
+from orchestrator.api.tokens import Role, Tokens
 from orchestrator.cli import lastgood
 from orchestrator.home import Home
 from orchestrator.journal import Journal
+from orchestrator.metrics_access import KNOWN_S, Access
 from orchestrator.metrics_http import READERS_MAX
 from orchestrator.metrics_settings import Settings
-from tests.metrics.stage import home_at, trained
-from tests.story.scripted import RUN
+from tests.metrics.stage import Hands, home_at, trained
+from tests.story.scripted import RUN, T0
 
 WITHIN_S = 60.0
 
@@ -141,12 +144,39 @@ def test_another_port_is_taken_by_the_next_companion(served: Served, home: Home)
     assert metrics_settings.read(home).port == 65001
 
 
-def test_what_only_this_machine_may_read_is_not_served_to_others(home: Home) -> None:
+def test_without_a_token_nothing_is_served_to_other_machines(home: Home) -> None:
     metrics_settings.path(home).write_text("bind: 0.0.0.0\nport: 0\n")
     one = Served(home)
     assert one.process.wait(WITHIN_S) != 0
-    assert "bind" in (home.root / "metrics.log").read_text()
+    assert "lastgood dashboard token add NAME" in (home.root / "metrics.log").read_text()
     one.close()
+
+
+def test_from_other_machines_a_token_is_needed(home: Home) -> None:
+    token = Tokens(home.root).add("prometheus", Role.VIEWER, T0)
+    metrics_settings.path(home).write_text("bind: 0.0.0.0\nport: 0\n")
+    one = Served(home)
+    try:
+        assert one.ask()[0] == 401
+        assert one.ask(Authorization=f"Bearer {token}x")[0] == 401
+        assert one.ask(Authorization=f"Basic {token}")[0] == 401
+        status, _, body = one.ask(Authorization=f"Bearer {token}")
+        assert status == 200
+        assert token not in body + (home.root / "metrics.log").read_text()
+        wrong = [one.ask(Authorization="Bearer lg_00000000_no")[0] for _ in range(12)]
+        assert wrong[-1] == 429
+        assert one.ask(Authorization=f"Bearer {token}")[0] == 200, "who was let in is not locked out"
+    finally:
+        one.close()
+
+
+def test_a_token_that_was_taken_away_is_soon_none(home: Home) -> None:
+    tokens, clock = Tokens(home.root), Hands()
+    token, access = tokens.add("prometheus", Role.VIEWER, T0), Access(tokens, clock)
+    assert access.check("10.0.0.9", token) is HTTPStatus.OK
+    tokens.remove("prometheus")
+    clock.at += KNOWN_S
+    assert access.check("10.0.0.9", token) is HTTPStatus.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(
