@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import requests
 from orchestrator.core import events, spending
+from orchestrator.core import power as draws
 from orchestrator.core.limits import Limits
 from orchestrator.core.state import Phase, State
 from orchestrator.requests import AskError
@@ -68,7 +69,13 @@ def _has_price(state: State) -> bool:
 
 
 def refuse_spent(state: State) -> None:
-    """Raises AskError for a run that may not go on because nothing is left of one of its budgets."""
+    """Raises AskError for a run that may not go on because nothing is left of one of its budgets, or of power."""
+    if why := draws.why_not(state):
+        raise AskError(
+            "usage",
+            f"{state.run} may not draw what it needs: {why}. Let it draw more: "
+            f"lastgood power {state.run} --watts MORE (none lifts the budget)",
+        )
     gone = [use for use in spending.uses(state, state.now) if use.is_spent]
     if gone:
         what = gone[0].what

@@ -54,7 +54,7 @@ def decide(state: State, event: e.Event) -> Decision:
         case e.RunSubmitted():
             return Decision(state=state, reason="submitted before: nothing to do")
         case e.Progressed():
-            return spending.watched(_progressed(state, event), event.at)
+            return power.watched(spending.watched(_progressed(state, event), event.at), event.at)
         case e.TimePassed():
             return _time_passed(state, event.at)
         case e.IncidentDetected():

@@ -50,6 +50,15 @@ def why_not(state: State) -> str:
     return ""
 
 
+def watched(decision: Decision, at: float) -> Decision:
+    """The decision about progress, and a pause where the order to limit the GPUs was lost, or never given."""
+    state = decision.state
+    if state.watts is None or state.phase not in LIVE or not (why := why_not(state)):
+        return decision
+    paused = _paused(state, at, why, decision.reason)
+    return replace(paused, actions=(*decision.actions, *paused.actions), closed=decision.closed)
+
+
 def _changed(state: State, event: e.PowerBudgetChanged) -> Decision:
     state = replace(state, watts=event.watts)
     told = f"{event.by} set the power budget: {'none' if event.watts is None else f'{event.watts:.0f} W'}"
@@ -92,11 +101,11 @@ def _capped(state: State, event: e.PowerCapped) -> Decision:
         may_draw=tuple(sorted(known.items())),
     )
     state = replace(state, capping=capping)
-    if state.phase not in LIVE or state.watts is None:
+    if state.phase in ENDING or state.watts is None:
         return Decision(state=state)
-    if why := why_not(state):
+    if why := why_not(state):  # also between two worlds: the next one would not be told to limit anything
         return _paused(state, event.at, why)
-    if not first:
+    if not first or state.phase not in LIVE:
         text = (
             f"the GPUs of node {event.node} are limited to {event.watts:.0f} W each" if event.watts is not None else ""
         )

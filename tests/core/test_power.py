@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator import rationing
 from orchestrator.core import actions as a
 from orchestrator.core import events as e
 from orchestrator.core import power, worlds
 from orchestrator.core.asked import POWER_BUDGET
 from orchestrator.core.state import Decision, Phase
+from orchestrator.requests import AskError
 from tests.core.script import PLAN, Script, kinds
 
 NO_RIGHT = "it needs root"
@@ -130,3 +132,15 @@ def test_a_run_that_has_ended_only_notes_it(watts: float | None) -> None:
     run.ended()
     assert kinds(change(run, watts)) == []
     assert (run.state.phase, run.state.watts) == (Phase.STOPPED, watts)
+
+
+def test_a_person_who_resumes_it_without_the_power_has_it_paused_at_its_first_step_whatever_orders_were_lost() -> None:
+    run = run_of(1000.0, watts_least=450.0)
+    change(run, 800.0)
+    rest(run)
+    run.see(e.ResumeRequested(at=run.tick(), by="ada"))
+    run.join()
+    run.enter(10)
+    assert kinds(run.progress(11))[-2:] == ["StopAfterStep", "Alert"]
+    with pytest.raises(AskError, match="lastgood power r --watts MORE"):
+        rationing.refuse_spent(run.state)
