@@ -14,7 +14,7 @@ from orchestrator.journal import Entry as Told
 from orchestrator.ledger import balance
 from tests.simulation.journal import Entry
 from tests.simulation.knobs import Knobs
-from tests.simulation.truth import Violation
+from tests.simulation.truth import Truth, Violation
 
 LATE_S = 1.0
 HOUR_S = 3600.0
@@ -54,7 +54,8 @@ def capped(knobs: Knobs, at: float, node: int, watts: float | None) -> PowerCapp
 class Purse:
     """Looks at every decision as it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
         self._back_at = float("-inf")
         self.spent = 0
 
@@ -67,6 +68,7 @@ class Purse:
         if before is None or not decision.state.out_of or before.out_of:
             return
         self.spent += 1
+        self._truth.faults[before.world].append("budget")  # what else befell this world may never be told
         use = next(use for use in spending.uses(before, event.at) if use.what == decision.state.out_of)
         over_s = (use.spent - use.limit) * HOUR_S / (before.plan.nodes * before.plan.ranks_per_node)
         if over_s < -LATE_S:

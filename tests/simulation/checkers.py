@@ -31,7 +31,7 @@ class Checkers:
         self._keepers = keepers
         self.wishes = Wishes(truth)
         self._strikes: dict[Kind, dict[str, float]] = {}
-        self.purse = Purse()
+        self.purse = Purse(truth)
         self.incidents: Counter[Kind] = Counter()
         self.recoveries = 0
 
@@ -82,7 +82,8 @@ class Checkers:
         attempt = before.attempt if before else 0
         excuses = truth.attempt_faults[attempt]
         if incident.kind is Kind.LAUNCH_FAILED:  # an agent that cannot dial may as well not be there
-            return bool(excuses) or attempt in truth.lost_links
+            cordoned = truth.cordoned.intersection(truth.hosts.get(attempt, {}).values())  # since it was launched
+            return bool(excuses) or bool(cordoned) or attempt in truth.lost_links
         if incident.kind is Kind.AGENT_LOST:
             return bool(excuses)
         return bool(truth.faults[incident.world]) or bool(excuses)
