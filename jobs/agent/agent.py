@@ -160,14 +160,9 @@ class Agent:
         self._senses.close()
         self._services.close()
         await self._caps.leave()
-        if self._spares is not None:
-            self._spares.close()
-        if self._nursery is not None:
-            self._nursery.close()
-        if self._stores is not None:
-            self._stores.close()
-        self._saver.close()
-        self._copies.close()
+        for part in (self._spares, self._nursery, self._stores, self._saver, self._copies):
+            if part is not None:
+                part.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -9,6 +9,7 @@ from monitors.hardware import PowerCapped
 from orchestrator.core import events as e
 from orchestrator.core import power, spending
 from orchestrator.core.limits import Limits
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Decision, Phase, State
 from orchestrator.journal import Entry as Told
 from orchestrator.ledger import balance
@@ -79,11 +80,15 @@ class Purse:
 
 
 def balanced(entries: Sequence[Entry], state: State) -> None:
-    """Raise Violation when the core, over all its crashes, counted other hours than the ledger does."""
+    """Raise Violation when the core, over all its crashes, counted other hours than the ledger does.
+
+    News that come late are decided about when they come, so that is when they end what went on: the ledger has that
+    since they happened, which may be hours before, and is asked with the core's times.
+    """
     told = [
         Told(
             id=n,
-            event=entry.event,
+            event=replace(entry.event, at=entry.decision.state.now),
             phase=entry.decision.state.phase,
             actions=entry.decision.actions,
             opened=entry.decision.opened,
