@@ -19,7 +19,7 @@ from orchestrator.api.events import told
 from orchestrator.api.fleet import host_of, named_on
 from orchestrator.api.tokens import Role
 from orchestrator.core import checkpoints as saves
-from orchestrator.core.events import ResumeRequested
+from orchestrator.core.asked import SpecRevised
 from orchestrator.core.state import State
 from orchestrator.timeline import Case
 
@@ -233,10 +233,16 @@ def config(desk: Desk, run: str) -> dict[str, Any]:
 
 
 def _revisions(desk: Desk, run: str) -> Iterator[dict[str, Any]]:
-    """What was changed each time that somebody let the run go on."""
-    for _, event in desk.journal.events(run, kind=ResumeRequested):
-        if sets := getattr(event, "sets", ()):
-            yield {"at": event.at, "by": getattr(event, "by", ""), "changes": [hidden(one, one) for one in sets]}
+    """What was changed since it was submitted."""
+    for _, event in desk.journal.events(run, kind=SpecRevised):
+        if isinstance(event, SpecRevised):
+            yield {"at": event.at, "by": event.by, "changes": [_unspoken(one) for one in event.sets]}
+
+
+def _unspoken(change: str) -> str:
+    """`a.b=c`, without the value of what looks like a secret."""
+    key, equals, value = change.partition("=")
+    return f"{key}{equals}{HIDDEN if SECRET.search(key) else PASSWORD_IN_URL.sub(HIDDEN, value)}"
 
 
 def hidden(value: Any, name: str = "") -> Any:

@@ -47,7 +47,7 @@ COMMANDS = {
     "top": ("top", "Watch a run live in the terminal."),
     "metrics": ("scraping", "Serve metrics for Prometheus, or print them once."),
     "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
-    "dashboard": ("dashboard", "Show all of it in a browser."),
+    "dashboard": ("dashboard", "Start the dashboard, and print its address."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""

@@ -147,9 +147,8 @@ class Alertmanager(Service):
         return 200, {}
 
 
-@contextmanager
-def served(service: Service) -> Iterator[Service]:
-    """The service, on a port of its own."""
+def handler_of(service: Service) -> type[BaseHTTPRequestHandler]:
+    """What meets each request."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -195,7 +194,13 @@ def served(service: Service) -> Iterator[Service]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@contextmanager
+def served(service: Service) -> Iterator[Service]:
+    """The service, on a port of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(service))
     server.daemon_threads = True
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()

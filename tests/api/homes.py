@@ -10,6 +10,7 @@ from pathlib import Path
 from monitors.incidents import Kind
 from monitors.signals import StepReported
 from orchestrator.core import events as e
+from orchestrator.core.asked import SpecRevised
 from orchestrator.home import Home
 from orchestrator.journal import Journal
 from tests.story.scripted import PLAN, RUN, T0, Script
@@ -50,6 +51,8 @@ def filled(root: Path) -> Home:
         journal.add_rows(RUN, rows)
         held = Script(journal, run=HELD).join().begin(0).train(3).fail(Kind.CRASH_LOOP)
         held.take(e.AttemptEnded(at=held.wait(1).now, attempt=1))
+        sets = (f"env.HF_TOKEN={SECRET}", "checkpoint.keep=5")
+        held.take(SpecRevised(at=held.now, by="ann", revision=1, sets=sets, plan=PLAN))
         journal.heartbeat(T0 + 60)
     for run in (RUN, HELD):
         home.run(run).mkdir(parents=True)

@@ -88,6 +88,8 @@ def test_every_command_helps_and_speaks_json(name: str, say: Say) -> None:
         "incident": ["ls", "show", "ack", "resolve", "note", "judge"],
         "ckpt": ["ls", "verify", "pin", "unpin"],
         "nodes": ["ls", "history", "cordon", "uncordon"],
+        "alerts": ["ls", "test"],
+        "silence": ["add", "ls", "rm"],
     }.get(name)
     pages = [say(name, word, "--help").output for word in below] if below else [result.output]
     assert all("--json" in page for page in pages)
