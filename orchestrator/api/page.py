@@ -242,6 +242,8 @@ def _revisions(desk: Desk, run: str) -> Iterator[dict[str, Any]]:
 def _unspoken(change: str) -> str:
     """`a.b=c`, without the value of what looks like a secret."""
     key, equals, value = change.partition("=")
+    if not equals:  # the journal was told no more
+        return change
     return f"{key}{equals}{HIDDEN if SECRET.search(key) else PASSWORD_IN_URL.sub(HIDDEN, value)}"
 
 
