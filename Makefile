@@ -31,8 +31,9 @@ demo: .venv/ready
 
 # Real runs wait most of the time, so two share two cores; those that measure run alone. Status 5: none was selected.
 test: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 3 -m "not soak and not e2e" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -n 2 -m "e2e and not soak and not alone" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 -m "not soak and not e2e and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 -m "browser and not soak" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 -m "e2e and not soak and not alone and not browser" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m "alone and not soak" $(ARGS) || test $$? -eq 5
 
 check: .venv/ready-to-develop

@@ -29,6 +29,13 @@ def browser() -> Iterator[sync_api.Browser]:
         launched.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
 Open = Callable[..., "sync_api.Page"]
 
 
