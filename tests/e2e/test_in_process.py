@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from lab import Alone, Lab, gpt, read
@@ -51,12 +52,13 @@ def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
 
 
 def spares(run: str) -> list[int]:
-    """Processes of the run that wait for a world: they leave it in time that nobody else wants."""
-    return [pid for pid in registry.marked(run, 1) if _is_idle(pid)]
+    """Processes of the run that wait for a world: what they had to do first, in time that nobody wants, is done."""
+    return [pid for pid in registry.marked(run, 1) if _waits(pid)]
 
 
-def _is_idle(pid: int) -> bool:
+def _waits(pid: int) -> bool:
     try:
-        return os.sched_getscheduler(pid) == os.SCHED_IDLE
-    except ProcessLookupError:  # it ended a moment ago
+        asleep = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        return asleep and os.sched_getscheduler(pid) == os.SCHED_IDLE
+    except OSError:  # it ended a moment ago
         return False
