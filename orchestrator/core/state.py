@@ -145,9 +145,9 @@ class Cordon:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class State:
-    """Everything the core remembers about one run."""
+    """Everything the core remembers about one run. Without slots: so large a value is copied faster as a dict."""
 
     run: str
     plan: Plan
