@@ -104,6 +104,11 @@ class Lab:
         found: list[dict[str, Any]] = contract.incidents(self.home, run)["incidents"]
         return found
 
+    def kinds(self, run: str) -> list[str]:
+        """What was concluded, in order. Not of stragglers: whoever shares a core with another test is rightly named as
+        one, and left alone; they have tests of their own."""
+        return [one["kind"] for one in self.incidents(run) if one["kind"] != "straggler"]
+
     def checkpoints(self, run: str) -> list[dict[str, Any]]:
         """What `lastgood ckpt ls --json` prints."""
         found: list[dict[str, Any]] = contract.checkpoints(self.home, run)["checkpoints"]

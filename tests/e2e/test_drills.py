@@ -98,11 +98,6 @@ def check(lab: Lab, run: str) -> None:
         assert incident["onset"] <= incident["detected"], incident
 
 
-def kinds(lab: Lab, run: str) -> list[str]:
-    """What was concluded, in order."""
-    return [incident["kind"] for incident in lab.incidents(run)]
-
-
 def worker(lab: Lab, run: str, rank: int, world: int = 1) -> int:
     """Process number of a rank, from what its agent wrote."""
     log = next((lab.home / "runs" / run / "attempts").glob("*/node0/agent.log")).read_text()
@@ -139,7 +134,7 @@ def test_a_refused_launch_is_tried_again(lab: Lab) -> None:
     (lab.home / "runs" / run / "attempts" / "002").touch()
     lab.drill(run, "agent")
     status = lab.finish(run)
-    assert kinds(lab, run) == ["agent_lost", "launch_failed"], lab.told(run)
+    assert lab.kinds(run) == ["agent_lost", "launch_failed"], lab.told(run)
     assert status["attempt"] == 3
     refused = lab.incidents(run)[1]
     assert "002" in refused["evidence"][0]
@@ -160,7 +155,7 @@ def test_a_stopped_agent_is_told_and_nothing_is_ended(lab: Lab, told: Told) -> N
         os.kill(agent, signal.SIGCONT)
     lab.wait(run, lambda s: not s["open_incidents"] and s["step"] > at)
     status = lab.finish(run)
-    assert kinds(lab, run) == ["node_unseen"], lab.told(run)
+    assert lab.kinds(run) == ["node_unseen"], lab.told(run)
     assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0)
     unseen = lab.incidents(run)[0]
     assert (unseen["subject"]["node"], unseen["response"], unseen["actions"]) == (0, "observe", [])
@@ -173,7 +168,7 @@ def test_a_loss_that_drifts_up_again_after_a_rewind_holds_the_run(lab: Lab, told
     checkpoint = {"every_steps": 20, "probation_steps": 40, "keep": 3}
     run = lab.submit(script(lab, until=5000, loss=drifting, step_s=0.004), ranks_per_node=1, checkpoint=checkpoint)
     status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
-    assert kinds(lab, run) == ["loss_divergence", "loss_divergence"], lab.told(run)
+    assert lab.kinds(run) == ["loss_divergence", "loss_divergence"], lab.told(run)
     assert (status["exit_code"], status["cause"], status["restarts"]) == (106, "loss_divergence", 1)
     first, second = lab.incidents(run)
     assert (first["response"], second["response"]) == ("rewind_skip", "hold")
@@ -189,7 +184,7 @@ def test_a_loss_that_jumps_and_recovers_is_only_noted(lab: Lab, told: Told) -> N
     jumping = f"9.0 if 150 <= step <= 152 else {FALLING}"
     run = lab.submit(script(lab, until=300, loss=jumping, step_s=0.004), ranks_per_node=1)
     status = lab.finish(run)
-    assert kinds(lab, run) == ["loss_transient"], lab.told(run)
+    assert lab.kinds(run) == ["loss_transient"], lab.told(run)
     assert (status["world"], status["restarts"], status["open_incidents"]) == (1, 0, [])
     noted = lab.incidents(run)[0]
     assert (noted["onset_step"], noted["response"], noted["actions"]) == (150, "observe", [])
@@ -224,7 +219,7 @@ def test_a_full_disk_costs_no_step_and_ends_when_there_is_room(lab: Lab, told: T
     run = lab.submit(script(lab, until=400, width=100), ranks_per_node=1, checkpoint=checkpoint)
     lab.reach(run, 30)
     filler = fill(small_disk)
-    lab.wait(run, lambda _: kinds(lab, run) == ["save_failed"])
+    lab.wait(run, lambda _: lab.kinds(run) == ["save_failed"])
     at = lab.status(run)["step"]
     lab.wait(run, lambda s: s["step"] > at + 30)
     full = lab.incidents(run)[0]
@@ -236,7 +231,7 @@ def test_a_full_disk_costs_no_step_and_ends_when_there_is_room(lab: Lab, told: T
     assert set(whole) <= {c["name"] for c in lab.checkpoints(run)}, "a checkpoint that nobody knows of"
     filler.unlink()
     status = lab.finish(run)
-    assert (status["restarts"], status["open_incidents"], kinds(lab, run)) == (0, [], ["save_failed"])
+    assert (status["restarts"], status["open_incidents"], lab.kinds(run)) == (0, [], ["save_failed"])
     assert lab.incidents(run)[0]["resolved"] is not None
     assert [(page["incident"], page["page"]) for page in told()] == [("i1", True)]
     newest = manifest.names(str(folder))[-1]
@@ -269,7 +264,7 @@ done
 def test_a_program_that_falls_silent_is_started_anew(lab: Lab, says: str, spec: dict[str, Any], step: int) -> None:
     run = lab.submit(["bash", "-c", PROGRAM.format(says=says)], python=False, ranks_per_node=1, **spec)
     status = lab.finish(run)
-    assert kinds(lab, run) == ["hang"], lab.told(run)
+    assert lab.kinds(run) == ["hang"], lab.told(run)
     assert (status["step"], status["restarts"]) == (step, 1)
     hang = lab.incidents(run)[0]
     assert (hang["subject"]["rank"], hang["response"]) == (0, "restart")

@@ -81,7 +81,7 @@ def test_copies_outlive_their_node(lab: Lab, alone: Alone) -> None:
     agent = lab.home / "runs" / run / "attempts" / "001" / "node1" / "agent.json"
     os.kill(json.loads(agent.read_text())["pid"], signal.SIGKILL)
     lab.finish(run)
-    assert [one["kind"] for one in lab.incidents(run)] == ["agent_lost"], lab.told(run)
+    assert lab.kinds(run) == ["agent_lost"], lab.told(run)
     _first, last = restored(lab, run)
     assert (last.checkpoint, last.copied_in, last.from_peer) == (None, 1, 1), lab.told(run)
     assert lost(lab, run) <= 2, lab.told(run)

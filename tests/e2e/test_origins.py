@@ -68,5 +68,5 @@ def test_a_damaged_one_holds_the_run_before_anything_is_trained(lab: Lab) -> Non
     status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
     assert (status["exit_code"], status["cause"], status["world"]) == (106, "checkpoint_corrupt", 0)
     assert str(first) in status["reason"]
-    assert [i["kind"] for i in lab.incidents(run)] == ["checkpoint_corrupt"]
+    assert lab.kinds(run) == ["checkpoint_corrupt"]
     assert damaged.files[0] in str(lab.incidents(run)[0]["evidence"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from lab import Lab, gpt
-from test_drills import kinds, script
+from test_drills import script
 
 from orchestrator import contract
 
@@ -91,7 +91,7 @@ def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
     lab.reach(run, 110)
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    assert kinds(lab, run) == ["worker_killed", "resume_mismatch"], lab.told(run)
+    assert lab.kinds(run) == ["worker_killed", "resume_mismatch"], lab.told(run)
     mismatch = lab.incidents(run)[1]
     assert (mismatch["response"], mismatch["actions"]) == ("observe", []), mismatch
 
@@ -100,6 +100,6 @@ def test_a_loss_that_falls_too_well_is_noted(lab: Lab) -> None:
     learned = "2.0 + step * 7 % 11 / 50 if step <= 200 else 2.1 * 2.718 ** ((200 - step) / 30)"
     run = lab.submit(script(lab, until=320, loss=learned, step_s=0.004), ranks_per_node=1)
     status = lab.finish(run)
-    assert kinds(lab, run) == ["loss_too_good"], lab.told(run)
+    assert lab.kinds(run) == ["loss_too_good"], lab.told(run)
     assert status["restarts"] == 0
     assert 198 <= lab.incidents(run)[0]["onset_step"] <= 210

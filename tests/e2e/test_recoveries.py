@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lab import Lab
-from test_drills import kinds, script
+from test_drills import script
 
 from orchestrator import contract
 
@@ -26,7 +26,7 @@ def test_a_killed_run_proves_itself(lab: Lab, memory: bool) -> None:
     lab.reach(run, 110)
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    assert kinds(lab, run) == ["worker_killed"], lab.told(run)
+    assert lab.kinds(run) == ["worker_killed"], lab.told(run)
     (proof,) = proofs(lab, run)
     assert proof.startswith("World 2 proved itself: step time 0.0"), proof
     assert proof.endswith("data position as expected."), proof
@@ -44,7 +44,7 @@ def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     lab.reach(run, 110)
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    assert kinds(lab, run) == ["worker_killed", "recovery_slow"], lab.told(run)
+    assert lab.kinds(run) == ["worker_killed", "recovery_slow"], lab.told(run)
     slow = lab.incidents(run)[1]
     assert (slow["response"], slow["actions"], slow["onset_step"] > 100) == ("observe", [], True), slow
     assert "before the fault it took 0.0" in slow["evidence"][0]
@@ -64,7 +64,7 @@ def test_a_run_that_forgets_a_part_of_its_weights_is_rewound_and_held(lab: Lab) 
     lab.reach(run, 140)
     lab.drill(run, "kill", 0)
     status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
-    assert kinds(lab, run) == ["worker_killed", "recovery_wrong", "recovery_wrong"], lab.told(run)
+    assert lab.kinds(run) == ["worker_killed", "recovery_wrong", "recovery_wrong"], lab.told(run)
     assert status["cause"] == "recovery_wrong"
     first, second = lab.incidents(run)[1:]
     assert (first["response"], second["response"]) == ("rewind", "hold")

@@ -73,5 +73,5 @@ def test_a_pause_in_the_middle_of_a_recovery_goes_on_from_there(lab: Lab, alone:
     in_state(lab, run, "PAUSED")
     asked(lab, "resume", run)
     lab.finish(run, within_s=WITHIN_S)
-    assert [i["kind"] for i in lab.incidents(run)] == ["worker_killed"]
+    assert lab.kinds(run) == ["worker_killed"]
     assert read(lab.folder / "losses", lab.folder / "weights") == alone()

@@ -41,7 +41,7 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
         os.kill(pid, signal.SIGKILL)
         lab.wait(run, lambda _, pid=pid: lab.supervisor_pid() != pid, within_s=10)
     lab.finish(run, within_s=60 + steps * 0.2)
-    found = [i["kind"] for i in lab.incidents(run)]
+    found = lab.kinds(run)
     assert set(found) <= {"supervisor_restarted"}, lab.told(run)
     status = lab.status(run)
     assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0), "a world was started anew"
@@ -74,7 +74,7 @@ def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: 
     lab.reach(run, 35)
     lab.drill(run, "agent")
     lab.finish(run)
-    assert [i["kind"] for i in lab.incidents(run)] == ["agent_lost"]
+    assert lab.kinds(run) == ["agent_lost"]
     assert lab.status(run)["attempt"] == 2
     assert not registry.marked(run, 1)
     expected = alone()
@@ -116,5 +116,5 @@ def test_an_unmodified_script_is_watched_and_restarted(lab: Lab) -> None:
     lab.wait(run, lambda s: bool(s["state"] == "RUNNING" and s["step"] >= 20))
     lab.drill(run, "kill", 1)
     lab.finish(run)
-    assert [i["kind"] for i in lab.incidents(run)] == ["worker_killed"]
+    assert lab.kinds(run) == ["worker_killed"]
     assert lab.status(run)["step"] == 60
