@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from math import exp, nan
 from random import Random
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ class Training:
         now, node = self._time.now(), agent.node
         self._agents[node] = agent
         each, ranks = self._knobs.ranks_per_node, self._knobs.of_node(node)
-        self.plights.update(dict.fromkeys(ranks, Plight.WELL))
+        self.plights |= dict.fromkeys(ranks, Plight.WELL)
         agent.ranks = [
             s.RankStarted(
                 at=now, node=node, world=self.world, rank=rank, pid=self.pid_of(rank), gpu=str(rank % each),
@@ -196,13 +197,13 @@ class Training:
         self.weights = replace(self.weights, step=step, poison=poison)
         self._rows += 1
         self._row(step, index, poison)
-        self._copied()
+        copy = self._copied()
         due = self._is_due(step)
         if due and not self._knobs.stall_s:
-            self._saved()
+            self._saved(copy)
         elif due:
             self._move(s.Phase.SAVE)
-            self._later(self._knobs.stall_s, self._saved)
+            self._later(self._knobs.stall_s, partial(self._saved, copy))
         else:
             self._move(s.Phase.STEP)
             self._evaluate()
@@ -212,26 +213,29 @@ class Training:
         loss += (self._data.glitches or {}).get(index, 0.0)
         if poison is not None:
             loss = nan if poison.kind == "nan" else loss + 2.0
-        node = 0
-        if self.of_node(node):
+        if self.of_node(0):
             row = s.StepReported(
-                at=self._time.now(), node=node, world=self.world, rank=0, step=step, loss=loss, data_index=index,
+                at=self._time.now(), node=0, world=self.world, rank=0, step=step, loss=loss, data_index=index,
                 step_s=self._took_s,
             )  # fmt: skip
-            self._agents[node].put([row])
+            self._agents[0].put([row])
 
     def _is_due(self, step: int) -> bool:
         return self.saves.is_due(step) or step in (self._knobs.steps, self.stop_at)
 
-    def _copied(self) -> None:
-        """Every rank holds a copy of this step: they finish a step together."""
-        every = self._knobs.copy_every
-        if every and self.weights.step % every == 0:
-            weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
-            self._keepers.copied(self.world, weights)
+    def _now(self) -> Weights:
+        return trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
 
-    def _saved(self) -> None:
-        weights = trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
+    def _copied(self) -> Weights | None:
+        """Every rank holds a copy of this step, or none does: they finish a step together."""
+        every = self._knobs.copy_every
+        if not every or self.weights.step % every:
+            return None
+        self._keepers.copied(self.world, copy := self._now())
+        return copy
+
+    def _saved(self, copy: Weights | None = None) -> None:
+        weights = copy or self._now()  # a durable save is made from the copy: what befalls the ranks since is not in it
         assert weights.jumped == jumped_before(self._skips, weights.step)
         name = f"step-{weights.step:08d}.a{self.order.attempt}w{self.world}"
         saved_at, fails = self._time.now(), self.saves_fail
@@ -364,8 +368,7 @@ class Training:
         now = self._time.now()
         self._spent_s[s.PHASES.index(self.phase)] += now - self._moved_at
         self.phase, self._moved_at = phase, now
-        spent_s = tuple(self._spent_s)
-        step = self.weights.step
+        spent_s, step = tuple(self._spent_s), self.weights.step
         self._report(
             lambda rank, node, at: s.RankProgress(
                 at=at, node=node, world=self.world, rank=rank, step=step, phase=phase, moved_at=now, spent_s=spent_s
@@ -373,9 +376,8 @@ class Training:
         )
 
     def _report(self, make: Callable[[int, int, float], s.Signal]) -> None:
-        now = self._time.now()
         for node, agent in self._agents.items():
-            agent.put([make(rank, node, now) for rank in self.of_node(node)])
+            agent.put([make(rank, node, self._time.now()) for rank in self.of_node(node)])
 
     def looked(self, node: int, ranks: Iterable[int]) -> list[s.Signal]:
         """What the kernel says of ranks of a node."""
@@ -389,8 +391,7 @@ class Training:
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Go on later, if nothing happened to any rank until then."""
-        self._generation += 1
-        generation = self._generation
+        generation = self._generation = self._generation + 1
 
         def go_on() -> None:
             if self.well and generation == self._generation:
