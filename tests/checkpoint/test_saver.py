@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import shutil
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from lastgood import saver as node_saver
 from lastgood.copies import Copy
-from lastgood.drafts import draw
+from lastgood.drafts import Drawing
 from lastgood.files import Files
 from lastgood.restoring import restore
 from lastgood.saving import Saver
@@ -89,11 +92,53 @@ def test_it_is_the_checkpoint_that_the_rank_itself_would_have_written(tmp_path: 
 
 def test_most_of_it_is_copied_once() -> None:
     state = odd(1)
-    taken, _ = draw(state, 0)
+    taken, _ = Drawing().draw(state, 0)
     besides = sorted(value.numel() for name, value in taken.tensors.items() if name.startswith("lastgood."))
     # What was made up, the plain tensor that is packed with the rest, and what does not lie in the order of its
     # indices; no tied weight, no view of a part.
     assert besides == [0, 1, 2, 24]
+
+
+def test_what_is_drawn_again_is_what_would_be_drawn_afresh() -> None:
+    job, drawing = build(1), Drawing()
+    job.train(2)
+    drawing.draw(job.state, 0)
+    for change in (lambda: None, lambda: job.train(1), lambda: _moved(job.state["model"]), lambda: _grown(job.state)):
+        change()
+        again, afresh = drawing.draw(job.state, 0), Drawing().draw(job.state, 0)
+        assert _loaded(again[1]) == _loaded(afresh[1]), "plan, places, and all that is no tensor"
+        assert again[0].tensors.keys() == afresh[0].tensors.keys()
+        assert all(torch.equal(again[0].tensors[name], tensor) for name, tensor in afresh[0].tensors.items())
+
+
+def _loaded(draft: bytes) -> list[object]:
+    parts = io.BytesIO(draft)
+    sketch, bodies = pickle.load(parts), pickle.load(parts)
+    plain = {index: torch.load(io.BytesIO(body), weights_only=False) for index, body in bodies.items()}
+    return [sketch, {index: str(value) for index, value in plain.items() if "rng" not in index.fqn}]
+
+
+def _moved(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def _grown(state: MutableMapping[str, Any]) -> None:
+    state["epoch"] = {"number": 3, "of": [1, 2]}
+    state["more"] = nn.Linear(3, 3)
+
+
+def test_it_is_planned_once_while_the_tensors_stay() -> None:
+    job, drawing = build(1), Drawing()
+    job.train(1)
+    drawing.draw(job.state, 0)
+    sketch = drawing._sketch
+    job.train(1)
+    drawing.draw(job.state, 0)
+    assert drawing._sketch is sketch
+    _moved(job.state["model"])
+    drawing.draw(job.state, 0)
+    assert drawing._sketch is not sketch
 
 
 def test_it_loads_bit_for_bit(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import MetadataIndex
-from torch.distributed.checkpoint.planner import SavePlan, WriteItem
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
+from torch.distributed.tensor import DTensor
 
 from lastgood import pieces, snapshot
 from lastgood.copies import Copy, offsets
@@ -29,37 +31,81 @@ Place = tuple[int, tuple[int, ...], torch.dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A rank's part of a checkpoint, as far as it is not in the copy's body."""
+class Sketch:
+    """What stays the same from save to save, as long as the tensors do."""
 
     plan: SavePlan
     places: dict[MetadataIndex, Place]
     """of the tensors"""
-    bodies: dict[MetadataIndex, bytes]
-    """everything else, as it is to be written"""
 
 
-def draw(state: State, rank: int) -> tuple[Pieces, bytes]:
-    """What to copy, and the draft that goes with it. Raises Unfit, and what the user's own state raises."""
-    planner = DefaultSavePlanner()
-    planner.set_up_planner(snapshot.capture(state, rank), is_coordinator=rank == 0)
-    plan = planner.create_local_plan()
-    taken = pieces.apart(state)
-    body = _Body(taken.tensors)
-    found: dict[MetadataIndex, tuple[str, int, Tensor]] = {}
-    bodies: dict[MetadataIndex, bytes] = {}
-    for item in plan.items:
-        value = planner.resolve_data(item)
-        if isinstance(value, io.BytesIO):
-            bodies[item.index] = value.getvalue()
+class Drawing:
+    """Draws the drafts of one rank: a sketch, pickled, and after it everything else as it is to be written.
+
+    Planning takes as long as a fifth of the copy that a step waits for, so a sketch is drawn once for as long as every
+    tensor lies where it lay.
+    """
+
+    def __init__(self) -> None:
+        self._lies: _Lies | None = None
+        """how the tensors lay for the sketch; None: another one is drawn next time"""
+        self._sketch = b""
+        self._others: list[WriteItem] = []
+        """of its plan, what is no tensor"""
+
+    def draw(self, state: State, rank: int) -> tuple[Pieces, bytes]:
+        """What to copy, and the draft that goes with it. Raises Unfit, and what the user's own state raises."""
+        planner = DefaultSavePlanner()
+        planner.set_up_planner(snapshot.capture(state, rank), is_coordinator=rank == 0)
+        taken = pieces.apart(state)
+        lies = _lie(planner, taken.tensors)
+        if lies is None or lies != self._lies:
+            taken = self._sketched(planner, taken, lies)
+        bodies = {item.index: planner.resolve_data(item).getvalue() for item in self._others}
+        return taken, self._sketch + pickle.dumps(bodies)
+
+    def _sketched(self, planner: DefaultSavePlanner, taken: Pieces, lies: _Lies | None) -> Pieces:
+        plan = planner.create_local_plan()
+        body = _Body(taken.tensors)
+        found: dict[MetadataIndex, tuple[str, int, Tensor]] = {}
+        self._others = [item for item in plan.items if item.type is WriteItemType.BYTE_IO]
+        for item in plan.items:
+            if item.type is not WriteItemType.BYTE_IO:
+                value = planner.resolve_data(item).detach()
+                found[item.index] = (*body.spot(value), value)
+        begins = offsets(body.tensors)
+        places = {
+            index: (begins[name] + shift, tuple(value.shape), value.dtype)
+            for index, (name, shift, value) in found.items()
+        }
+        self._sketch = pickle.dumps(Sketch(plan=plan, places=places))
+        # What a state dict made on the fly is another tensor every time.
+        self._lies = lies if len(body.tensors) == len(taken.tensors) else None
+        return Pieces(tensors=body.tensors, rest=taken.rest)
+
+
+_Lies = tuple[object, ...]
+
+
+def _lie(planner: DefaultSavePlanner, tensors: dict[str, Tensor]) -> _Lies | None:
+    """All that a sketch depends on; None: it cannot be told."""
+    parts: list[object] = [planner.mappings]
+    for name, value in planner.state_dict.items():
+        if isinstance(value, DTensor):
+            local = value.to_local()
+            parts.append((name, value.shape, value.placements, value.device_mesh, *_lies(local)))
+        elif type(value) in (Tensor, nn.Parameter):
+            parts.append((name, *_lies(value)))
+        elif isinstance(value, Tensor | ShardedTensor):
+            return None
         else:
-            found[item.index] = (*body.spot(value := value.detach()), value)
-    begins = offsets(body.tensors)
-    places = {
-        index: (begins[name] + shift, tuple(value.shape), value.dtype) for index, (name, shift, value) in found.items()
-    }
-    draft = pickle.dumps(Draft(plan=plan, places=places, bodies=bodies))
-    return Pieces(tensors=body.tensors, rest=taken.rest), draft
+            parts.append(name)
+    parts += [(name, *_lies(tensor)) for name, tensor in tensors.items()]
+    return tuple(parts)
+
+
+def _lies(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 class _Body:
@@ -103,14 +149,16 @@ class DraftPlanner(DefaultSavePlanner):
         if not body:
             raise ValueError(f"{copy.path} holds a copy that was not made to be saved")
         self._copy = copy
-        self._draft: Draft = pickle.loads(body)
+        parts = io.BytesIO(body)
+        self._sketch: Sketch = pickle.load(parts)
+        self._bodies: dict[MetadataIndex, bytes] = pickle.load(parts)
 
     @property
     def local_plan(self) -> SavePlan:
         """As the rank drew it."""
-        return self._draft.plan
+        return self._sketch.plan
 
     def resolve_data(self, write_item: WriteItem) -> Any:
         """The bytes of an item, where they lie."""
-        body = self._draft.bodies.get(write_item.index)
-        return self._copy.part(*self._draft.places[write_item.index]) if body is None else io.BytesIO(body)
+        body = self._bodies.get(write_item.index)
+        return self._copy.part(*self._sketch.places[write_item.index]) if body is None else io.BytesIO(body)

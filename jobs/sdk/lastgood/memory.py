@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from lastgood import pieces
 from lastgood.audience import Audience, Nobody
 from lastgood.copies import ROOM, Copy, needed_bytes
-from lastgood.drafts import draw
+from lastgood.drafts import Drawing
 from lastgood.header import Facts
 from lastgood.meeting import poll
 from lastgood.notes import Note, made
@@ -94,6 +94,7 @@ class Memory:
         self._paced = here.memory.every > 0
         self._cost = _Cost()
         self._side = SideStream()
+        self._drawing = Drawing()
         self._opened = False
         self._off = ""
         self._unstaged: str | None = None
@@ -229,7 +230,7 @@ class Memory:
         poll(lambda: self._has_place() or not self._has_saver(), most_s, "every copy is held", most_s=0.02)
         if not self._has_saver():
             raise Unfit(STARTING if self._audience.saver() == "starting" else "the node has no saver at present")
-        drawn = draw(state, self._here.rank)
+        drawn = self._drawing.draw(state, self._here.rank)
         self._grow(needed_bytes(*drawn))
         return drawn
 
