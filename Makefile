@@ -13,11 +13,11 @@ CASES ?= ../shared/data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test check bench score soak chaos screenshots clean
+.PHONY: help demo test test-long check bench score soak chaos screenshots clean
 
 help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
-	@echo "make test    every test: about 17 minutes on 2 cores"
+	@echo "make test    the tests: about 12 minutes on 2 cores; make test-long: those that have a shorter one beside them"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   figures, beside those of its peers: what a step pays, how fast a run comes back (ARGS=--help)"
 	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
@@ -29,12 +29,16 @@ help:
 demo: .venv/ready
 	@$(BIN)/python -P -m orchestrator.demo $(ARGS)
 
-# Real runs wait most of the time, so two share two cores; those that measure run alone. Status 5: none was selected.
+# A real run takes most of a core, so two share two; those that measure run alone. Status 5: none was selected.
+SHORT := not soak and not long
 test: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 3 -m "not soak and not e2e and not browser" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -n 2 -m "browser and not soak" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -n 2 -m "e2e and not soak and not alone and not browser" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -m "alone and not soak" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 -m "$(SHORT) and not e2e and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(SHORT) and browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 -m "$(SHORT) and e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -m "$(SHORT) and alone" $(ARGS) || test $$? -eq 5
+
+test-long: .venv/ready-to-develop
+	@$(BIN)/python -m pytest -n 2 -m "long and not soak" $(ARGS) || test $$? -eq 5
 
 check: .venv/ready-to-develop
 	@$(BIN)/ruff check

@@ -92,6 +92,7 @@ def test_ctrl_c_stops_following_and_not_the_run(root: Path, tmp_path: Path) -> N
     assert said(root, "status", "-", "--check").returncode == 103
 
 
+@pytest.mark.long
 def test_on_a_terminal_one_line_moves_and_the_result_is_still_alone_on_stdout(root: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import time\ntime.sleep(1)\n")
     terminal, screen = pty.openpty()
@@ -117,6 +118,7 @@ def test_on_a_terminal_one_line_moves_and_the_result_is_still_alone_on_stdout(ro
     assert result.decode().startswith("train-")
 
 
+@pytest.mark.long
 def test_a_supervisor_that_is_away_is_named_and_training_goes_on(root: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import time\ntime.sleep(600)\n")
     said(root, "submit", "--", "train.py", cwd=tmp_path)

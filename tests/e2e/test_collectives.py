@@ -68,11 +68,13 @@ def test_a_rank_that_sleeps_in_its_data_loader(lab: Lab) -> None:
     assert others
 
 
+@pytest.mark.long
 def test_a_rank_that_calls_something_else_holds_the_run(lab: Lab) -> None:
     incident = hung(lab, "dist.barrier(along[1]) if rank == 2 else None")
     assert (incident["kind"], incident["subject"]["rank"]) == ("code_divergence", 2), incident
 
 
+@pytest.mark.long
 def test_a_collective_that_times_out_before_anybody_calls_it_a_hang(lab: Lab) -> None:
     """The first to die is a victim: it waited for the rank that sleeps, through another one."""
     incident = hung(lab, "load_batch() if rank == 3 else None", timeout_s=2.0, floor_s=60.0)

@@ -249,6 +249,7 @@ done
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("says", "spec", "step"),
     [

@@ -40,6 +40,7 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     return fake
 
 
+@pytest.mark.long
 def test_joules_go_on_being_counted_when_the_supervisor_dies(lab: Lab, gpus: FakeNvml) -> None:  # noqa: ARG001
     run = lab.submit(
         ["bash", "-c", PROGRAM.format(folder=lab.folder)],

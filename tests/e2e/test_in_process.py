@@ -26,7 +26,12 @@ def processes(lab: Lab, run: str, rank: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("drill", "rank"), [("kill", 1), ("spin", 0), *(pytest.param(*one, marks=pytest.mark.soak) for one in LONGER)]
+    ("drill", "rank"),
+    [
+        ("kill", 1),
+        pytest.param("spin", 0, marks=pytest.mark.long),
+        *(pytest.param(*one, marks=pytest.mark.soak) for one in LONGER),
+    ],
 )
 def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
     run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint=SAVES, recovery={"in_process": True})
@@ -40,6 +45,7 @@ def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, r
     assert read(lab.folder / "losses", lab.folder / "weights") == alone(STEPS)
 
 
+@pytest.mark.long
 def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder, "--step-s", "0.1", steps=STEPS), checkpoint=SAVES)
     lab.wait(run, lambda _: len(spares(run)) == 2)

@@ -26,6 +26,7 @@ def told(lab: Lab, run: str) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.long
 def test_the_first_save_is_measured_and_the_next_ones_come_as_seldom_as_that_is_worth(lab: Lab) -> None:
     run = lab.submit(
         gpt(lab.folder, "--step-s", "0.05", steps=STEPS),

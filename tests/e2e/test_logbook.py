@@ -15,6 +15,7 @@ from orchestrator.cli import lastgood
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.long
 def test_all_of_ours_log_in_json(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "json")
     monkeypatch.setenv("LASTGOOD_HOME", str(lab.home))

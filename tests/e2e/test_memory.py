@@ -52,6 +52,7 @@ def test_a_crash_costs_a_step_at_most(lab: Lab, alone: Alone, drill: str, rank: 
     assert not list(Path("/dev/shm").glob(f"lastgood.*{run}*")), "nothing stays in memory"
 
 
+@pytest.mark.long
 def test_copies_outlive_their_agent(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=STEPS), checkpoint={**NEVER, "memory_every_steps": 1})
     lab.wait(run, lambda status: status["step"] >= 35)

@@ -31,6 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 def test_two_ranks_save_and_one_goes_on(lab: Lab) -> None:
     first = lab.submit(gpt(lab.folder, steps=20))
     lab.finish(first)

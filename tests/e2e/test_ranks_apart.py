@@ -61,6 +61,7 @@ def test_a_rank_that_calls_another_collective_holds_the_run(lab: Lab) -> None:
     assert lab.incidents(run)[-1]["subject"]["rank"] == 1
 
 
+@pytest.mark.long
 def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
     run = lab.submit(gpt(lab.folder, steps=900))
     lab.reach(run, 250)
@@ -78,6 +79,7 @@ def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
     assert lab.status(run)["restarts"] == 0, lab.told(run)
 
 
+@pytest.mark.long
 def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
     forgetful = script(lab, until=400, step_s=0.01)
     text = (lab.folder / "tiny.py").read_text()
@@ -96,6 +98,7 @@ def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
     assert (mismatch["response"], mismatch["actions"]) == ("observe", []), mismatch
 
 
+@pytest.mark.long
 def test_a_loss_that_falls_too_well_is_noted(lab: Lab) -> None:
     learned = "2.0 + step * 7 % 11 / 50 if step <= 200 else 2.1 * 2.718 ** ((200 - step) / 30)"
     run = lab.submit(script(lab, until=320, loss=learned, step_s=0.004), ranks_per_node=1)

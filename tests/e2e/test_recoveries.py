@@ -19,7 +19,7 @@ def proofs(lab: Lab, run: str) -> list[str]:
     return [text for text in told if "proved itself" in text]
 
 
-@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("memory", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_killed_run_proves_itself(lab: Lab, memory: bool) -> None:
     saving = SAVING if memory else {**SAVING, "memory_every_steps": 0}
     run = lab.submit(script(lab, until=400), ranks_per_node=1, checkpoint=saving)
@@ -51,6 +51,7 @@ def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     assert proofs(lab, run) == []
 
 
+@pytest.mark.long
 def test_a_run_that_forgets_a_part_of_its_weights_is_rewound_and_held(lab: Lab) -> None:
     forgetful = script(lab, until=2000, loss="3.0 - 0.003 * own.weight.mean().item()")
     text = (lab.folder / "tiny.py").read_text()

@@ -51,6 +51,7 @@ def test_a_run_whose_budget_is_spent_saves_is_held_and_goes_on_with_more(lab: La
     assert done["budget"][0]["spent"] == pytest.approx(contract.ledger(lab.home, run)["cost"]["money"], rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 @pytest.mark.parametrize("has_right", [True, False])
 def test_a_power_budget_limits_the_gpus_or_pauses_the_run(

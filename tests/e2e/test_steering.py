@@ -64,6 +64,7 @@ def test_a_run_is_paused_restarted_and_changed_and_nothing_of_it_is_lost(lab: La
     assert "the test asked for a restart: restarted by the test, saving first." in told
 
 
+@pytest.mark.long
 def test_a_pause_in_the_middle_of_a_recovery_goes_on_from_there(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder, "--step-s", "0.1"))
     lab.reach(run, 15, within_s=WITHIN_S)

@@ -38,7 +38,7 @@ def steps_of(server: Server, run: str) -> list[tuple[int, int, float]]:
     return [(row["lastgood/world"], row["trainer/step"], row["train/loss"]) for row in rows]
 
 
-@pytest.mark.parametrize("after", ["append", "rewind"])
+@pytest.mark.parametrize("after", ["append", pytest.param("rewind", marks=pytest.mark.long)])
 def test_a_run_is_one_run_of_wandb_over_a_kill_and_an_outage(lab: Lab, server: Server, after: str) -> None:
     run = lab.submit(gpt(lab.folder, steps=90), tracker=tracker(server, after_rewind=after), checkpoint=FROM_DISK)
     lab.reach(run, 20)
@@ -67,6 +67,7 @@ def test_a_run_is_one_run_of_wandb_over_a_kill_and_an_outage(lab: Lab, server: S
     assert len(list(tracker_events.records(events.read_bytes()))) == 1 + lines
 
 
+@pytest.mark.long
 def test_the_stop_button_saves_and_stops(lab: Lab, server: Server) -> None:
     run = lab.submit(gpt(lab.folder, steps=100_000), tracker=tracker(server))
     lab.reach(run, 10)

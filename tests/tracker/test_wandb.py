@@ -124,6 +124,7 @@ def test_a_sender_that_is_killed_loses_and_repeats_nothing(offices: Any, server:
     assert course_of(office.folder, RUN).finished
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_costs_nothing_but_time(offices: Any, server: Server) -> None:
     office: Office = offices()
     office.steps(1, 5)
@@ -207,6 +208,7 @@ def test_an_alert_is_sent_and_the_key_is_nowhere(offices: Any, server: Server) -
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
+@pytest.mark.long
 def test_offline_files_hold_every_line_once_after_a_kill_and_a_sync(offices: Any, server: Server) -> None:
     office: Office = offices(mode="offline")
     office.steps(1, 10)
