@@ -24,7 +24,7 @@ from monitors.incidents import Kind
 from orchestrator import contract, demo_gpu
 from orchestrator.cli.text import print_ledger, print_story
 from orchestrator.client import ask
-from orchestrator.demo_stage import RECIPE, Show, wait
+from orchestrator.demo_stage import RECIPE, Show, stage, wait
 from orchestrator.drills import DRILLS
 from orchestrator.home import Home
 from orchestrator.injection import inject
@@ -36,6 +36,9 @@ POISONED = frozenset({Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
 """what they may be told as: one of them"""
 BUSY = frozenset({Kind.STRAGGLER, Kind.HOST_DEGRADED, Kind.RECOVERY_SLOW})
 """What a machine may really be, beside the demo: no problem as long as it is only noted."""
+
+
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +180,12 @@ def problems(incidents: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _played(folder: Path, fault: str | None) -> int:
-    status = play(folder) if fault is None else demo_gpu.play(folder, fault)
-    ask(folder / "home", {"ask": "shutdown"}, start=False)
-    return status
+    try:
+        with stage(folder / "home"):
+            return play(folder) if fault is None else demo_gpu.play(folder, fault)
+    except KeyboardInterrupt:
+        print("interrupted: nothing of the demo runs on", flush=True)
+        return INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from monitors.clock import SystemClock
 from orchestrator import contract
+from orchestrator.client import NoSupervisor, ask
 
 RECIPE = Path(__file__).parent.parent / "jobs" / "recipes" / "demo.yaml"
 DEADLINE_S = 400.0
+CLEAR_S = 30.0
 CLOCK = SystemClock()
 
 
@@ -46,3 +49,27 @@ def wait(show: Show, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
             return status
         time.sleep(0.2)
     raise SystemExit(f"the demo did not get there within {DEADLINE_S:.0f} s: see `lastgood status`")
+
+
+@contextmanager
+def stage(home: Path) -> Iterator[None]:
+    """At the end nothing goes on. A demo that is interrupted ends its run; one that is over has seen it end."""
+    try:
+        yield
+    except BaseException:
+        with suppress(NoSupervisor):
+            _clear(home)
+        raise
+    finally:
+        with suppress(NoSupervisor):
+            ask(home, {"ask": "shutdown"}, start=False)
+
+
+def _clear(home: Path) -> None:
+    deadline = CLOCK.now() + CLEAR_S
+    while going := [one for one in contract.runs(home)["runs"] if one["exit_code"] == contract.NOT_FINISHED]:
+        for run in going:
+            ask(home, {"ask": "stop", "run": run["run"], "now": True}, start=True)
+        if CLOCK.now() >= deadline:
+            return
+        time.sleep(0.2)

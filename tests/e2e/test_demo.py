@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,9 +18,10 @@ from orchestrator.cli import lastgood
 from orchestrator.home import Home
 from tests.story.test_contract import Reader
 
-pytestmark = [pytest.mark.soak, pytest.mark.e2e]
+pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.soak
 def test_every_fault_is_told_and_nothing_runs_on(tmp_path: Path) -> None:
     done = CliRunner().invoke(lastgood, ["demo", "--json", "--folder", str(tmp_path / "demo")])
     assert done.exit_code == 0, done.stderr
@@ -24,3 +29,31 @@ def test_every_fault_is_told_and_nothing_runs_on(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10.0
     while client.running(Home(tmp_path / "demo" / "home")) is not None:
         assert time.monotonic() < deadline, "its supervisor runs on"
+
+
+def left(folder: Path) -> list[str]:
+    """Processes that name a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if str(folder).encode() in words:
+                found.append(words.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    words = [sys.executable, "-P", "-m", "orchestrator.demo", "--folder", str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as demo:
+        assert demo.stdout is not None
+        assert any("trains from the start" in line for line in demo.stdout)
+        assert len(left(folder)) > 3
+        demo.send_signal(signal.SIGINT)
+        said = demo.stdout.read()
+    assert (demo.returncode, "nothing of the demo runs on" in said) == (130, True)
+    deadline = time.monotonic() + 10.0
+    while running := left(folder):
+        assert time.monotonic() < deadline, running
+        time.sleep(0.1)
