@@ -57,12 +57,14 @@ export function put(node, ...children) {
   return node;
 }
 
-/** Calls `draw` when `value` is another one than at the last call for this node. */
+/** Calls `draw` when `value` is another one than at the last call for this node; a link that had the focus keeps it. */
 export function when(node, value, draw) {
   const sign = JSON.stringify(value) ?? "";
   if (node.shown === sign) return;
   node.shown = sign;
+  const held = node.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   draw(node, value);
+  if (held) [...node.querySelectorAll("a")].find((link) => link.getAttribute("href") === held)?.focus({ preventScroll: true });
 }
 
 /**
