@@ -36,8 +36,6 @@ POISONED = frozenset({Kind.LOSS_SPIKE, Kind.LOSS_DIVERGENCE})
 """what they may be told as: one of them"""
 BUSY = frozenset({Kind.STRAGGLER, Kind.HOST_DEGRADED, Kind.RECOVERY_SLOW})
 """What a machine may really be, beside the demo: no problem as long as it is only noted."""
-
-
 INTERRUPTED = 130
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import shutil
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.utils._pytree import tree_flatten_with_path
 
 from lastgood import saver as node_saver
 from lastgood.copies import Copy
-from lastgood.drafts import Drawing
+from lastgood.drafts import Drawing, opened
 from lastgood.files import Files
 from lastgood.restoring import restore
 from lastgood.saving import Saver
@@ -112,8 +111,7 @@ def test_what_is_drawn_again_is_what_would_be_drawn_afresh() -> None:
 
 
 def _loaded(draft: bytes) -> list[object]:
-    parts = io.BytesIO(draft)
-    sketch, bodies = pickle.load(parts), pickle.load(parts)
+    sketch, bodies = opened(draft)
     plain = {index: torch.load(io.BytesIO(body), weights_only=False) for index, body in bodies.items()}
     return [sketch, {index: str(value) for index, value in plain.items() if "rng" not in index.fqn}]
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,14 @@ class Lab:
         found: list[dict[str, Any]] = contract.incidents(self.home, run)["incidents"]
         return found
 
+    def concluded(self, run: str) -> list[dict[str, Any]]:
+        """Incidents, but for stragglers: whoever shares a core with another test is rightly named as one, and left
+        alone; they have tests of their own."""
+        return [one for one in self.incidents(run) if one["kind"] != "straggler"]
+
     def kinds(self, run: str) -> list[str]:
-        """What was concluded, in order. Not of stragglers: whoever shares a core with another test is rightly named as
-        one, and left alone; they have tests of their own."""
-        return [one["kind"] for one in self.incidents(run) if one["kind"] != "straggler"]
+        """Of what was concluded, in order."""
+        return [one["kind"] for one in self.concluded(run)]
 
     def checkpoints(self, run: str) -> list[dict[str, Any]]:
         """What `lastgood ckpt ls --json` prints."""
@@ -184,15 +188,18 @@ class Lab:
                 assert not registry.end(self.home, run, int(attempt.name)), f"{run}: processes are left"
 
 
-def _beside(home: Path) -> list[int]:
-    """Processes of ours that work on a state folder from outside of its runs."""
-    found = []
+def commands() -> Iterator[tuple[int, list[bytes]]]:
+    """Every process of this machine, and its words."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            if str(home).encode() in words and any(word.startswith(b"orchestrator.") for word in words):
-                found.append(int(entry.name))
-    return found
+            if entry.name.isdigit():
+                yield int(entry.name), (entry / "cmdline").read_bytes().split(b"\0")
+
+
+def _beside(home: Path) -> list[int]:
+    """Processes of ours that work on a state folder from outside of its runs."""
+    name = str(home).encode()
+    return [pid for pid, words in commands() if name in words and any(w.startswith(b"orchestrator.") for w in words)]
 
 
 def _end(pid: int) -> None:

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from lab import commands
 
 from orchestrator import client
 from orchestrator.cli import lastgood
@@ -31,15 +31,9 @@ def test_every_fault_is_told_and_nothing_runs_on(tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "its supervisor runs on"
 
 
-def left(folder: Path) -> list[str]:
+def left(folder: Path) -> list[list[bytes]]:
     """Processes that name a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-            if str(folder).encode() in words:
-                found.append(words.replace(b"\0", b" ").decode(errors="replace"))
-    return found
+    return [words for _, words in commands() if any(str(folder).encode() in word for word in words)]
 
 
 @pytest.mark.long

@@ -136,7 +136,7 @@ def test_a_refused_launch_is_tried_again(lab: Lab) -> None:
     status = lab.finish(run)
     assert lab.kinds(run) == ["agent_lost", "launch_failed"], lab.told(run)
     assert status["attempt"] == 3
-    refused = lab.incidents(run)[1]
+    refused = lab.concluded(run)[1]
     assert "002" in refused["evidence"][0]
     assert refused["resumed_from_step"] > 0
 
@@ -157,7 +157,7 @@ def test_a_stopped_agent_is_told_and_nothing_is_ended(lab: Lab, told: Told) -> N
     status = lab.finish(run)
     assert lab.kinds(run) == ["node_unseen"], lab.told(run)
     assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0)
-    unseen = lab.incidents(run)[0]
+    unseen = lab.concluded(run)[0]
     assert (unseen["subject"]["node"], unseen["response"], unseen["actions"]) == (0, "observe", [])
     assert [(page["incident"], page["page"]) for page in told()] == [(unseen["id"], False)]
     assert [row.step for row in lab.rows(run)] == list(range(1, 251)), "steps were not reported later"
@@ -170,7 +170,7 @@ def test_a_loss_that_drifts_up_again_after_a_rewind_holds_the_run(lab: Lab, told
     status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
     assert lab.kinds(run) == ["loss_divergence", "loss_divergence"], lab.told(run)
     assert (status["exit_code"], status["cause"], status["restarts"]) == (106, "loss_divergence", 1)
-    first, second = lab.incidents(run)
+    first, second = lab.concluded(run)
     assert (first["response"], second["response"]) == ("rewind_skip", "hold")
     assert 200 < first["onset_step"] < first["step"] < 400
     assert 0 < first["resumed_from_step"] < first["onset_step"]
@@ -186,7 +186,7 @@ def test_a_loss_that_jumps_and_recovers_is_only_noted(lab: Lab, told: Told) -> N
     status = lab.finish(run)
     assert lab.kinds(run) == ["loss_transient"], lab.told(run)
     assert (status["world"], status["restarts"], status["open_incidents"]) == (1, 0, [])
-    noted = lab.incidents(run)[0]
+    noted = lab.concluded(run)[0]
     assert (noted["onset_step"], noted["response"], noted["actions"]) == (150, "observe", [])
     assert noted["resolved"] is not None
     assert told() == []
@@ -222,7 +222,7 @@ def test_a_full_disk_costs_no_step_and_ends_when_there_is_room(lab: Lab, told: T
     lab.wait(run, lambda _: lab.kinds(run) == ["save_failed"])
     at = lab.status(run)["step"]
     lab.wait(run, lambda s: s["step"] > at + 30)
-    full = lab.incidents(run)[0]
+    full = lab.concluded(run)[0]
     assert (full["resolved"], full["response"], full["blame"]) == (None, "observe", "storage")
     assert "no space left" in " ".join(full["evidence"]).lower()
     whole = [str(name) for name in manifest.names(str(folder))]
@@ -232,7 +232,7 @@ def test_a_full_disk_costs_no_step_and_ends_when_there_is_room(lab: Lab, told: T
     filler.unlink()
     status = lab.finish(run)
     assert (status["restarts"], status["open_incidents"], lab.kinds(run)) == (0, [], ["save_failed"])
-    assert lab.incidents(run)[0]["resolved"] is not None
+    assert lab.concluded(run)[0]["resolved"] is not None
     assert [(page["incident"], page["page"]) for page in told()] == [("i1", True)]
     newest = manifest.names(str(folder))[-1]
     assert newest.step == 400
@@ -267,7 +267,7 @@ def test_a_program_that_falls_silent_is_started_anew(lab: Lab, says: str, spec: 
     status = lab.finish(run)
     assert lab.kinds(run) == ["hang"], lab.told(run)
     assert (status["step"], status["restarts"]) == (step, 1)
-    hang = lab.incidents(run)[0]
+    hang = lab.concluded(run)[0]
     assert (hang["subject"]["rank"], hang["response"]) == (0, "restart")
     assert 1.0 <= hang["phases_s"]["detect"] < 5.0
     assert hang["resolved"] is not None

@@ -70,4 +70,4 @@ def test_a_damaged_one_holds_the_run_before_anything_is_trained(lab: Lab) -> Non
     assert (status["exit_code"], status["cause"], status["world"]) == (106, "checkpoint_corrupt", 0)
     assert str(first) in status["reason"]
     assert lab.kinds(run) == ["checkpoint_corrupt"]
-    assert damaged.files[0] in str(lab.incidents(run)[0]["evidence"])
+    assert damaged.files[0] in str(lab.concluded(run)[0]["evidence"])

@@ -94,7 +94,7 @@ def test_a_schedule_that_begins_anew_after_a_restart_is_told(lab: Lab) -> None:
     lab.drill(run, "kill", 0)
     lab.finish(run)
     assert lab.kinds(run) == ["worker_killed", "resume_mismatch"], lab.told(run)
-    mismatch = lab.incidents(run)[1]
+    mismatch = lab.concluded(run)[1]
     assert (mismatch["response"], mismatch["actions"]) == ("observe", []), mismatch
 
 
@@ -105,4 +105,4 @@ def test_a_loss_that_falls_too_well_is_noted(lab: Lab) -> None:
     status = lab.finish(run)
     assert lab.kinds(run) == ["loss_too_good"], lab.told(run)
     assert status["restarts"] == 0
-    assert 198 <= lab.incidents(run)[0]["onset_step"] <= 210
+    assert 198 <= lab.concluded(run)[0]["onset_step"] <= 210

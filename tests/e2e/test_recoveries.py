@@ -44,7 +44,7 @@ def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     lab.reach(run, 110)
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    assert lab.kinds(run) == ["worker_killed", "recovery_slow"], lab.told(run)
+    assert [one["kind"] for one in lab.incidents(run)] == ["worker_killed", "recovery_slow"], lab.told(run)
     slow = lab.incidents(run)[1]
     assert (slow["response"], slow["actions"], slow["onset_step"] > 100) == ("observe", [], True), slow
     assert "before the fault it took 0.0" in slow["evidence"][0]
@@ -67,7 +67,7 @@ def test_a_run_that_forgets_a_part_of_its_weights_is_rewound_and_held(lab: Lab) 
     status = lab.wait(run, lambda s: bool(s["state"] == "HELD"))
     assert lab.kinds(run) == ["worker_killed", "recovery_wrong", "recovery_wrong"], lab.told(run)
     assert status["cause"] == "recovery_wrong"
-    first, second = lab.incidents(run)[1:]
+    first, second = lab.concluded(run)[1:]
     assert (first["response"], second["response"]) == ("rewind", "hold")
     assert 0 < first["resumed_from_step"] < first["onset_step"]
     assert "on the same data" in second["evidence"][0]

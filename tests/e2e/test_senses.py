@@ -44,15 +44,10 @@ def finish(lab: Lab, run: str) -> dict[str, Any]:
     return status
 
 
-def incidents(lab: Lab, run: str) -> list[dict[str, Any]]:
-    """All but stragglers: two loops of a shell are slow on a loaded machine as it comes."""
-    return [incident for incident in lab.incidents(run) if incident["kind"] != "straggler"]
-
-
 def heard(lab: Lab, run: str, drill: str, known: int) -> dict[str, Any]:
     """The one incident that the drill led to."""
-    lab.wait(run, lambda _: any(i["kind"] == DRILLS[drill].expects for i in incidents(lab, run)[known:]), within_s=20)
-    new = incidents(lab, run)[known:]
+    lab.wait(run, lambda _: any(i["kind"] == DRILLS[drill].expects for i in lab.concluded(run)[known:]), within_s=20)
+    new = lab.concluded(run)[known:]
     assert [incident["kind"] for incident in new] == [DRILLS[drill].expects], lab.told(run)
     return new[0]
 
@@ -81,11 +76,11 @@ def test_what_is_sure_starts_the_run_anew_and_is_told_once(lab: Lab) -> None:
         assert incident["response"] == response, incident
         assert incident["phases_s"]["detect"] < 2.0, incident
         lab.wait(run, lambda s, at=at: bool(s["world"] > at and s["state"] == "RUNNING"))
-    oom = incidents(lab, run)[1]
+    oom = lab.concluded(run)[1]
     assert oom["subject"]["rank"] == 1
     assert any("SIGKILL" in said for said in oom["evidence"]), oom["evidence"]
     finish(lab, run)
-    assert len(incidents(lab, run)) == len(ACTED), lab.told(run)
+    assert len(lab.concluded(run)) == len(ACTED), lab.told(run)
 
 
 def test_a_line_of_the_kernel_is_an_incident_within_two_seconds(lab: Lab) -> None:

@@ -198,15 +198,14 @@ class Training:
         self._rows += 1
         self._row(step, index, poison)
         copy = self._copied()
-        due = self._is_due(step)
-        if due and not self._knobs.stall_s:
-            self._saved(copy)
-        elif due:
+        if not self._is_due(step):
+            self._move(s.Phase.STEP)
+            self._evaluate()
+        elif self._knobs.stall_s:
             self._move(s.Phase.SAVE)
             self._later(self._knobs.stall_s, partial(self._saved, copy))
         else:
-            self._move(s.Phase.STEP)
-            self._evaluate()
+            self._saved(copy)
 
     def _row(self, step: int, index: int, poison: Poison | None) -> None:
         loss = 2.0 + 3.0 * exp(-step / 300) + 0.03 * self._data.noise(index)
@@ -376,8 +375,9 @@ class Training:
         )
 
     def _report(self, make: Callable[[int, int, float], s.Signal]) -> None:
+        now = self._time.now()
         for node, agent in self._agents.items():
-            agent.put([make(rank, node, self._time.now()) for rank in self.of_node(node)])
+            agent.put([make(rank, node, now) for rank in self.of_node(node)])
 
     def looked(self, node: int, ranks: Iterable[int]) -> list[s.Signal]:
         """What the kernel says of ranks of a node."""

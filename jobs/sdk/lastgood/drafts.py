@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
@@ -47,7 +46,7 @@ class Drawing:
     """
 
     def __init__(self) -> None:
-        self._lies: _Lies | None = None
+        self._known: _Layout | None = None
         """how the tensors lay for the sketch; None: another one is drawn next time"""
         self._sketch = b""
         self._others: list[WriteItem] = []
@@ -58,13 +57,13 @@ class Drawing:
         planner = DefaultSavePlanner()
         planner.set_up_planner(snapshot.capture(state, rank), is_coordinator=rank == 0)
         taken = pieces.apart(state)
-        lies = _lie(planner, taken.tensors)
-        if lies is None or lies != self._lies:
-            taken = self._sketched(planner, taken, lies)
+        layout = _layout(planner, taken.tensors)
+        if layout is None or layout != self._known:
+            taken = self._sketched(planner, taken, layout)
         bodies = {item.index: planner.resolve_data(item).getvalue() for item in self._others}
         return taken, self._sketch + pickle.dumps(bodies)
 
-    def _sketched(self, planner: DefaultSavePlanner, taken: Pieces, lies: _Lies | None) -> Pieces:
+    def _sketched(self, planner: DefaultSavePlanner, taken: Pieces, layout: _Layout | None) -> Pieces:
         plan = planner.create_local_plan()
         body = _Body(taken.tensors)
         found: dict[MetadataIndex, tuple[str, int, Tensor]] = {}
@@ -80,32 +79,37 @@ class Drawing:
         }
         self._sketch = pickle.dumps(Sketch(plan=plan, places=places))
         # What a state dict made on the fly is another tensor every time.
-        self._lies = lies if len(body.tensors) == len(taken.tensors) else None
+        self._known = layout if len(body.tensors) == len(taken.tensors) else None
         return Pieces(tensors=body.tensors, rest=taken.rest)
 
 
-_Lies = tuple[object, ...]
+_Layout = tuple[object, ...]
 
 
-def _lie(planner: DefaultSavePlanner, tensors: dict[str, Tensor]) -> _Lies | None:
+def _layout(planner: DefaultSavePlanner, tensors: dict[str, Tensor]) -> _Layout | None:
     """All that a sketch depends on; None: it cannot be told."""
     parts: list[object] = [planner.mappings]
     for name, value in planner.state_dict.items():
         if isinstance(value, DTensor):
-            local = value.to_local()
-            parts.append((name, value.shape, value.placements, value.device_mesh, *_lies(local)))
+            parts.append((name, value.shape, value.placements, value.device_mesh, *_where(value.to_local())))
         elif type(value) in (Tensor, nn.Parameter):
-            parts.append((name, *_lies(value)))
-        elif isinstance(value, Tensor | ShardedTensor):
+            parts.append((name, *_where(value)))
+        elif isinstance(value, Tensor):
             return None
         else:
             parts.append(name)
-    parts += [(name, *_lies(tensor)) for name, tensor in tensors.items()]
+    parts += [(name, *_where(tensor)) for name, tensor in tensors.items()]
     return tuple(parts)
 
 
-def _lies(tensor: Tensor) -> tuple[object, ...]:
+def _where(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def opened(draft: bytes) -> tuple[Sketch, dict[MetadataIndex, bytes]]:
+    """The two parts of a draft."""
+    parts = io.BytesIO(draft)
+    return pickle.load(parts), pickle.load(parts)
 
 
 class _Body:
@@ -149,9 +153,7 @@ class DraftPlanner(DefaultSavePlanner):
         if not body:
             raise ValueError(f"{copy.path} holds a copy that was not made to be saved")
         self._copy = copy
-        parts = io.BytesIO(body)
-        self._sketch: Sketch = pickle.load(parts)
-        self._bodies: dict[MetadataIndex, bytes] = pickle.load(parts)
+        self._sketch, self._bodies = opened(body)
 
     @property
     def local_plan(self) -> SavePlan:
