@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.survivors import Line, Survivors, end
+from jobs.agent.tether import Tether
 from jobs.spec import Spec
 from lastgood.survivor import CONTROL
+from lastgood.tether import VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +99,12 @@ class Births:
     def _started(self, env: Mapping[str, str], files: tuple[IO[bytes], IO[bytes]], hears: Hears) -> Child:
         program = () if self._spec.python else ("--program",)
         out, err = files
-        return Child(
-            (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv),
-            hears.ended,
-            env=env,
-            cwd=Path(self._spec.workdir),
-            stdout=out,
-            stderr=err,
-        )
+        argv = (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv)
+        start = partial(Child, argv, hears.ended, cwd=Path(self._spec.workdir), stdout=out, stderr=err)
+        if not self._spec.python:
+            return start(env=env)  # what it becomes can hold nothing
+        tether = Tether()
+        try:
+            return start(env={**env, VARIABLE: str(tether.theirs)}, pass_fds=(tether.theirs,), tether=tether)
+        finally:
+            tether.connected()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.agent.child import Child, Exit
+from jobs.agent.tether import Tether
 
 ANSWER_WITHIN_S = 1.0
 """a fork takes 20 to 60 ms; an agent that waits hears nothing else meanwhile"""
@@ -114,13 +115,17 @@ class Nursery:
             raise Cold(self.why)
         request = {"argv": list(argv), "env": dict(env), "cwd": str(self._cwd), "agent": os.getpid()}
         request |= {} if spare is None else {"spare": spare}
-        files = [stdout.fileno(), stderr.fileno(), *([] if control is None else [control.fileno()])]
-        answer = self._asked(json.dumps(request).encode(), files)
+        tether = Tether()
+        files = [stdout.fileno(), stderr.fileno(), tether.theirs, *([] if control is None else [control.fileno()])]
+        try:
+            answer = self._asked(json.dumps(request).encode(), files)
+        finally:
+            tether.connected()
         if "pid" not in answer:
             self._lost(str(answer.get("why")))
             raise Cold(str(answer.get("why")))
         self._failed = 0
-        return Child.adopted(int(answer["pid"]), on_end)
+        return Child.adopted(int(answer["pid"]), on_end, tether)
 
     def close(self) -> None:
         """End it; its ranks live on."""

@@ -357,6 +357,9 @@ class World:
         ends = [worker.child.exit for worker in self._workers.values()]
         well = all(end is not None and end.code == 0 for end in ends)
         grace_until = self._clock.now() + (LEFTOVER_GRACE_S if well else 0.0)
+        for worker in self._workers.values():
+            if worker.child.exit is not None and worker.child.keeps_device:
+                await worker.child.gone.wait()
         marks = sweep.Marks(mark=self._place.mark, node=self._place.node, world=self.number)
         # Twice: a process that is just being executed shows no environment for an instant.
         nothing_seen, wait_s = 0, 0.005

@@ -6,7 +6,8 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
+import stat as modes
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from monitors.signals import ProcessLooked
 
 PROC = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+_EXITING = 0x4  # PF_EXITING, linux/sched.h
+_HARMLESS = frozenset((1, 4, 5, *range(136, 144)))
+"""major numbers (Linux, devices.txt) of /dev/null and its like, of terminals, of pseudo-terminals"""
 
 STACK_SIGNAL = signal.SIGRTMIN + 3
 """a worker's fault handler writes its stacks to `stack.txt` on it"""
@@ -46,6 +51,43 @@ def stat(pid: int) -> Stat | None:
     fields = text.rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])
     return Stat(state=fields[0], parent=int(fields[1]), cpu_s=ticks / _TICKS_PER_S)
+
+
+def last_status(pid: int) -> int | None:
+    """Wait status (wait(2)) of a process that is ending, once no thread of it can run its code any more; its memory and
+    files may still be there. None before, for a status of 0, and where the kernel does not show it to us."""
+    flags, status = _ending(PROC / str(pid) / "stat")
+    if not flags & _EXITING or status == 0:  # 0 is shown to whom it is hidden from, too
+        return None
+    with suppress(OSError):
+        threads = list((PROC / str(pid) / "task").iterdir())
+        # One that was reaped between the two looks has ended.
+        return status if all(_ending(thread / "stat")[0] & _EXITING for thread in threads) else None
+    return None
+
+
+def has_device(pid: int) -> bool:
+    """Whether it has a device open that is more than a terminal or a source of zeros: a GPU, say. True when that cannot
+    be told: a process without files is closing them."""
+    files = list(_open_files(pid))
+    devices = (os.major(file.st_rdev) for file in files if modes.S_ISCHR(file.st_mode))
+    return not files or any(major not in _HARMLESS for major in devices)
+
+
+def _open_files(pid: int) -> Iterator[os.stat_result]:
+    with suppress(OSError):
+        for entry in os.scandir(PROC / str(pid) / "fd"):
+            with suppress(OSError):
+                yield entry.stat()
+
+
+def _ending(stat_file: Path) -> tuple[int, int]:
+    """Flags and exit status of a thread: fields 9 and 52 of proc(5), counted from the third."""
+    try:
+        fields = stat_file.read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return _EXITING, 0
+    return int(fields[6]), int(fields[49])
 
 
 def table() -> dict[int, Stat]:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import CodeType, FrameType, ModuleType
 from typing import NoReturn
 
-from lastgood import last_words, recorder, stacks
+from lastgood import last_words, recorder, stacks, tether
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TERMINATED = 128 + signal.SIGTERM
@@ -41,6 +41,7 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> None:
         sys.exit("lastgood.worker: no command was given")
     if program:
         _become(argv)
+    tether.hold(os.environ)
     ending = _Ending()
     stacks.show_on_order(env.get("LASTGOOD_RANK_DIR"))
     _answer_questions(env.get("LASTGOOD_RANK_DIR"))

@@ -5,8 +5,8 @@ and never touches a GPU: only then is a fork as good as a new process. It says
 
     {"ready": true, "took_s": 2.1, "modules": 1830}          or  {"ready": false, "why": "..."} and ends
 
-and then answers each request, which comes with the files for stdout and stderr, and may bring the rank's end of a
-socket to the agent (`survivor.py`),
+and then answers each request, which comes with the files for stdout and stderr and a page to hold (`tether.py`), and
+may bring the rank's end of a socket to the agent (`survivor.py`),
 
     {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
 
@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lastgood import imports, shardings, shown, survivor, worker
+from lastgood import imports, shardings, shown, survivor, tether, worker
 
 REQUEST_BYTES = 1 << 18
 """an environment and a command line; the kernel allows 2 MiB, a sane one has 10 KiB"""
@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
     loaded = imports.Loaded()
     _say(channel, {"ready": True, "took_s": time.monotonic() - began, "modules": len(sys.modules)})
     while True:
-        message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 3)
+        message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 4)
         if not message:
             return
         if changed := loaded.changed():
@@ -118,7 +118,8 @@ def _settle(channel: socket.socket, request: Mapping[str, Any], files: list[int]
         os.close(end)
     os.environ.clear()
     os.environ.update(request["env"])
-    for control in files[2:]:
+    os.environ[tether.VARIABLE] = str(files[2])
+    for control in files[3:]:
         os.environ[survivor.CONTROL] = str(control)
     if "spare" not in request and not shown.show_world(request["env"]["LASTGOOD_WORLD"].encode()):
         os._exit(worker.TERMINATED)  # nobody could find what it leaves behind

@@ -1,0 +1,71 @@
+"""How long does a killed process take to be known as ended? `python -m tests.bench ends`
+
+By the lock that a rank holds for its agent (`lastgood.tether`), beside its pidfd, which speaks when all of its memory
+has been taken down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import time
+
+from jobs.agent.child import Child, Exit
+from jobs.agent.tether import Tether
+from lastgood.tether import VARIABLE
+
+SIZES_MB = (100, 1000, 4000)
+TRIALS = 5
+PROGRAM = """
+import os, sys, time
+from lastgood import tether
+tether.hold(os.environ)
+much = b"1" * (int(sys.argv[1]) << 20)
+os.write(1, b"1")
+time.sleep(600)
+"""
+
+
+async def _kill(size_mb: int) -> tuple[float, float]:
+    """Seconds until its end is told, and until it is gone."""
+    tether, reading, writing = Tether(), *os.pipe()
+    told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def hear(_how: Exit) -> None:
+        told.set_result(time.monotonic())
+
+    with os.fdopen(writing, "wb") as out:
+        argv = (sys.executable, "-P", "-c", PROGRAM, str(size_mb))
+        env = {**os.environ, VARIABLE: str(tether.theirs)}
+        child = Child(argv, hear, env=env, stdout=out, pass_fds=(tether.theirs,), tether=tether)
+    tether.connected()
+    with os.fdopen(reading, "rb") as said:
+        await asyncio.to_thread(said.read, 1)
+    began = time.monotonic()
+    os.kill(child.pid, signal.SIGKILL)
+    await child.gone.wait()
+    return await told - began, time.monotonic() - began
+
+
+async def _measure(size_mb: int) -> None:
+    ends = [await _kill(size_mb) for _ in range(TRIALS)]
+    told, gone = (sorted(seconds) for seconds in zip(*ends, strict=True))
+    print(
+        f"{size_mb:5d} MB: told after {1e3 * statistics.median(told):6.1f} ms [{1e3 * told[0]:.1f}], "
+        f"gone after {1e3 * statistics.median(gone):6.1f} ms [{1e3 * gone[0]:.1f}], median [minimum] of {TRIALS}"
+    )
+
+
+def main() -> None:
+    """Sizes that this machine has no room for are left out."""
+    room_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    for size_mb in SIZES_MB:
+        if size_mb < room_mb / 2:
+            asyncio.run(_measure(size_mb))
+
+
+if __name__ == "__main__":
+    main()
