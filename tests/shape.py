@@ -73,7 +73,7 @@ DOORS = {
     "rich": ("orchestrator/cli/*",),
     "sqlite3": ("orchestrator/journal*", "orchestrator/alerts/outbox.py"),
     "starlette": ("orchestrator/api*",),
-    "torch": (f"{SDK}*", "jobs/checkpoint/*", "jobs/recipes/*", "jobs/preflight*", "jobs/agent/store.py"),
+    "torch": (f"{SDK}*", "jobs/checkpoint/*", "jobs/recipes/*", "jobs/preflight*"),
     "torchx": ("jobs/app.py", "jobs/launch.py"),
     "uvicorn": ("orchestrator/api*",),
     "wandb": ("orchestrator/tracker.py",),

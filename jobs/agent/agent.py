@@ -116,7 +116,7 @@ class Agent:
         self._saver.world_over()  # an agent before this one may have died over saves, and left copies held for them
         if self._place.node == 0:
             host = address.reachable_host(self._place.home)
-            self._stores = Stores(host, self._place.folder / "store.log", self._store_lost)
+            self._stores = Stores(host, self._place, self._spec, nursery=self._nursery, on_loss=self._store_lost)
         watchdog = guard.Guard(
             self._place.home,
             self._clock,
@@ -160,9 +160,7 @@ class Agent:
         self._senses.close()
         self._services.close()
         await self._caps.leave()
-        for part in (self._spares, self._nursery, self._stores, self._saver, self._copies):
-            if part is not None:
-                part.close()
+        self._copies.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -333,6 +331,8 @@ class Agent:
 
     def _warmed(self, why: str) -> None:
         """It is known whether ranks can be forked: the world that waited for it begins."""
+        if self._stores is not None:
+            self._stores.start()
         if why:
             log.warning("ranks start cold: %s", why)
         self._blind("warm workers", why)
@@ -356,14 +356,12 @@ class Agent:
             if now - seen_at >= SEEN_EVERY_S:
                 seen_at = now
                 self._outbox.put(NodeSeen(at=now, node=self._place.node, world=self._newest))
-            alive = self._world is not None and self._world.alive
-            await asyncio.sleep(TICK_S if alive else TICK_S * 2)
+            await asyncio.sleep(TICK_S if self._world is not None and self._world.alive else TICK_S * 2)
 
     def _refused(self, refused: orders.Refused) -> None:
         ends = self._patience.ends(refused, self._clock.now(), self._link.welcomes)
         if ends or refused.why != self._why_refused:
-            goes_on = "leaving" if ends else "training on"
-            log.warning("the supervisor does not want this agent: %s; %s", refused.why, goes_on)
+            log.warning("the supervisor refuses this agent: %s; %s", refused.why, "leaving" if ends else "training on")
         self._why_refused = refused.why
         if ends:
             self._leave(0.0)
@@ -383,7 +381,9 @@ class Agent:
             self._world_changed.clear()
             await self._world_changed.wait()
         await self._saver.finish(until)
-        self._saver.close()
+        for part in (self._spares, self._nursery, self._stores, self._saver):
+            if part is not None:
+                part.close()  # before the sweep, whose finds nobody expects
         await self._clear_place()
         with_deadline = self._clock.now() + FLUSH_S
         while self._link.up and len(self._outbox) and self._clock.now() < with_deadline:

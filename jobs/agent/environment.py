@@ -85,7 +85,7 @@ def of_no_attempt(base: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in base.items() if name in _OF_ALL or not name.startswith(ours)}
 
 
-def of_saver(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, str]:
+def of_aide(base: Mapping[str, str], spec: Spec, place: Place) -> dict[str, str]:
     """It belongs to no world: nothing that ends one looks for it, and everything that ends the attempt finds it."""
     return {**of_zygote(base, spec, place), "LASTGOOD_WORLD": "0", "LASTGOOD_AGENT_PID": str(os.getpid())}
 

@@ -12,15 +12,14 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jobs.agent import environment
+from jobs.agent import aide, environment
 from jobs.agent.child import Child, Exit
-from jobs.agent.nursery import Cold, Nursery
+from jobs.agent.nursery import Nursery
 from jobs.agent.outbox import Outbox
 from jobs.agent.place import Place
 from jobs.agent.staged import Queue, Save, Staged
@@ -131,10 +130,18 @@ class Saver:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        env = environment.of_saver(os.environ, self._spec, self._place)
+        env = environment.of_aide(os.environ, self._spec, self._place)
         try:
-            with theirs, (self._place.folder / "saver.log").open("ab") as errors:
-                self._child = self._forked(theirs, errors, env)
+            with theirs:
+                self._child = aide.start(
+                    "lastgood.saver",
+                    self._ended,
+                    nursery=self._nursery(),
+                    channel=theirs,
+                    log_file=self._place.folder / "saver.log",
+                    env=env,
+                    cwd=Path(self._spec.workdir),
+                )
         except OSError as error:
             ours.close()
             self._lost(f"it could not be started: {error}")
@@ -144,19 +151,6 @@ class Saver:
         ours.setblocking(False)
         self._channel = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._heard)
-
-    def _forked(self, channel: socket.socket, errors: Any, env: Mapping[str, str]) -> Child:
-        nursery = self._nursery()
-        with os.fdopen(os.dup(channel.fileno()), "r+b", buffering=0) as output:
-            if nursery is not None:
-                try:
-                    argv = ("--", "-m", "lastgood.saver")
-                    return nursery.fork(argv, self._ended, env=env, stdout=output, stderr=errors)
-                except Cold as why:
-                    log.info("the saver starts cold: %s", why)
-            cold = (sys.executable, "-P", "-m", "lastgood.saver")
-            cwd = Path(self._spec.workdir)
-            return Child(cold, self._ended, env=env, cwd=cwd, stdout=output, stderr=errors)
 
     def _ended(self, end: Exit) -> None:
         how = f"signal {end.signal}" if end.code is None else f"status {end.code}"

@@ -6,15 +6,17 @@ import asyncio
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.agent import aide, environment
 from jobs.agent.child import Child, Exit
+from jobs.agent.nursery import Nursery
 from jobs.agent.orders import Store
+from jobs.agent.place import Place
+from jobs.spec import Spec
 
 BACKLOG = 4096
 """every rank of a large world may connect before the first is accepted"""
@@ -31,15 +33,21 @@ class _Offer:
 class Stores:
     """The agent's side: an offer for the next world, the store of the newest one, and the child that keeps both."""
 
-    def __init__(self, host: str, log: Path, on_loss: Callable[[str], None]) -> None:
+    def __init__(
+        self, host: str, place: Place, spec: Spec, *, nursery: Nursery | None, on_loss: Callable[[str], None]
+    ) -> None:
         """`host` is the name that every node of the attempt can reach. `on_loss` hears why the stores are gone."""
         self._host = host
-        self._log = log
+        self._nursery = nursery
+        self._log = place.folder / "store.log"
+        self._env = environment.of_aide(os.environ, spec, place)
+        self._cwd = Path(spec.workdir)
         self._on_loss = on_loss
         self._taken: Store | None = None
+        self._child: Child | None = None
         self._closed = False
         self._open_channel()
-        self._start_child()
+        self.start()
         self._offer = self._bind()
 
     @property
@@ -62,6 +70,21 @@ class Stores:
         self._offer = self._bind()
         return True
 
+    def start(self) -> None:
+        """Start the child, unless there is one, or it is not known yet whether it can be forked."""
+        if self._closed or self._child is not None or (self._nursery is not None and self._nursery.preparing):
+            return
+        with self._theirs as theirs:
+            self._child = aide.start(
+                "lastgood.store",
+                self._ended,
+                nursery=self._nursery,
+                channel=theirs,
+                log_file=self._log,
+                env=self._env,
+                cwd=self._cwd,
+            )
+
     def close(self) -> None:
         """End the child."""
         self._closed = True
@@ -81,21 +104,14 @@ class Stores:
         # What is sent before the child runs waits in the socket.
         self._channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-    def _start_child(self) -> None:
-        if self._closed:
-            return
-        with self._theirs as theirs, self._log.open("ab") as log:
-            argv = (sys.executable, "-P", "-m", "jobs.agent.store", str(theirs.fileno()), str(os.getpid()))
-            self._child = Child(argv, self._ended, stdout=log, stderr=subprocess.STDOUT, pass_fds=(theirs.fileno(),))
-
     def _ended(self, end: Exit) -> None:
         if self._closed:
             return
         self._channel.close()
         self._open_channel()
-        self._taken = None
+        self._taken, self._child = None, None
         self._hand_over(self._offer)
-        asyncio.get_running_loop().call_later(RETRY_S, self._start_child)
+        asyncio.get_running_loop().call_later(RETRY_S, self.start)
         self._on_loss(f"the rendezvous store ended (status {end.code}, signal {end.signal}), see {self._log}")
 
     def _hand_over(self, offer: _Offer) -> None:

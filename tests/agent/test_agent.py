@@ -294,7 +294,8 @@ def test_a_lost_store_ends_its_world(stage: Stage) -> None:
     stage.start_world(1)
     stage.wait_for(s.WorldStarted, world=1)
     stage.wait(lambda: bool(stage.supervisor.offers), "a fresh store")
-    kill(_store_child(stage.agents[0].pid))
+    until(lambda: _stores(stage.agents[0].pid) != [], "no store")
+    kill(_stores(stage.agents[0].pid)[0])
     (exited,) = stage.wait_for(s.RankExited)
     assert (exited.failure.kind, exited.ordered) == ("lastgood.StoreLost", False)
     assert [b.sense for b in stage.seen(s.Blind) if b.why] == ["store"], stage.seen(s.Blind)
@@ -303,9 +304,9 @@ def test_a_lost_store_ends_its_world(stage: Stage) -> None:
     stage.wait_for(s.WorldStarted, world=2)
 
 
-def _store_child(agent: int) -> int:
-    found = subprocess.run(["ps", "--ppid", str(agent), "-o", "pid=,args="], capture_output=True, text=True, check=True)
-    return next(int(line.split()[0]) for line in found.stdout.splitlines() if "jobs.agent.store" in line)
+def _stores(agent: int) -> list[int]:
+    found = subprocess.run(["ps", "--ppid", str(agent), "-o", "pid=,comm="], capture_output=True, text=True, check=True)
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if "lastgood-store" in line]
 
 
 def test_drills_are_injected_once(stage: Stage) -> None:

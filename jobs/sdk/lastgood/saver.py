@@ -17,13 +17,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lastgood import worker
+from lastgood import shown, worker
 from lastgood.commit import Commit, Outcome, Part, Save, side_by_side
 from lastgood.copies import Copy
 from lastgood.drafts import DraftPlanner
@@ -38,8 +36,8 @@ def main() -> None:
     """Obey until the agent is gone."""
     worker.die_with_agent(os.environ)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = socket.socket(fileno=os.dup(sys.stdout.fileno()))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    channel = worker.taken_channel()
+    shown.show_name("lastgood-saver")
     channel.send(json.dumps({"ready": True}).encode())
     while message := channel.recv(ORDER_BYTES):
         order = json.loads(message)

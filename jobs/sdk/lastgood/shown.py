@@ -1,4 +1,4 @@
-"""Which world does `/proc/PID/environ` show for a process that entered it without being started for it?
+"""What does /proc show of a process that was not started as what it is? Its name, and the world that it entered.
 
 The agent finds what a rank's children left behind by it. The kernel shows the memory that the process was started with,
 which a changed environment does not touch; so a number is written over the one that stands there.
@@ -10,6 +10,12 @@ import ctypes
 from pathlib import Path
 
 WORLD = b"LASTGOOD_WORLD="
+PR_SET_NAME = 15  # linux/prctl.h
+
+
+def show_name(name: str) -> None:
+    """As what `ps` and `top` show this process, in up to 15 bytes: a fork has the command line of what it came from."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def show_world(world: bytes) -> bool:

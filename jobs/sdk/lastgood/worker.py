@@ -15,6 +15,7 @@ import importlib.util
 import io
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -58,6 +59,14 @@ def die_with_agent(env: Mapping[str, str]) -> None:
     agent = env.get("LASTGOOD_AGENT_PID")
     if agent is not None and os.getppid() != int(agent):
         sys.exit("lastgood.worker: the agent died before this rank started")
+
+
+def taken_channel() -> socket.socket:
+    """The socket that standard output is, for a process of ours; what a library prints is no message."""
+    channel = socket.socket(fileno=os.dup(sys.stdout.fileno()))
+    channel.setblocking(True)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return channel
 
 
 def _become(argv: list[str]) -> NoReturn:
