@@ -97,6 +97,8 @@ class Copy:
             os.close(fd)
         self._bytes = torch.frombuffer(self._map, dtype=torch.uint8)
         self._sizes = 0, 0
+        self._places: tuple[list[_Spot], list[Tensor]] = [], []
+        """of the tensors that were written last: the next ones lie there too, as a rule"""
 
     @property
     def bytes(self) -> int:
@@ -132,8 +134,10 @@ class Copy:
         assert _BODY + body + len(tail) <= len(self._map), f"{self.path} is too small"
         self._mark(WRITING)
         WORD.pack_into(self._map, AT, bool(draft))
-        for spot, tensor in zip(spots, pieces.tensors.values(), strict=True):
-            self._view(spot).copy_(tensor, non_blocking=tensor.is_cuda)
+        if spots != self._places[0]:
+            self._places = spots, [self._view(spot) for spot in spots]
+        for place, tensor in zip(self._places[1], pieces.tensors.values(), strict=True):
+            place.copy_(tensor, non_blocking=tensor.is_cuda)
         self._map[_BODY + body : _BODY + body + len(tail)] = tail
         self._sizes = body, len(tail)
 
