@@ -25,7 +25,8 @@ from orchestrator.roster import Roster
 PROGRESS_EVERY_S = 1.0
 """how often progress becomes an event: often enough for a ledger to the second, too rare to fill a journal"""
 QUIET_START_S = 30.0
-"""a script that moves for this long without a step or the SDK speaks of no steps: its movement is its progress"""
+"""a script that moves for this long without a step or the SDK, and never spoke of a step before, speaks of none: its
+movement is its progress"""
 _PHASES = tuple(map(str, s.PHASES))
 _BEFORE_ENTRY = frozenset({s.Phase.STARTING})
 _BEFORE_STEPS = frozenset({s.Phase.STARTING, s.Phase.RESTORING})
@@ -39,6 +40,8 @@ class _World:
     began: float = 0.0
     speaks: bool = False
     """its ranks use the SDK"""
+    spoke: bool = False
+    """worlds before it spoke of steps: until this one does, it is starting, however long that takes"""
     progress: dict[int, s.RankProgress] = field(default_factory=dict)
     started: set[int] = field(default_factory=set)
     entered: set[int] = field(default_factory=set)
@@ -72,19 +75,19 @@ class Inbox:
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
 
-    def began(self, world: int, at: float, how: Resumption | None = None) -> None:
-        """A world was ordered; what older ones still say is history."""
+    def began(self, world: int, at: float, how: Resumption | None = None, *, spoke: bool = False) -> None:
+        """A world was ordered; what older ones still say is history. `spoke`: one of them spoke of steps."""
         if world > self._world.number:
-            self._world = _World(number=world, began=at)
+            self._world = _World(number=world, began=at, spoke=spoke)
             self._watch.world_began(world, at, how)
             self.roster.began(world)
 
-    def adopted(self, world: int, at: float, *, speaks: bool, trains: bool) -> None:
+    def adopted(self, world: int, at: float, *, speaks: bool, trains: bool, spoke: bool = False) -> None:
         """A supervisor before us ordered this world, and heard of it what will not be said again.
 
-        `speaks`: worlds of this run use the SDK; `trains`: this one took its first step.
+        `speaks`: worlds of this run use the SDK; `trains`: this one took its first step; `spoke`: as above.
         """
-        self.began(world, at)
+        self.began(world, at, spoke=spoke)
         self._world.speaks = speaks
         self._world.told_entered = self._world.told_restored = trains
 
@@ -256,8 +259,8 @@ class Inbox:
         steps = [p.step for p in world.progress.values()]
         if max(steps) > 0:  # read from logs: often only one rank writes any
             return max(steps)
-        silent = at - world.began < QUIET_START_S or len(steps) < self._ranks
-        return None if silent else 0
+        starting = world.spoke or at - world.began < QUIET_START_S or len(steps) < self._ranks
+        return None if starting else 0
 
     def _common_sdk_step(self) -> int | None:
         world = self._world

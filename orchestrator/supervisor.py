@@ -14,7 +14,7 @@ from monitors import signals as s
 from monitors.clock import Clock
 from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
-from orchestrator.core import actions, decide, events, invariants, spending, worlds
+from orchestrator.core import actions, budget, decide, events, invariants, spending, worlds
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal, Submission
@@ -137,7 +137,8 @@ class RunLoop:
         """Take the run over: order again what may not have been carried out, then go on."""
         assert self.state is not None
         trains = self.state.phase is not Phase.STARTING
-        self._inbox.adopted(self.state.world, event.at, speaks=self.state.entered, trains=trains)
+        spoke = budget.tells_steps(self.state)
+        self._inbox.adopted(self.state.world, event.at, speaks=self.state.entered, trains=trains, spoke=spoke)
         for event_id, index, action in self._journal.unmarked(self.run):
             self._perform(event_id, index, action)
         self.verify_unread()
@@ -191,7 +192,7 @@ class RunLoop:
             self._inbox.launched()
         if before is None or after.world != before.world:
             self._asked_at.clear()
-            self._inbox.began(after.world, after.since, _resumption(after))
+            self._inbox.began(after.world, after.since, _resumption(after), spoke=budget.tells_steps(after))
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
         perform(self.run, action, self._ports, self.answered)

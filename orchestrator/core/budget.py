@@ -63,12 +63,13 @@ def unforgiven(state: State, kind: Kind) -> tuple[Strike, ...]:
 
 def _is_proved(state: State, strike: Strike) -> bool:
     """The run got past it; one that tells of no steps can only show that by living on."""
-    if strike.kind in SURFACE and not _tells_steps(state, strike.step):
+    if strike.kind in SURFACE and not tells_steps(state, strike.step):
         return state.now - strike.at >= LIVED_S
     return strike.best_step <= state.best_step
 
 
-def _tells_steps(state: State, step: int) -> bool:
+def tells_steps(state: State, step: int = 0) -> bool:
+    """Whether this run was ever heard to speak of steps; `step`: one that is not part of the state."""
     return state.entered or max(state.best_step, step) > 0
 
 
@@ -104,7 +105,7 @@ def loops(state: State, incident: Incident) -> bool:
     if incident.kind is not Kind.WORKER_EXCEPTION:
         return False
     times = TIMES if incident.retryable else TIMES_CERTAIN
-    if not _tells_steps(state, incident.step):
+    if not tells_steps(state, incident.step):
         if incident.retryable or state.phase is not Phase.STARTING:
             return False
         times = TIMES

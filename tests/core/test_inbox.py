@@ -144,3 +144,23 @@ def test_how_long_a_save_took_to_be_written_is_told_by_the_clock_of_its_host() -
     (event,) = inbox().see(saved)
     assert isinstance(event, e.CheckpointCommitted)
     assert (event.stall_s, event.write_s) == (0.25, 2.5)
+
+
+def test_a_run_that_spoke_of_steps_is_starting_until_it_does_so_again() -> None:
+    box = inbox()
+    box.began(2, 0.0, spoke=True)
+    minutes = [moved(rank, 60.0 * at, 0, s.Phase.STARTING, world=2) for at in range(1, 20) for rank in range(NODES)]
+    assert told(box, *minutes) == []
+    assert told(box, entered(0, 1200.0, 2), entered(1, 1200.0, 2)) == ["WorldEntered"]
+    assert told(box, restored(0, 1201.0, world=2), restored(1, 1201.0, world=2)) == ["WorldRestored"]
+    first = [moved(rank, 1202.0, 41, world=2) for rank in range(NODES)]
+    assert told(box, *first) == ["Progressed"]
+
+
+def test_a_run_that_reads_steps_from_logs_is_starting_until_one_is_read_again() -> None:
+    box = inbox()
+    box.began(2, 0.0, spoke=True)
+    assert told(box, *(moved(rank, 90.0, 0, s.Phase.STARTING, world=2) for rank in range(NODES))) == []
+    (event,) = box.see(moved(0, 95.0, 41, s.Phase.STARTING, world=2))
+    assert isinstance(event, e.Progressed)
+    assert event.step == 41
