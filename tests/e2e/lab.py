@@ -87,7 +87,7 @@ class Lab:
             "workdir": str(self.folder),
             "ranks_per_node": 2,
             "env": ENV,
-            "checkpoint": {"every_steps": 5, "probation_steps": 12, "keep": 3},
+            "checkpoint": {"every_steps": 10, "probation_steps": 12, "keep": 3},
             **spec,
         }
         body = Spec.model_validate(fields).model_dump(mode="json")
