@@ -8,6 +8,7 @@ make bench ARGS="trials --trials 100"                     100 kills and 100 exce
 make bench ARGS="dashboard"                               its load and latency with 200 runs and ten viewers: a minute
 make bench ARGS="overhead"                                what supervision costs a step: 10 minutes
 make bench ARGS="report", ARGS="memory", ARGS="ends"      a report, a copy in memory, hearing of an end: seconds
+make bench ARGS="processes"                               the memory of each process of a run: seconds
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench import dashboard, ends, memory, overhead, picture, recovery, report, trials
+from tests.bench import dashboard, ends, memory, overhead, picture, processes, recovery, report, trials
 from tests.bench.environments import ROOT
 from tests.bench.peers import PEERS
 from tests.bench.referee import TITLES
 
 PICTURE = ROOT / "docs" / "recovery.svg"
 USUAL = tuple(name for name, peer in PEERS.items() if peer.usual)
-PARTS = ("report", "memory", "ends", "dashboard", "overhead", "recovery", "trials")
+PARTS = ("report", "memory", "ends", "processes", "dashboard", "overhead", "recovery", "trials")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -87,6 +88,8 @@ def main() -> int:
                 memory.main(12)
             case "ends":
                 ends.main()
+            case "processes":
+                processes.main()
             case "dashboard":
                 good &= dashboard.main()
             case "overhead":
