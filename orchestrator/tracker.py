@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs import load
 from jobs.spec_tracker import Tracker, WandB
@@ -28,9 +28,6 @@ from orchestrator.tracker_branch import Course
 from orchestrator.tracker_desk import AGAIN, companion, course_of, folder_of, keep_course, pause
 from orchestrator.tracker_lines import AXIS, Line
 from orchestrator.tracker_outbox import Reader
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["companion"]
 
