@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from stage import Stage, until
 
 from jobs.agent.child import Child, Exit
 from jobs.agent.tether import Tether
 from lastgood.tether import VARIABLE
+from monitors import signals as s
 from monitors.sense import processes
 
 HELD = "import os, time; from lastgood import tether; tether.hold(os.environ); "
@@ -133,3 +136,27 @@ def test_who_has_a_device_open_keeps_it() -> None:
 @pytest.mark.parametrize("ask", [processes.has_device, lambda pid: processes.last_status(pid) is None])
 def test_of_a_process_that_is_not_there_nothing_is_known(ask: Callable[[int], bool]) -> None:
     assert ask(2**22 + 1)
+
+
+LARGE = """
+import os, time
+device = os.open("/dev/fuse", os.O_RDWR)
+much = b"1" * (600 << 20)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="no device here that may be opened")
+def test_a_world_is_over_when_its_dead_have_let_go_of_their_devices(stage: Stage) -> None:
+    stage.spec(stage.script(LARGE))
+    stage.launch()
+    stage.start_world(1)
+    until(lambda: stage.output(rank=0) != "", "not there")
+    held = os.pidfd_open(stage.pid(0, world=1))
+    signal.pidfd_send_signal(held, signal.SIGKILL)
+    (exited,) = stage.wait_for(s.RankExited)
+    assert exited.signal == signal.SIGKILL
+    stage.wait_for(s.WorldStopped, world=1)
+    assert select.select([held], [], [], 0.0)[0], "the next world would have found the device in use"
+    os.close(held)
