@@ -10,6 +10,9 @@ ARGS ?=
 # Labelled cases for `make score`; any folder laid out like it.
 CASES ?= ../shared/data
 
+# What is started thousands of times is compiled once, also where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
@@ -32,8 +35,8 @@ demo: .venv/ready
 # A real run takes most of a core, so two share two; those that measure run alone. Status 5: none was selected.
 SHORT := not soak and not long
 test: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 3 -m "$(SHORT) and not e2e and not browser" $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(SHORT) and browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "$(SHORT) and not e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(SHORT) and browser and not alone" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -n 2 -m "$(SHORT) and e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m "$(SHORT) and alone" $(ARGS) || test $$? -eq 5
 

@@ -1,4 +1,4 @@
-"""Scenarios that need real ranks: `python -m tests.checkpoint.ranks SCENARIO RANK WORLD_SIZE FOLDER`.
+"""Which scenarios need real ranks, and what does each rank see?
 
 Each rank trains over gloo and writes what it saw to `SCENARIO.RANK.json` for the test to judge.
 """
@@ -6,11 +6,8 @@ Each rank trains over gloo and writes what it saw to `SCENARIO.RANK.json` for th
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,33 +21,17 @@ from lastgood import saver as node_saver
 from lastgood.files import Files
 from lastgood.restoring import RestoreFailed, restore
 from lastgood.saving import Saver
+from tests import warm
 from tests.checkpoint.copied import CopySaver
 from tests.checkpoint.disks import CountingDisk, FailingDisk
 from tests.checkpoint.training import Job, build, same
 
 TWO, ONE = "step-00000003.a1w1", "step-00000003.a1w2"
-DEADLINE_S = 120.0
 
 
 def run(scenario: str, world_size: int, folder: Path) -> list[dict[str, Any]]:
     """What each rank saw."""
-    command = [sys.executable, "-m", "tests.checkpoint.ranks", scenario]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(world_size), str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        outputs = [rank.communicate(timeout=DEADLINE_S)[0].decode() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert all(rank.returncode == 0 for rank in ranks), "\n".join(outputs)
+    warm.run(main, *((scenario, rank, world_size, folder) for rank in range(world_size)), folder=folder)
     return [json.loads((folder / f"{scenario}.{rank}.json").read_text()) for rank in range(world_size)]
 
 
@@ -301,7 +282,3 @@ def main(scenario: str, rank: int, world_size: int, folder: Path) -> None:
     seen = {part.__name__: part(Rank(rank, world_size, folder)) for part in SCENARIOS[scenario]}
     (folder / f"{scenario}.{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

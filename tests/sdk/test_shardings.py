@@ -1,106 +1,79 @@
-"""Is a new rank spared what DTensor works out at its first step, and answered only what torch itself would say?
-
-Each case is a process of its own: what torch knows is known for its life.
-"""
+"""Is a new rank spared what DTensor works out at its first step, and answered only what torch itself would say?"""
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lastgood import shardings
+from tests import warm
+from tests.sdk import sharded
 
-COMMON = """
-    import sys, torch, torch.distributed as dist
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import DTensor
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-    from lastgood import shardings
-
-    def train(dim, mesh_shape=(2,)):
-        size = 2 * len(mesh_shape)
-        dist.init_process_group("fake", store=FakeStore(), rank=1, world_size=size)
-        shardings.attach()
-        torch.manual_seed(0)
-        mesh = init_device_mesh("cpu", mesh_shape, mesh_dim_names=("a", "b")[: len(mesh_shape)])
-        model = torch.nn.Sequential(torch.nn.Linear(dim, dim), torch.nn.LayerNorm(dim))
-        fully_shard(model, mesh=mesh)
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        for _ in range(2):
-            model(torch.ones(2, dim)).sum().backward()
-            optimizer.step()
-        groups = {parameter.device_mesh is mesh for parameter in model.parameters()}
-        sums = [parameter.to_local().double().sum().item() for parameter in model.parameters()]
-        return groups, sums
-"""
+pytestmark = pytest.mark.xdist_group("warm")
+Run = Callable[..., list[Any]]
 
 
-def run(code: str, file: Path) -> list[str]:
-    whole = textwrap.dedent(COMMON) + textwrap.dedent(code)
-    done = subprocess.run(
-        [sys.executable, "-c", whole],
-        env={"LASTGOOD_SHARDINGS": str(file), "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a function of `sharded` in a process of its own; gives what it saw."""
 
+    def one(play: Callable[..., None], *case: Any) -> list[Any]:
+        seen = tmp_path / "seen.json"
+        warm.run(play, (seen, *case), folder=tmp_path)
+        found: list[Any] = json.loads(seen.read_text())
+        return found
 
-ASK = "print(*train({dim}, {shape})); print(len(shardings._asked)); shardings.note(); print(len(shardings._asked))"
-"""what was trained, how many questions it asked, and how many are left once they are written down"""
-LEARN = "print(shardings.learn({file!r}, 1)); print(*train({dim}, {shape})); print(len(shardings._asked))"
+    return one
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 2)], ids=["fsdp", "hsdp"])
-def test_what_one_process_asked_the_next_one_knows(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_what_one_process_asked_the_next_one_knows(run: Run, tmp_path: Path, shape: tuple[int, ...]) -> None:
     file = tmp_path / "shardings"
-    trained, asked, left = run(ASK.format(dim=8, shape=shape), file)
-    assert int(asked) > 3, "the optimizer's step is one of them"
-    assert int(left) == 0
-    known, again, unknown = run(LEARN.format(file=str(file), dim=8, shape=shape), file)
-    assert (int(known), int(unknown)) == (int(asked), 0)
+    trained, asked, left = run(sharded.ask, file, 8, shape)
+    assert asked > 3, "the optimizer's step is one of them"
+    assert left == 0
+    known, again, unknown = run(sharded.learn, file, 8, shape)
+    assert (known, unknown) == (asked, 0)
     assert again == trained, "the same numbers, on the mesh of the process itself"
-    assert again.startswith("{True}")
+    assert again[0] is True
 
 
-def test_another_shape_is_another_question(tmp_path: Path) -> None:
+def test_another_shape_is_another_question(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "shardings"
-    run(ASK.format(dim=8, shape=(2,)), file)
-    trained, asked, _ = run(ASK.format(dim=6, shape=(2,)), tmp_path / "other")
-    known, again, unknown = run(LEARN.format(file=str(file), dim=6, shape=(2,)), file)
-    assert 0 < int(unknown) <= int(asked)
-    assert int(known) > 0
+    run(sharded.ask, file, 8, (2,))
+    trained, asked, _ = run(sharded.ask, tmp_path / "other", 6, (2,))
+    known, again, unknown = run(sharded.learn, file, 6, (2,))
+    assert 0 < unknown <= asked
+    assert known > 0
     assert again == trained
 
 
-def test_questions_add_up_over_worlds(tmp_path: Path) -> None:
+def test_questions_add_up_over_worlds(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "shardings"
-    first = run(ASK.format(dim=8, shape=(2,)), file)[1]
-    second = run(ASK.format(dim=6, shape=(2,)), file)[1]
-    assert int(run(LEARN.format(file=str(file), dim=6, shape=(2,)), file)[0]) > max(int(first), int(second))
+    first, second = (run(sharded.ask, file, dim, (2,))[1] for dim in (8, 6))
+    assert run(sharded.learn, file, 6, (2,))[0] > max(first, second)
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([print]), pickle.dumps(Path("/"))])
-def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_holds_something_else_is_left_alone(run: Run, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "shardings"
     file.write_bytes(content)
-    known, trained, asked = run(LEARN.format(file=str(file), dim=8, shape=(2,)), file)
-    assert int(known) == 0
-    assert trained.startswith("{True}")
-    assert int(asked) > 3
+    known, trained, asked = run(sharded.learn, file, 8, (2,))
+    assert known == 0
+    assert trained[0] is True
+    assert asked > 3
 
 
 def test_without_a_file_and_without_torch_nothing_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(shardings.FILE, raising=False)
     shardings.note()
     assert list(tmp_path.iterdir()) == []
-    assert run("print(shardings.learn('/nowhere', 0))", tmp_path / "none") == ["0"]
+    code = "import sys; from lastgood import shardings as s; print(s.learn('/nowhere', 0), 'torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "0 False\n"

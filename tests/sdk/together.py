@@ -1,17 +1,15 @@
-"""Two real ranks whose agents say at different times how often to save: `python -m tests.sdk.together RANK FOLDER`."""
+"""What do two real ranks do whose agents say at different times how often to save?"""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from tests import warm
 from tests.sdk.ranks import Rank, advance
 
 STEPS = 40
@@ -20,22 +18,11 @@ SAID = {
     1: {3: 3, 17: 7, 39: 6},
 }
 """by rank: after which step its agent writes which interval into its progress file"""
-DEADLINE_S = 120.0
 
 
 def run(folder: Path) -> list[dict[str, Any]]:
     """What each of two ranks saw."""
-    command = [sys.executable, "-m", "tests.sdk.together"]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(folder)], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for rank in SAID
-    ]
-    try:
-        codes = [rank.wait(DEADLINE_S) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert codes == [0, 0]
+    warm.run(main, *((rank, folder) for rank in SAID), folder=folder)
     return [json.loads((folder / f"saw.{rank}.json").read_text()) for rank in SAID]
 
 
@@ -55,13 +42,8 @@ def _train(number: int, folder: Path) -> dict[str, Any]:
     return {"intervals": intervals, "notes": rank.notes()}
 
 
-def main() -> None:
+def main(number: int, folder: Path) -> None:
     """One rank."""
-    number, folder = int(sys.argv[1]), Path(sys.argv[2])
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=len(SAID))
     (folder / f"saw.{number}.json").write_text(json.dumps(_train(number, folder)))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
