@@ -110,7 +110,7 @@ def train_alone(
             raise SystemExit(f"undisturbed training failed:\n{(folder / f'rank{rank}.log').read_text()[-2000:]}")
 
 
-def _compare(folder: Path, spec: Spec, run: str) -> bool:
+def as_undisturbed(folder: Path, spec: Spec, run: str) -> bool:
     """Whether what was trained through all faults equals, bit for bit, what trains undisturbed."""
     with Journal(Home(folder / "home").journal, read_only=True) as journal:
         state, _ = journal.load(run)
@@ -137,23 +137,30 @@ def _trained(folder: Path) -> tuple[str, dict[str, str]]:
     return (folder / "weights").read_text(), dict(rows)
 
 
+def submitted(folder: Path) -> tuple[Spec, str]:
+    """Ask for the demo's run; its spec as the recipe has it, and its id."""
+    spec = resolve(load(RECIPE), RECIPE)
+    asked = spec.model_copy(update={"command": (*spec.argv, *_outputs(folder))})
+    order = {"ask": "submit", "spec": asked.model_dump(mode="json"), "yaml": RECIPE.read_text()}
+    return spec, str(ask(folder / "home", order, start=True)["run"])
+
+
+def perform(show: Show, scene: Scene, home: Path, run: str) -> None:
+    """Wait for a scene's moment, and play it."""
+    status = wait(show, _ready(scene, home, run))
+    for name, rank in scene.drills:
+        show.say(f"DRILL at step {status['step']}: {DRILLS[name].does}")
+        show.say(f"  {inject(home, run, name, rank)}")
+
+
 def play(folder: Path) -> int:
     """Run the demo in a folder; returns the exit status."""
     home = folder / "home"
-    spec = resolve(load(RECIPE), RECIPE)
-    spec = spec.model_copy(update={"command": (*spec.argv, *_outputs(folder))})
-    run = str(
-        ask(home, {"ask": "submit", "spec": spec.model_dump(mode="json"), "yaml": RECIPE.read_text()}, start=True)[
-            "run"
-        ]
-    )
+    spec, run = submitted(folder)
     show = Show(home, run)
     show.say(f"submitted {run}: {' '.join(spec.argv)} on {spec.nodes * spec.ranks_per_node} ranks")
     for scene in SCENES:
-        status = wait(show, _ready(scene, home, run))
-        for name, rank in scene.drills:
-            show.say(f"DRILL at step {status['step']}: {DRILLS[name].does}")
-            show.say(f"  {inject(home, run, name, rank)}")
+        perform(show, scene, home, run)
     status = wait(show, lambda _: False)
     incidents = contract.incidents(home, run)
     print_story(contract.story(home, run), incidents)
@@ -161,7 +168,7 @@ def play(folder: Path) -> int:
     print(f"\n{run}: {status['state']}: {status['reason']}")
     wrong = problems(incidents["incidents"])
     print("\n".join(wrong) or "every fault was told as what it is, and nothing else was")
-    same = _compare(folder, spec.model_copy(update={"command": resolve(load(RECIPE), RECIPE).argv}), run)
+    same = as_undisturbed(folder, spec, run)
     return int(status["exit_code"]) or int(bool(wrong) or not same)
 
 

@@ -57,14 +57,23 @@ export function put(node, ...children) {
   return node;
 }
 
-/** Calls `draw` when `value` is another one than at the last call for this node; a link that had the focus keeps it. */
+/** Does `change` within `node`; what had the focus there has it again: moved, or drawn anew with the same address or words. */
+export function keeping(node, change) {
+  const held = document.activeElement;
+  const inside = node.contains(held);
+  change();
+  if (!inside || document.activeElement === held) return;
+  const name = (one) => one.getAttribute("href") ?? one.textContent;
+  const again = held.isConnected ? held : [...node.querySelectorAll(held.localName)].find((one) => name(one) === name(held));
+  again?.focus({ preventScroll: true });
+}
+
+/** Calls `draw` when `value` is another one than at the last call for this node. */
 export function when(node, value, draw) {
   const sign = JSON.stringify(value) ?? "";
   if (node.shown === sign) return;
   node.shown = sign;
-  const held = node.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  draw(node, value);
-  if (held) [...node.querySelectorAll("a")].find((link) => link.getAttribute("href") === held)?.focus({ preventScroll: true });
+  keeping(node, () => draw(node, value));
 }
 
 /**
@@ -83,7 +92,7 @@ export function keyed(parent, items, key, make, update) {
     kept.set(id, node);
     update(node, item);
     if (node === before) before = before.nextSibling;
-    else parent.insertBefore(node, before);
+    else keeping(node, () => parent.insertBefore(node, before));
   }
   for (const node of old.values()) node.remove();
   parent.kept = kept;

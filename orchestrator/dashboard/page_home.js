@@ -1,6 +1,6 @@
 // Which run needs me, and why? Then those that go on, then those that ended.
 
-import { h, put, say, table } from "./dom.js";
+import { h, keeping, put, say, table } from "./dom.js";
 import { fleet, groups } from "./fleet.js";
 import { stream } from "./feed.js";
 import { incidentPath, runPath } from "./paths.js";
@@ -66,7 +66,7 @@ export function home(root, _, scope) {
     const found = groups();
     const all = [found.attention, found.active, found.ended];
     ["Need attention", "Active", "Ended"].forEach((title, n) => say(titles[n], `${title} (${all[n].length})`));
-    [first, active, over].forEach((node, n) => node.show(all[n]));
+    keeping(root, () => [first, active, over].forEach((node, n) => node.show(all[n]))); // a row goes from one to another, too
     parts[0].hidden = found.attention.length === 0;
     parts[1].hidden = parts[2].hidden = hint.hidden = true;
     if (fleet.rows.size) parts[1].hidden = parts[2].hidden = false;

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.client import NoSupervisor
+from orchestrator.client import NoSupervisor, ask
 from tests.e2e.lab import Lab, gpt
 
 FAULTS = (("kill", 1), ("exception", 0), ("nan", 1), ("stop", 1))
@@ -63,12 +63,13 @@ def heard(url: str) -> dict[str, Any]:
             time.sleep(0.1)
 
 
-def submitted(lab: Lab, command: list[str]) -> str:
-    """The id of the run; a busy machine takes longer to start a supervisor than a command waits for it."""
+def supervised(home: Path) -> None:
+    """A supervisor listens; a busy machine takes longer to start one than a command waits for it."""
     deadline = time.monotonic() + WITHIN_S
     while True:
         try:
-            return lab.submit(command, name="gpt", checkpoint={"every_steps": 20, "probation_steps": 10, "keep": 4})
+            ask(home, {"ask": "ping"}, start=True)
+            return
         except NoSupervisor:
             if time.monotonic() > deadline:
                 raise
@@ -80,7 +81,8 @@ def played(folder: Path, faults: tuple[tuple[str, int], ...] = FAULTS) -> Iterat
     lab = Lab(folder)
     try:
         command = gpt(folder, "--step-s", str(STEP_S), steps=100_000)
-        run = submitted(lab, command)
+        supervised(lab.home)
+        run = lab.submit(command, name="gpt", checkpoint={"every_steps": 20, "probation_steps": 10, "keep": 4})
         for drill, rank in faults:
             trained = lab.reach(run, lab.status(run)["step"] + 60, within_s=WITHIN_S)
             lab.drill(run, drill, rank)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.dashboard import made, made_pages
@@ -76,6 +78,38 @@ def test_silence_of_the_supervisor_and_of_the_server_is_red(fake: Fake, visit: O
     fake.drop()
     expect(beat).to_have_text("not live")
     expect(beat).to_have_text("supervisor heard now")
+
+
+def test_the_focus_stays_where_it_is_while_rows_move(fake: Fake, visit: Open) -> None:
+    held, late = made.held(), made.late()
+    (why,) = held["attention"]
+    page = visit(fake.url)
+    rows = page.locator("main section:visible tbody tr")
+
+    def moved(**changes: Any) -> None:
+        fake.tell(
+            "runs", {"at": made.NOW, "rows": [late | changes, held | {"attention": [why | {"severity": "info"}]}]}
+        )
+
+    link = page.get_by_role("link", name=late["run"])
+    expect(rows.nth(1)).to_contain_text(late["run"])
+    link.focus()
+    hangs = late["attention"][0]
+    moved(attention=[hangs | {"severity": "critical"}])
+    expect(rows.nth(0)).to_contain_text(late["run"])
+    expect(link).to_be_focused()
+    link.press("j")
+    expect(page.get_by_role("link", name=held["run"])).to_be_focused()
+    reason = page.get_by_role("link", name=hangs["text"])
+    reason.focus()
+    moved(attention=[hangs | {"severity": "info"}])  # its cell is drawn anew, too
+    expect(rows.nth(1)).to_contain_text(late["run"])
+    expect(reason).to_be_focused()
+    link.focus()
+    moved(attention=[])  # to the table of those that go on
+    expect(rows.nth(0)).to_contain_text(held["run"])
+    expect(page.locator("section", has_text="Active").locator("tr", has_text=late["run"])).to_be_visible()
+    expect(link).to_be_focused()
 
 
 MEASURES = "performance.getEntriesByName('event-to-pixel').map(one => one.duration)"

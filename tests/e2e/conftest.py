@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from lab import STEPS, Alone, Lab, Trained, read, undisturbed
+from telling import drills_of, telling
 
 
 @pytest.fixture
@@ -20,6 +21,17 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def told_as_it_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where a test plays the drill of a runbook, exactly that is told."""
+    if not (drills := drills_of(request.node)):
+        yield
+        return
+    monkeypatch.setenv("no_proxy", "*")
+    with telling(request.getfixturevalue("lab"), drills):
+        yield
 
 
 @pytest.fixture(scope="session")

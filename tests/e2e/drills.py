@@ -1,4 +1,4 @@
-"""Which test plays the drill of a runbook? Every row is a test that `make test` runs."""
+"""Which test plays the drill of a runbook, and what is told of it?"""
 
 from __future__ import annotations
 
@@ -38,3 +38,44 @@ DRILLS = {
     "lukewarm": "tests/e2e/test_recoveries.py::test_a_run_that_is_slow_after_a_restart_is_told",
     "forgotten": "tests/e2e/test_recoveries.py::test_a_run_that_forgets_a_part_of_its_weights_is_rewound_and_held",
 }
+"""drill → test; every row is one that `make test` or `make test-long` runs"""
+
+NUMBERS = "loss_(spike|divergence)"
+THREADS: dict[str, tuple[str, ...]] = {
+    "kill": ("worker_killed warning over",),
+    "exception": ("worker_exception warning over",),
+    "spin": ("hang warning over",),
+    "nan": ("nonfinite_loss warning over",),
+    "poison": (f"{NUMBERS} warning over",),
+    "flip": ("checkpoint_corrupt warning over", "worker_killed warning over"),
+    "crash_loop": ("worker_exception warning stands", "crash_loop critical stands"),
+    "supervisor": ("(supervisor_restarted info over\n?){0,3}",),
+    "agent": ("agent_lost warning over",),
+    "stop_at_start": ("start_stalled warning over",),
+    "refused_launch": ("agent_lost warning over", "launch_failed warning over"),
+    "stop_agent": ("node_unseen warning over",),
+    "drift": ("loss_divergence critical stands",),  # twice, in one thread: the first was not over
+    "glitch": ("loss_transient info over",),
+    "full_disk": ("save_failed critical over",),
+    "nvlink": ("link_fault warning over",),
+    "nic": ("nic_fault warning over",),
+    "mce": ("host_fault warning over",),
+    "readonly": ("storage_fault warning over",),
+    "throttle": ("gpu_degraded warning over",),
+    "power": ("power_drop warning over",),
+    "steal": ("host_degraded warning over",),
+    "disk": ("disk_full warning over",),
+    "xid79": ("gpu_lost warning over",),
+    "xid119": ("gpu_fault warning over",),
+    "xid95": ("gpu_memory warning over",),
+    "oom": ("host_oom warning over",),
+    "slow": ("straggler warning over",),
+    "mismatch": ("code_divergence critical stands",),
+    "gradient": ("(gradient_shift warning over\n?)+",),
+    "warmup": ("worker_killed warning over", "resume_mismatch critical over"),
+    "repeat": ("loss_too_good warning over",),
+    "lukewarm": ("worker_killed warning over", "recovery_slow warning over"),
+    "forgotten": ("worker_killed warning over", "recovery_wrong critical stands"),
+}
+"""drill → what somebody who is told everything is told of it, a pattern for each thread: kind, severity, whether it is
+over when the test is. Critical is what the pager is told, besides that a run was submitted and is complete."""
