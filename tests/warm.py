@@ -1,7 +1,6 @@
 """What has a process of its own without importing torch again? One that is forked from a process which did it once.
 
-For a rank that imports torch, checkpoints, trains and ends, the imports are nine tenths of what it costs. Tests that
-use this bear the mark `xdist_group("warm")`, so that one such process is enough for all of them.
+For a rank that imports torch, trains a few steps, checkpoints and ends, the imports are nine tenths of what it costs.
 """
 
 from __future__ import annotations

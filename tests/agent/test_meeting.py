@@ -30,7 +30,7 @@ dist.destroy_process_group()
 
 
 def test_two_agents_of_two_ranks_form_one_world_after_the_other(stage: Stage) -> None:
-    stage.spec(stage.script(MEETS), nodes=2, ranks_per_node=2)
+    stage.spec(stage.script(MEETS), nodes=2, ranks_per_node=2, recovery={"warm": True})
     first = stage.launch(0).store
     stage.launch(1)
     assert first is not None

@@ -19,8 +19,6 @@ from lastgood.restoring import restore
 from tests.checkpoint.ranks import TWO as NAME
 from tests.checkpoint.training import Job, build, same
 
-pytestmark = pytest.mark.xdist_group("warm")
-
 
 @pytest.fixture
 def pristine(folder: Path, two: object) -> Path:  # noqa: ARG001 - the two ranks saved it

@@ -10,7 +10,6 @@ import pytest
 from tests.checkpoint import ranks
 from tests.checkpoint.ranks import ONE, TWO
 
-pytestmark = pytest.mark.xdist_group("warm")
 Seen = list[dict[str, Any]]
 
 

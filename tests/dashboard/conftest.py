@@ -12,6 +12,8 @@ from tests.dashboard.fake import Fake
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
+# Seen by name, and cut off by the browser itself: asking this process about each request takes a seventh of the time.
+NOBODY_ELSE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 PATIENCE_MS = 20_000
 """on a loaded machine"""
 
@@ -23,7 +25,7 @@ def browser() -> Iterator[sync_api.Browser]:
         pytest.skip(f"{CHROMIUM} is not there: apt-get install chromium fonts-dejavu-core")
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage", NOBODY_ELSE]
         )
         yield launched
         launched.close()
@@ -46,15 +48,12 @@ def visit(browser: sync_api.Browser) -> Iterator[Open]:
     complaints: list[str] = []
     abroad: list[str] = []
 
-    def check(route: sync_api.Route) -> None:
-        if urlsplit(route.request.url).hostname == "127.0.0.1":
-            route.continue_()
-        else:
-            abroad.append(route.request.url)
-            route.abort()
+    def sent(request: sync_api.Request) -> None:
+        if urlsplit(request.url).hostname != "127.0.0.1":
+            abroad.append(request.url)
 
-    def opened(url: str, *, width: int = 1280, theme: str = "light", expected: tuple[str, ...] = ()) -> sync_api.Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+    def opened(url: str, *, expected: tuple[str, ...] = ()) -> sync_api.Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
@@ -65,7 +64,7 @@ def visit(browser: sync_api.Browser) -> Iterator[Open]:
 
         page.on("console", heard)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.route("**/*", check)
+        page.on("request", sent)
         page.goto(url)
         return page
 

@@ -11,7 +11,7 @@ from orchestrator import contract
 from tests.dashboard.conftest import Open, sync_api
 from tests.dashboard.played import WITHIN_S, Played, played
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("one run for all of them")]
+pytestmark = pytest.mark.e2e
 expect = sync_api.expect
 LATE_MS = WITHIN_S * 1000
 TABS = {

@@ -16,7 +16,6 @@ from lastgood import shardings
 from tests import warm
 from tests.sdk import sharded
 
-pytestmark = pytest.mark.xdist_group("warm")
 Run = Callable[..., list[Any]]
 
 
