@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ class Nest:
 
     def __init__(self, folder: Path, *, mine: str = "VALUE = 1", program: str = RANK) -> None:
         self.folder = folder
-        (folder / "mine.py").write_text(mine)
-        (folder / "train.py").write_text(program)
+        self.mine, self.program = folder / "mine.py", folder / "train.py"
+        self.mine.write_text(mine)
+        self.program.write_text(program)
         self.argv = [str(folder / "train.py"), "--lr", "1"]
         self._words: asyncio.Queue[str] = asyncio.Queue()
         env = {**os.environ, "LASTGOOD_MARK": "test:1", "LASTGOOD_NODE": "0"}
@@ -67,54 +68,80 @@ class Nest:
         end = await asyncio.wait_for(ended, 30)
         return end, (self.folder / "out").read_text().split()
 
+    async def end(self) -> None:
+        """Leave nothing behind."""
+        self.nursery.close()
+        zygote: Any = self.nursery
+        while zygote._child.exit is None:
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """Where the nest of all tests lives."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def nest_of_all(loop: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nest]:
+    """To prepare one takes two seconds of a core."""
+    nest = Nest(tmp_path_factory.mktemp("nest"))
+    yield nest
+    loop.run(nest.end())
+
+
+@pytest.fixture
+def nest(loop: asyncio.Runner, nest_of_all: Nest) -> Nest:
+    """One that ranks can be forked from, whatever the test before did to it."""
+    nest_of_all.program.write_text(RANK)
+    if nest_of_all.nursery.why:
+        assert loop.run(nest_of_all.ready()) == ""
+    return nest_of_all
+
 
 def played(folder: Path, play: Callable[[Nest], Awaitable[None]], **files: str) -> None:
-    """Run it, and leave nothing behind."""
+    """In a nest of its own."""
 
     async def whole() -> None:
         nest = Nest(folder, **files)
         try:
             await play(nest)
         finally:
-            nest.nursery.close()
-            zygote: Any = nest.nursery
-            while zygote._child.exit is None:
-                await asyncio.sleep(0.01)
+            await nest.end()
 
     asyncio.run(whole())
 
 
-def test_a_forked_rank_is_what_a_started_one_would_be(tmp_path: Path) -> None:
+def test_a_forked_rank_is_what_a_started_one_would_be(loop: asyncio.Runner, nest: Nest) -> None:
+    end, said = loop.run(nest.run())
+    assert end == Exit(code=7, signal=None)
+    assert said[:3] == ["3", str(os.getpid()), "True"]
+    value = nest.mine.read_text().partition("= ")[2]
+    assert " ".join(said[3:]) == f"{nest.folder} ['--lr', '1'] __main__ {value}"
+    assert (nest.folder / "err").read_text() == "True\n"
+
+
+COLLECTS = "import gc, mine\nprint(gc.isenabled(), gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)"
+
+
+def test_a_rank_collects_garbage_but_not_what_it_shares(loop: asyncio.Runner, nest: Nest) -> None:
+    nest.program.write_text(COLLECTS)
+    assert loop.run(nest.run())[1] == ["True", "True", "True"]
+
+
+def test_a_rank_collects_no_garbage_if_its_program_says_so(tmp_path: Path) -> None:
     async def play(nest: Nest) -> None:
         assert await nest.ready() == ""
-        end, said = await nest.run()
-        assert end == Exit(code=7, signal=None)
-        assert said[:3] == ["3", str(os.getpid()), "True"]
-        assert " ".join(said[3:]) == f"{tmp_path} ['--lr', '1'] __main__ 1"
-        assert (tmp_path / "err").read_text() == "True\n"
+        assert (await nest.run())[1] == ["False", "True", "True"]
 
-    played(tmp_path, play)
+    played(tmp_path, play, mine="import gc\ngc.disable()", program=COLLECTS)
 
 
-@pytest.mark.parametrize(("mine", "collects"), [("VALUE = 1", True), ("import gc\ngc.disable()", False)])
-def test_a_rank_collects_garbage_as_its_program_says_but_not_what_it_shares(
-    tmp_path: Path, mine: str, collects: bool
-) -> None:
-    program = "import gc, mine\nprint(gc.isenabled(), gc.get_threshold()[0] > 0, gc.get_freeze_count() > 100_000)"
+def test_what_a_rank_leaves_behind_shows_its_world(loop: asyncio.Runner, nest: Nest) -> None:
+    nest.program.write_text("import os, time\nos.fork()\ntime.sleep(60)")
 
-    async def play(nest: Nest) -> None:
-        assert await nest.ready() == ""
-        _, said = await nest.run()
-        assert said == [str(collects), "True", "True"]
-
-    played(tmp_path, play, mine=mine, program=program)
-
-
-def test_what_a_rank_leaves_behind_shows_its_world(tmp_path: Path) -> None:
-    program = "import os, time\nos.fork()\ntime.sleep(60)"
-
-    async def play(nest: Nest) -> None:
-        assert await nest.ready() == ""
+    async def play() -> None:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         rank = nest.fork(41, ended.set_result)
         children = Path(f"/proc/{rank.pid}/task/{rank.pid}/children")
@@ -126,18 +153,7 @@ def test_what_a_rank_leaves_behind_shows_its_world(tmp_path: Path) -> None:
         rank.send_group(signal.SIGKILL)
         assert (await asyncio.wait_for(ended, 30)).signal == signal.SIGKILL
 
-    played(tmp_path, play, program=program)
-
-
-def test_ranks_outlive_the_zygote(tmp_path: Path) -> None:
-    async def play(nest: Nest) -> None:
-        assert await nest.ready() == ""
-        ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        nest.fork(2, ended.set_result)
-        nest.nursery.close()
-        assert (await asyncio.wait_for(ended, 30)).code == 5
-
-    played(tmp_path, play, program="import time, sys\ntime.sleep(0.5)\nsys.exit(5)")
+    loop.run(play())
 
 
 @pytest.mark.parametrize(
@@ -171,33 +187,43 @@ def test_a_module_that_cannot_be_imported_is_left_to_the_rank(tmp_path: Path) ->
     played(tmp_path, play, mine="raise RuntimeError('not today')")
 
 
-def test_a_file_that_changed_is_imported_anew_for_the_next_world(tmp_path: Path) -> None:
-    async def play(nest: Nest) -> None:
-        assert await nest.ready() == ""
-        (tmp_path / "mine.py").write_text("VALUE = 'changed'")
+def test_a_file_that_changed_is_imported_anew_for_the_next_world(loop: asyncio.Runner, nest: Nest) -> None:
+    async def play() -> None:
+        nest.mine.write_text(f"{nest.mine.read_text()}0")
         with pytest.raises(Cold, match=r"mine\.py changed since it was imported"):
             nest.fork(1, print)
         assert await nest.settled() != ""
         assert await nest.settled() == ""
         _, said = await nest.run()
-        assert said[-1] == "changed"
+        assert said[-1] == "10"
 
-    played(tmp_path, play)
+    loop.run(play())
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_zygote_that_does_not_answer_costs_a_second_at_most(tmp_path: Path, number: int) -> None:
-    async def play(nest: Nest) -> None:
-        assert await nest.ready() == ""
+def test_a_zygote_that_does_not_answer_costs_a_second_at_most(loop: asyncio.Runner, nest: Nest, number: int) -> None:
+    async def play() -> None:
         zygote: Any = nest.nursery
         os.kill(zygote._child.pid, number)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        now = asyncio.get_running_loop().time
+        began = now()
         with pytest.raises(Cold):
             nest.fork(1, print)
-        assert loop.time() - began < 2.0
+        assert now() - began < 2.0
         assert await nest.settled() != ""
         assert await nest.settled() == ""
         assert (await nest.run())[0].code == 7
 
-    played(tmp_path, play)
+    loop.run(play())
+
+
+def test_ranks_outlive_the_zygote(loop: asyncio.Runner, nest: Nest) -> None:
+    nest.program.write_text("import time, sys\ntime.sleep(0.5)\nsys.exit(5)")
+
+    async def play() -> None:
+        ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        nest.fork(2, ended.set_result)
+        await nest.end()
+        assert (await asyncio.wait_for(ended, 30)).code == 5
+
+    loop.run(play())

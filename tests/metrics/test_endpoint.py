@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -73,23 +74,39 @@ class Served:
         self.log.close()
 
 
-@pytest.fixture
-def served(home: Home) -> Iterator[Served]:
+@contextmanager
+def serving(home: Home) -> Iterator[Served]:
+    """The page of a run, wherever there is room."""
     with Journal(home.journal) as journal:
         trained(journal, RUN)
     metrics_settings.write(home, 0)
     one = Served(home)
-    yield one
-    one.close()
+    try:
+        yield one
+    finally:
+        one.close()
 
 
-def test_the_page_is_there_with_no_supervisor(served: Served) -> None:
-    status, kind, body = served.ask()
+@pytest.fixture
+def served(home: Home) -> Iterator[Served]:
+    with serving(home) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that tests only read."""
+    with serving(home_at(tmp_path_factory.mktemp("read") / "home")) as one:
+        yield one
+
+
+def test_the_page_is_there_with_no_supervisor(read: Served) -> None:
+    status, kind, body = read.ask()
     assert status == 200
     assert kind.startswith("text/plain; version=")
     assert f'lastgood_run_step{{run="{RUN}"}} ' in body
     assert "lastgood_supervisor_answers 0.0" in body
-    _, kind, body = served.ask(Accept="application/openmetrics-text; version=1.0.0")
+    _, kind, body = read.ask(Accept="application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     assert body.endswith("# EOF\n")
 
@@ -107,21 +124,21 @@ def test_the_page_is_there_with_no_supervisor(served: Served) -> None:
         ("GET", "/" + "a" * 70_000, 414),
     ],
 )
-def test_only_the_page_can_be_read(served: Served, method: str, path: str, status: int) -> None:
-    found, _, body = served.ask(method, path)
+def test_only_the_page_can_be_read(read: Served, method: str, path: str, status: int) -> None:
+    found, _, body = read.ask(method, path)
     assert found == status
     assert status == 200 or len(body) < 1000
 
 
-def test_readers_that_say_nothing_keep_nobody_waiting(served: Served) -> None:
-    address = served.address()
+def test_readers_that_say_nothing_keep_nobody_waiting(read: Served) -> None:
+    address = read.address()
     slow = [socket.create_connection(address) for _ in range(READERS_MAX - 2)]
     slow[0].sendall(b"GET /metrics HTTP/1.1\r\nX: ")
     slow[1].sendall(bytes(range(256)))
-    assert served.ask()[0] == 200
+    assert read.ask()[0] == 200
     for connection in slow:
         connection.close()
-    assert served.ask()[0] == 200
+    assert read.ask()[0] == 200
 
 
 def test_it_is_nowhere_once_it_has_ended(served: Served, home: Home) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ GLOO = """
         dist.all_reduce(ones)
         print("all", int(ones.sum()), flush=True)
         time.sleep(float(os.environ["LATE"]))
-        if os.environ["LASTGOOD_WORLD"] == "9":
+        if os.environ["STUCK"]:
             dist.all_reduce(ones, group=dist.new_group())
             dist.all_reduce(ones)
 """
@@ -50,8 +51,8 @@ class Rank:
         """The next message; empty when the process hung up."""
         return dict(json.loads(self.ours.recv(1 << 16) or b"{}"))
 
-    def leave(self) -> None:
-        self.ours.send(b'{"leave": 9}')
+    def leave(self, world: int = 9) -> None:
+        self.ours.send(json.dumps({"leave": world}).encode())
 
     def enter(self, world: int, **env: str) -> Path:
         """Into another world; gives the file of its output."""
@@ -145,30 +146,41 @@ def test_without_an_agent_nobody_waits_for_a_world(start: Callable[..., Rank]) -
     assert rank.process.wait(WITHIN_S) == 1
 
 
-@pytest.mark.parametrize("late", [0.0, 1.5], ids=["perhaps in a collective", "while a group is made"])
-def test_gloo_ranks_come_out_of_what_nobody_will_answer(start: Callable[..., Rank], late: float) -> None:
-    def place(rank: int, port: int) -> dict[str, str]:
-        return {
-            "RANK": str(rank),
-            "WORLD_SIZE": "3",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "LATE": str(late if rank == 2 else 0.0),
-        }
+def test_gloo_ranks_come_out_of_what_nobody_will_answer(start: Callable[..., Rank]) -> None:
+    ports = _free_ports(3)
 
-    first, second = _free_ports(2)
-    ranks = [start(GLOO, **place(number, first)) for number in range(3)]
-    assert [rank.says() for rank in ranks] == ["all 12"] * 3
-    # Alive, and it answers nobody: in its sleep while the others make a group with it, or after it made that.
-    ranks[2].process.send_signal(signal.SIGSTOP)
-    for rank in ranks[:2]:
-        rank.leave()
-        assert rank.hear()["left"] == 9  # by itself, where rank 0, who keeps the store here, has left before
-    ranks[2].process.kill()
-    ranks[2] = start(GLOO.replace('"9"', '"x"'), **place(2, second))
-    outs = [rank.enter(10, **place(number, second)) for number, rank in enumerate(ranks[:2])]
-    assert [rank.process.wait(WITHIN_S) for rank in ranks[:2]] == [0, 0]
+    def place(rank: int, world: int, late_s: float = 0.0) -> dict[str, str]:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[world - 9])}
+        train = {"LATE": str(late_s), "STUCK": "" if world == 11 else "1"}
+        return {"RANK": str(rank), "WORLD_SIZE": "3", **address, **train}
+
+    living, last = [start(GLOO, **place(rank, 9)) for rank in range(2)], start(GLOO, **place(2, 9))
+    assert [rank.says() for rank in (*living, last)] == ["all 12"] * 3
+    # Alive, and it answers nobody: perhaps in a collective, or where it has made a group; then in its sleep, while the
+    # others make a group with it.
+    last.process.send_signal(signal.SIGSTOP)
+    _leave(living, 9)
+    last.process.kill()
+    last = start(GLOO, **place(2, 10, late_s=1.5))
+    outs = [rank.enter(10, **place(number, 10)) for number, rank in enumerate(living)]
+    assert last.says() == "all 12"
+    last.process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + WITHIN_S
+    while any(out.read_text() != "all 12\n" for out in outs):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    _leave(living, 10)
+    last.process.kill()
+    last = start(GLOO, **place(2, 11))
+    outs = [rank.enter(11, **place(number, 11)) for number, rank in enumerate(living)]
+    assert [rank.process.wait(WITHIN_S) for rank in living] == [0, 0]
     assert [out.read_text().splitlines() for out in outs] == [["all 12", "end"]] * 2
+
+
+def _leave(ranks: list[Rank], world: int) -> None:
+    for rank in ranks:
+        rank.leave(world)
+        assert rank.hear()["left"] == world  # by itself, where rank 0, who keeps the store here, has left before
 
 
 def _free_ports(count: int) -> list[int]:
