@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitors.values import quick
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSaw:
@@ -69,6 +71,7 @@ class GpuFailed:
     pci: str | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuLooked:
     """What the driver says of one GPU now. None: not supported, which is no fault."""
@@ -124,6 +127,7 @@ class GpuLooked:
     """not_supported, not_started, in_progress, completed; with its health after a colon when that is not fine"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLooked:
     """What the host's own counters say now. None or empty: not to be had."""

@@ -90,14 +90,14 @@ class Placement:
     def rank_of_index(self, node: int, index: int) -> int | None:
         """The rank that works on GPU `index` of a node, as the driver numbers them; UNKNOWN; None: no rank does."""
         looked = self._node(node).looked.get(index)
-        return self._rank_of(node, _Spot(index=index, device=None if looked is None else looked.device))
+        return self._rank_of(node, index, None if looked is None else looked.device)
 
     def rank_of(self, node: int, device: str, index: int | None = None) -> int | None:
         """The same for a GPU of which the UUID is known (any other name says nothing), and perhaps the index."""
         if index is None:
             found = (number for number, look in self._node(node).looked.items() if look.device == device)
             index = next(found, None)
-        return self._rank_of(node, _Spot(index=index, device=device if device.startswith("GPU-") else None))
+        return self._rank_of(node, index, device if device.startswith("GPU-") else None)
 
     def likely_rank(self, node: int, index: int) -> int | None:
         """The same for witnesses, which need a name: where it is not known, as before, or GPU i is local rank i's."""
@@ -121,10 +121,10 @@ class Placement:
         known = self._node(node)
         return not known.looked and max(known.failed.values(), default=0) < 2
 
-    def _rank_of(self, node: int, spot: _Spot) -> int | None:
-        known, key = self._node(node), (spot.index, spot.device)
+    def _rank_of(self, node: int, index: int | None, device: str | None) -> int | None:
+        known, key = self._node(node), (index, device)
         if key not in known.answers:
-            known.answers[key] = self._among(node, known.given, spot)
+            known.answers[key] = self._among(node, known.given, _Spot(index=index, device=device))
         return known.answers[key]
 
     def _among(self, node: int, given: dict[int, RankStarted], spot: _Spot) -> int | None:

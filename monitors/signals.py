@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, PowerCapped, ProbeDone
+from monitors.values import quick
 
 
 class Phase(StrEnum):
@@ -44,6 +45,7 @@ class Failure:
     """same code, same place, same exception: equal (line numbers in user files count, addresses do not)"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankStarted:
     """A worker process holds a rank."""
@@ -62,6 +64,7 @@ class RankStarted:
     """CUDA_DEVICE_ORDER, by which indices count; empty: not set"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEntered:
     """The rank reached its training loop (imports done, process group up) and begins to restore."""
@@ -74,6 +77,7 @@ class RankEntered:
     """step after which it is complete; None: an older SDK, which did not say"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRestored:
     """The rank holds the state of a checkpoint, or of a copy in memory, or else a fresh one."""
@@ -90,6 +94,7 @@ class RankRestored:
     """the copy was brought from another node"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankProgress:
     """Where a rank stands now. Sent when it changed, and at least every `SEEN_EVERY_S` when it did not."""
@@ -108,6 +113,7 @@ class RankProgress:
     """seconds this process spent in each phase so far, in the order of PHASES"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReported:
     """One finished step as the training code reported it."""
@@ -146,6 +152,7 @@ class RanksReported:
     """seconds of the step, but for those in which the rank waited for its device"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankExited:
     """A worker process ended, seen through its pidfd."""
@@ -182,6 +189,7 @@ class ProcessLooked:
     """innermost frame last, one line each; empty when nothing could read it"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveCommitted:
     """A checkpoint is whole on durable storage: all shards, manifest, fsync, one rename."""
@@ -243,6 +251,7 @@ class CheckpointDeleted:
     checkpoint: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSeen:
     """The agent of a node is there and looked at its ranks: without this, silence means nothing."""

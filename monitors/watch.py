@@ -8,8 +8,9 @@ its worlds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
+from operator import attrgetter
 
 from monitors import signals as s
 from monitors.attribution import Attribution, Suspicion
@@ -29,7 +30,7 @@ from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, Kernel
 from monitors.incidents import Incident, Subject
 from monitors.placement import Placement
 
-_Table = dict[type, tuple[Callable[[s.Signal], list[Incident]], ...]]
+_See = Callable[[s.Signal], list[Incident] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +76,14 @@ class Watch:
         """whom silence tells something"""
         self._recovery = Recovery(loss_enabled=config.loss_enabled)
         self._notes: list[Note] = []
-        self._see = self._table()
+        self._see = {kind: (_world_of(kind), detectors) for kind, detectors in self._table().items()}
 
-    def _table(self) -> _Table:
+    def _table(self) -> dict[type, tuple[_See, ...]]:
         """Who wants to see what."""
         return {
-            s.RankStarted: (self._placed_by, self._gpus.see, self._host.see),
+            s.RankStarted: (self.placement.see, self._gpus.see, self._host.see),
             s.RankProgress: (
-                self._placed_by,
+                self.placement.see,
                 self._progress,
                 self._start.see,
                 self._hang.see,
@@ -113,8 +114,8 @@ class Watch:
             s.WorldStopped: (self._exits.see, self._unseen.see, self._power.see, self._probes.see),
             KernelSaw: (self._gpus.see, self._host.see),
             GpuEvent: (self._gpus.see,),
-            GpuFailed: (self._placed_by, self._gpus.see, self._power.see),
-            GpuLooked: (self._placed_by, self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
+            GpuFailed: (self.placement.see, self._gpus.see, self._power.see),
+            GpuLooked: (self.placement.see, self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
             ProbeDone: (self._probes.see,),
             HostLooked: (self._host.see, self._straggler.see),
         }
@@ -182,9 +183,12 @@ class Watch:
 
     def see(self, signal: s.Signal) -> list[Incident]:
         """What a signal makes known."""
-        detectors = self._see.get(type(signal))
-        if detectors is None or not isfinite(signal.at) or self._is_history(signal):
+        known = self._see.get(type(signal))
+        if known is None or not isfinite(signal.at):
             return []
+        world_of, detectors = known
+        if world_of is not None and world_of(signal) not in (None, self._world):
+            return []  # history
         incidents: list[Incident] = []
         for see in detectors:
             if found := see(signal):
@@ -213,33 +217,27 @@ class Watch:
         unknown = incident.step == 0 and incident.world == self._world
         return replace(incident, step=self._step_of_world) if unknown and self._step_of_world else incident
 
-    def _placed_by(self, signal: s.Signal) -> list[Incident]:
-        self.placement.see(signal)
-        return []
-
-    def _disturbed(self, signal: s.Signal) -> list[Incident]:  # noqa: ARG002 - every detector takes one
+    def _disturbed(self, signal: s.Signal) -> None:  # noqa: ARG002 - every detector takes one
         if self._probes.running:
             self._straggler.disturbed()
             self._recovery.disturbed()
-        return []
 
     def _recovered(self, signal: s.Signal) -> list[Incident]:
         incidents, notes = self._recovery.see(signal)
         self._notes += notes
         return incidents
 
-    def _is_history(self, signal: s.Signal) -> bool:
-        # An agent is there whatever world it has; and what it says of a checkpoint is true in any.
-        if isinstance(signal, s.NodeSeen):
-            return False
-        world = getattr(signal, "world", None)
-        return world is not None and world != self._world
-
-    def _progress(self, signal: s.Signal) -> list[Incident]:
+    def _progress(self, signal: s.Signal) -> None:
         assert isinstance(signal, s.RankProgress)
         self._step = max(self._step, signal.step)
         self._step_of_world = max(self._step_of_world, signal.step)
-        return []
 
     def _refused(self, signal: s.Signal) -> list[Incident]:
         return self._saves.see(signal, world=self._world, step=self._step)
+
+
+def _world_of(kind: type) -> Callable[[s.Signal], int | None] | None:
+    """How signals of a class say their world; None where they are no history in another one."""
+    # An agent is there whatever world it has; and what it says of a checkpoint is true in any.
+    told = kind is not s.NodeSeen and any(field.name == "world" for field in fields(kind))
+    return attrgetter("world") if told else None

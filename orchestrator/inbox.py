@@ -6,15 +6,16 @@ until it is true of the whole world.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from statistics import median
+from math import isfinite
+from typing import Any
 
 from monitors import signals as s
 from monitors.detect.energy import Energy
 from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
+from monitors.detect.running_median import RunningMedian
 from monitors.hardware import GpuLooked, PowerCapped
 from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
@@ -69,11 +70,31 @@ class Inbox:
         self._folder = folder
         self._world = _World()
         self._energy = Energy(rank_of=watch.placement.rank_of_index, counted_until=energy_until)
-        self._step_s: deque[float] = deque(maxlen=ROWS_KEPT)
+        self._step_s = RunningMedian(ROWS_KEPT)
         self.roster = Roster(ranks=self._ranks, ranks_per_node=ranks_per_node, rank_of=watch.placement.likely_rank)
         self.readings = Readings(rank_of=watch.placement.likely_rank)
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
+        self._facts = self._table()
+
+    def _table(self) -> dict[type, Callable[[Any], list[e.Event]]]:
+        """What is read off signals directly; what else they mean, detectors say."""
+        return {
+            s.RankStarted: self._started,
+            s.RankProgress: self._progress,
+            s.StepReported: self._row,
+            s.RankEntered: self._entered,
+            s.RankRestored: self._restored,
+            s.RankExited: self._exited,
+            s.WorldStopped: self._world_stopped,
+            GpuLooked: self._gpu_looked,
+            PowerCapped: self._capped,
+            s.SaveCommitted: self._committed,
+            s.CheckpointVerified: self._verified,
+            s.CheckpointRefused: self._refused,
+            s.CheckpointDeleted: self._deleted,
+            s.DrillDone: self._drilled,
+        }
 
     def began(self, world: int, at: float, how: Resumption | None = None, *, spoke: bool = False) -> None:
         """A world was ordered; what older ones still say is history. `spoke`: one of them spoke of steps."""
@@ -113,7 +134,7 @@ class Inbox:
     @property
     def step_s(self) -> float | None:
         """Median seconds of a step lately."""
-        return median(self._step_s) if self._step_s else None
+        return self._step_s.median if self._step_s.rows else None
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -129,7 +150,9 @@ class Inbox:
         """What the signal makes known, oldest first."""
         self.roster.see(signal)
         self.readings.see(signal)
-        return self._facts(signal) + self._concluded(self._watch.see(signal))
+        read = self._facts.get(type(signal))
+        facts = read(signal) if read is not None else []
+        return facts + self._concluded(self._watch.see(signal))
 
     def silent(self, now: float) -> list[e.Event]:
         """What it means that nothing was heard until now."""
@@ -152,44 +175,32 @@ class Inbox:
     def _speaks_of_steps(self) -> bool:
         return self._world.speaks or self._world.told_step != 0
 
-    def _facts(self, signal: s.Signal) -> list[e.Event]:
-        match signal:
-            case s.RankStarted():
-                self._world.started |= {signal.rank} if signal.world == self._world.number else set()
-                return []
-            case s.RankProgress():
-                return self._progress(signal)
-            case s.StepReported():
-                return self._row(signal)
-            case s.RankEntered():
-                return self._entered(signal)
-            case s.RankRestored():
-                return self._restored(signal)
-            case s.RankExited(code=0, ordered=False):
-                return [e.RankFinished(at=signal.at, world=signal.world, rank=signal.rank)]
-            case s.WorldStopped():
-                return [
-                    *self._last_progress(signal),
-                    self._stopped(signal),
-                ]
-            case GpuLooked():
-                self._energy.see(signal)
-                return []
-            case PowerCapped():
-                return [_capped(signal)]
-            case s.SaveCommitted() | s.CheckpointVerified() | s.CheckpointRefused() | s.CheckpointDeleted():
-                return [self._checkpoint(signal)]
-            case s.DrillDone():
-                return [e.DrillDone(at=signal.at, world=signal.world, drill=signal.drill, rank=signal.rank)]
-            case _:
-                return []
+    def _started(self, signal: s.RankStarted) -> list[e.Event]:
+        if signal.world == self._world.number:
+            self._world.started.add(signal.rank)
+        return []
+
+    def _exited(self, signal: s.RankExited) -> list[e.Event]:
+        if signal.code != 0 or signal.ordered:
+            return []
+        return [e.RankFinished(at=signal.at, world=signal.world, rank=signal.rank)]
+
+    def _world_stopped(self, signal: s.WorldStopped) -> list[e.Event]:
+        return [*self._last_progress(signal), self._stopped(signal)]
+
+    def _gpu_looked(self, signal: GpuLooked) -> list[e.Event]:
+        self._energy.see(signal)
+        return []
+
+    def _drilled(self, signal: s.DrillDone) -> list[e.Event]:
+        return [e.DrillDone(at=signal.at, world=signal.world, drill=signal.drill, rank=signal.rank)]
 
     def _row(self, signal: s.StepReported) -> list[e.Event]:
         self.rows.append(signal)
         if signal.world != self._world.number:
             return []
         self._energy.see(signal)
-        if signal.step_s is not None:
+        if signal.step_s is not None and isfinite(signal.step_s):
             self._step_s.append(signal.step_s)
         return []
 
@@ -243,13 +254,19 @@ class Inbox:
             return []
         world.progress[signal.rank] = signal
         reached = [] if world.told_entered and world.told_restored else self._milestones(signal.at)
+        news = self._is_news(signal.at)
+        if world.base_step is not None and not news:
+            return reached
         step = self._common_step(signal.at)
-        if step is None:
-            return reached
-        first = world.told_step < 0
-        if not first and (signal.at - world.told_at < PROGRESS_EVERY_S or not self._moved()):
-            return reached
-        return [*reached, self._tell(step, signal.at)]
+        return [*reached, self._tell(step, signal.at)] if news and step is not None else reached
+
+    def _is_news(self, at: float) -> bool:
+        """Progress was not told yet, or not for a while in which some rank moved."""
+        world = self._world
+        if world.told_step < 0:
+            return True
+        told_at = world.told_at
+        return at - told_at >= PROGRESS_EVERY_S and any(p.moved_at > told_at for p in world.progress.values())
 
     def _common_step(self, at: float) -> int | None:
         """The last step that every rank finished in this world; None while there is none."""
@@ -270,9 +287,6 @@ class Inbox:
         if world.base_step is None:
             world.base_step = step
         return step if step > world.base_step else None
-
-    def _moved(self) -> bool:
-        return any(p.moved_at > self._world.told_at for p in self._world.progress.values())
 
     def _tell(self, step: int, at: float) -> e.Progressed:
         world = self._world
@@ -319,36 +333,38 @@ class Inbox:
         step = self._common_step(signal.at)
         return [] if step is None or step <= self._world.told_step else [self._tell(step, signal.at)]
 
-    def _checkpoint(
-        self, signal: s.SaveCommitted | s.CheckpointVerified | s.CheckpointRefused | s.CheckpointDeleted
-    ) -> e.Event:
-        match signal:
-            case s.SaveCommitted():
-                return e.CheckpointCommitted(
-                    at=signal.at,
-                    checkpoint=signal.checkpoint,
-                    step=signal.step,
-                    world=signal.world,
-                    saved_at=signal.saved_at,
-                    bytes=signal.bytes,
-                    path=f"{self._folder}/{signal.checkpoint}",
-                    stall_s=signal.stall_s,
-                    write_s=max(0.0, signal.at - signal.saved_at),  # both by the clock of the rank's host
-                )
-            case s.CheckpointVerified():
-                return e.CheckpointVerified(at=signal.at, checkpoint=signal.checkpoint)
-            case s.CheckpointRefused():
-                return e.CheckpointRefused(at=signal.at, checkpoint=signal.checkpoint, why=signal.why)
-            case s.CheckpointDeleted():
-                return e.CheckpointDeleted(at=signal.at, checkpoint=signal.checkpoint)
+    def _committed(self, signal: s.SaveCommitted) -> list[e.Event]:
+        return [
+            e.CheckpointCommitted(
+                at=signal.at,
+                checkpoint=signal.checkpoint,
+                step=signal.step,
+                world=signal.world,
+                saved_at=signal.saved_at,
+                bytes=signal.bytes,
+                path=f"{self._folder}/{signal.checkpoint}",
+                stall_s=signal.stall_s,
+                write_s=max(0.0, signal.at - signal.saved_at),  # both by the clock of the rank's host
+            )
+        ]
 
+    def _verified(self, signal: s.CheckpointVerified) -> list[e.Event]:
+        return [e.CheckpointVerified(at=signal.at, checkpoint=signal.checkpoint)]
 
-def _capped(signal: PowerCapped) -> e.Event:
-    return e.PowerCapped(
-        at=signal.at,
-        node=signal.node,
-        watts=signal.watts,
-        may_draw_w=signal.may_draw_w,
-        least_w=signal.least_w,
-        why=signal.why,
-    )
+    def _refused(self, signal: s.CheckpointRefused) -> list[e.Event]:
+        return [e.CheckpointRefused(at=signal.at, checkpoint=signal.checkpoint, why=signal.why)]
+
+    def _deleted(self, signal: s.CheckpointDeleted) -> list[e.Event]:
+        return [e.CheckpointDeleted(at=signal.at, checkpoint=signal.checkpoint)]
+
+    def _capped(self, signal: PowerCapped) -> list[e.Event]:
+        return [
+            e.PowerCapped(
+                at=signal.at,
+                node=signal.node,
+                watts=signal.watts,
+                may_draw_w=signal.may_draw_w,
+                least_w=signal.least_w,
+                why=signal.why,
+            )
+        ]

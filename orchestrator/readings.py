@@ -15,6 +15,8 @@ from monitors.hardware import GpuEvent, GpuLooked
 RankOf = Callable[[int, int], int | None]
 """node and index of a GPU to the rank that most likely works on it"""
 
+SEEN = frozenset({GpuLooked, GpuEvent, s.Blind})
+"""of all signals, that anything is read off"""
 PLACE = ("node", "rank", "index", "device", "name", "pci")
 VALUES = (
     *("at", "power_w", "power_mean_w", "energy_j", "limit_w", "utilisation", "sm_clock_mhz", "temperature_c"),
@@ -38,6 +40,8 @@ class Readings:
 
     def see(self, signal: s.Signal) -> None:
         """Keep what it says."""
+        if type(signal) not in SEEN:
+            return
         match signal:
             case GpuLooked():
                 self._gpus[signal.node, signal.device] = signal

@@ -12,6 +12,7 @@ from typing import Any
 
 from monitors import signals as s
 from monitors.hardware import GpuLooked
+from monitors.values import quick
 
 RankOf = Callable[[int, int], int | None]
 """node and index of a GPU to the rank that most likely works on it"""
@@ -42,6 +43,7 @@ class _World:
     ranks: dict[int, _Rank] = field(default_factory=dict)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
     """How far ranks are apart; None: nobody told."""
@@ -92,9 +94,9 @@ class Roster:
         own = [rank.own_s for rank in known if rank.own_s is not None]
         return Spread(
             own_s=(median(own), max(own)) if own else None,
-            step_s=max((rank.step_s for rank in known if rank.step_s is not None), default=None),
+            step_s=max([rank.step_s for rank in known if rank.step_s is not None], default=None),
             temperature_c=max(
-                (g.temperature_c for g in self._gpus.values() if g.temperature_c is not None), default=None
+                [g.temperature_c for g in self._gpus.values() if g.temperature_c is not None], default=None
             ),
         )
 

@@ -14,16 +14,19 @@ A supervisor that is away loses nothing: what went on when it was last heard wen
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
 from monitors.incidents import Kind
 from monitors.signals import Phase as RankPhase
+from monitors.values import quick
 from orchestrator.core import events as e
 from orchestrator.core.actions import EndAttempt, StartWorld, StopAfterStep, StopWorld
 from orchestrator.core.policy import Rung
+from orchestrator.core.replacing import replace
 from orchestrator.core.state import Opened, Phase
 from orchestrator.journal import Entry
 
@@ -95,6 +98,7 @@ OVER = frozenset({Phase.SUCCEEDED, Phase.STOPPED})
 """The clock stands still, unless the run is resumed: then it was paused."""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """A stretch of time that went to one bucket."""
@@ -170,6 +174,8 @@ class Walk:
         self._summed = 0
         """spans that `_sums` has in it: as a rule spans are only added"""
         self._sums = dict.fromkeys(Bucket, 0)
+        self._settled = 0
+        """spans, the oldest, that are settled"""
         self._cursor_ms = _ms(at)
         self._bucket = Bucket.QUEUED
         self._world = 0
@@ -199,9 +205,7 @@ class Walk:
 
     def spent_ms(self, now: float) -> dict[Bucket, int]:
         """Milliseconds in each bucket. What was added up before is not added up again."""
-        for span in self.spans[self._summed :]:
-            self._sums[span.bucket] += span.end_ms - span.start_ms
-        self._summed = len(self.spans)
+        self._sum_up()
         sums, going_on = dict(self._sums), self._going_on(now)
         if going_on is not None:
             sums[going_on.bucket] += going_on.end_ms - going_on.start_ms
@@ -209,10 +213,23 @@ class Walk:
 
     def settle(self, before: float) -> None:
         """What ended before then is not expected to be told apart by reports any more: only by minutes."""
-        self._changed(settled(self.spans, _ms(before)))
+        self._sum_up()
+        spans, first, before_ms = self.spans, self._settled, _ms(before)
+        while 0 < first < len(spans) and _minute(spans[first - 1], before_ms) == _minute(spans[first], before_ms):
+            first -= 1  # the rest of a minute of which the beginning was settled
+        spans[first:] = settled(spans[first:], before_ms)
+        self._summed, self._settled = len(spans), bisect_right(spans, before_ms, key=lambda span: span.end_ms)
 
-    def _changed(self, spans: list[Span]) -> None:
-        self.spans, self._summed, self._sums = spans, 0, dict.fromkeys(Bucket, 0)
+    def _sum_up(self) -> None:
+        for span in self.spans[self._summed :]:
+            self._sums[span.bucket] += span.end_ms - span.start_ms
+        self._summed = len(self.spans)
+
+    def _change(self, n: int, spans: list[Span]) -> None:
+        """Put these in the place of a span that was written down."""
+        self.spans[n : n + 1] = spans
+        self._settled = min(self._settled, n)
+        self._summed, self._sums = 0, dict.fromkeys(Bucket, 0)
 
     def _cut(self, at: float) -> None:
         """Write down what went on until `at`; an event that is older than the last cut takes no time."""
@@ -283,7 +300,6 @@ class Walk:
 
     def _roll_back(self, step: int) -> None:
         """Steps beyond `step` are not in the weights of this world: their time was not productive after all."""
-        self._changed(self.spans)
         for n in reversed(range(len(self.spans))):
             span = self.spans[n]
             if span.bucket is not Bucket.PRODUCTIVE:
@@ -291,10 +307,10 @@ class Walk:
             if span.last_step <= step:
                 break
             if span.first_step >= step:
-                self.spans[n] = replace(span, bucket=Bucket.RECOMPUTED)
+                self._change(n, [replace(span, bucket=Bucket.RECOMPUTED)])
             else:
                 kept, lost = span.split_after(step)
-                self.spans[n : n + 1] = [kept, replace(lost, bucket=Bucket.RECOMPUTED)]
+                self._change(n, [kept, replace(lost, bucket=Bucket.RECOMPUTED)])
         self._step = step
 
     def _detected(self, opened: Opened, at: float) -> None:
@@ -303,7 +319,6 @@ class Walk:
             return
         if self._bucket in LIVE:
             self._cut(at)
-        self._changed(self.spans)
         onset_ms = _ms(opened.incident.onset)
         for n in reversed(range(len(self.spans))):
             span = self.spans[n]
@@ -312,10 +327,10 @@ class Walk:
             if span.world != opened.incident.world or span.bucket not in LIVE:
                 continue
             if span.start_ms >= onset_ms:
-                self.spans[n] = replace(span, bucket=bucket)
+                self._change(n, [replace(span, bucket=bucket)])
             else:
                 before, after = span.split(onset_ms)
-                self.spans[n : n + 1] = [before, replace(after, bucket=bucket)]
+                self._change(n, [before, replace(after, bucket=bucket)])
 
     def _next(self, entry: Entry) -> Bucket:
         """What goes on after an entry."""

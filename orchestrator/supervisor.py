@@ -48,6 +48,8 @@ class RunLoop:
     ) -> None:
         self.run = run
         self.state = state
+        self._silence = _silence(state)
+        """when silence means something to the core: asked after every signal, and the same until the next decision"""
         self._inbox = inbox
         self._journal = journal
         self._ports = ports
@@ -71,16 +73,7 @@ class RunLoop:
     @property
     def deadline(self) -> float | None:
         """When silence becomes an event."""
-        waits = (self._silence, self._inbox.deadline)
-        return min((wait for wait in waits if wait is not None), default=None)
-
-    @property
-    def _silence(self) -> float | None:
-        """When silence means something to the core: a wait that runs out, or a budget that does."""
-        if self.state is None or self.state.limits is None:
-            return None if self.state is None else self.state.deadline
-        waits = (self.state.deadline, spending.due(self.state))
-        return min((wait for wait in waits if wait is not None), default=None)
+        return _sooner(self._silence, self._inbox.deadline)
 
     def take(self, event: events.Event) -> None:
         """Handle an event, and all that follow from it."""
@@ -171,6 +164,7 @@ class RunLoop:
         event_id = self._journal.record(self.run, event, decision, snapshot=snapshot, submission=self._submission)
         self._submission = None
         self.state = decision.state
+        self._silence = _silence(decision.state)
         if decision.reason:
             where = {"run": self.run, "attempt": decision.state.attempt, "world": decision.state.world}
             log.info("%s %s: %s", self.run, type(event).__name__, decision.reason, extra=where)
@@ -217,6 +211,17 @@ class RunLoop:
         if due:
             self._asked_at[what] = now
         return due
+
+
+def _silence(state: State | None) -> float | None:
+    """A wait that runs out, or a budget that does."""
+    return None if state is None else _sooner(state.deadline, spending.due(state))
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _resumption(state: State) -> Resumption:

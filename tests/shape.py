@@ -22,6 +22,7 @@ ORDER = ("lastgood", "monitors", "jobs", "orchestrator")
 
 PURE = (
     "monitors/signals.py",
+    "monitors/values.py",
     "monitors/attribution.py",
     "monitors/hardware.py",
     "monitors/incidents.py",

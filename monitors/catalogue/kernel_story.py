@@ -105,7 +105,8 @@ class Story:
 
     def __init__(self, catalogue: Catalogue | None = None) -> None:
         self._catalogue = catalogue or Catalogue()
-        self._threads: OrderedDict[_Key, _Thread] = OrderedDict()
+        self._threads: dict[_Key, _Thread] = {}
+        """the one of which a line was seen last is the last"""
         self._over: list[Told] = []
         self._causes: OrderedDict[str, _Cause] = OrderedDict()
         self._named: tuple[str, float] | None = None
@@ -162,16 +163,16 @@ class Story:
             known = self._threads.get(_key(found, _LOST))
             if known is not None and at - known.seen_at <= SAME_LOSS_S:
                 key = _key(found, _LOST)
-        thread = self._threads.get(key)
+        thread = self._threads.pop(key, None)
         if thread is None:
-            thread = self._threads[key] = _Thread(finding=found, since=at, number=self._number, seen_at=at)
-        self._threads.move_to_end(key)
+            thread = _Thread(finding=found, since=at, number=self._number, seen_at=at)
+        self._threads[key] = thread
         if not thread.untold:
             thread.since, thread.number = at, self._number
         thread.untold += 1
         thread.seen_at = at
         if len(self._threads) > MOST_THREADS:
-            _, oldest = self._threads.popitem(last=False)
+            oldest = self._threads.pop(next(iter(self._threads)))
             if oldest.told_at is None:
                 self._tell_at_once(oldest.told(at))
 

@@ -323,7 +323,9 @@ class Gpus:
         return gpu.xid if gpu.xid is not None and at - gpu.xid[0] <= self.config.cascade_s else None
 
     def _gpu(self, device: str, node: int, index: int | None, pci: str | None) -> _Gpu:
-        gpu = self._gpus.setdefault(device, _Gpu(node))
+        gpu = self._gpus.get(device)
+        if gpu is None:
+            gpu = self._gpus[device] = _Gpu(node)
         gpu.index = gpu.index if index is None else index
         gpu.pci = pci or gpu.pci
         return gpu

@@ -71,8 +71,9 @@ class Host:
     @property
     def deadline(self) -> float | None:
         """When a line that waits for another witness is told without."""
-        waits = [self._waits(node) for node in self._nodes.values() if node.oom is not None or node.lines.waiting]
-        return min(map(min, waits), default=None)
+        # Asked after every signal, and nearly always nothing waits.
+        waiting = [node for node in self._nodes.values() if node.oom is not None or node.lines.waiting]
+        return min([min(self._waits(node)) for node in waiting]) if waiting else None
 
     def see(self, signal: Signal) -> list[Incident]:
         """What the signal makes known."""

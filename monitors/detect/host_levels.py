@@ -14,6 +14,7 @@ from statistics import median
 
 from monitors.hardware import HostLooked
 from monitors.incidents import Kind
+from monitors.values import quick
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -55,6 +56,7 @@ RATES = {
 """a second; NVSentinel's where it has one"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is wrong, right, or in between."""
@@ -226,45 +228,25 @@ def _mounts_and_links(looked: HostLooked) -> Iterator[Finding]:
             )
 
 
+_CLOCK_OFF = "the clock is off by {:+.1f} s: times of this node cannot be compared"
+
+
 def _slow(looked: HostLooked) -> Iterator[Finding]:
-    steal, load, zombies = looked.cpu_steal, looked.load_per_cpu, looked.zombies
     stalled, offset_s = looked.memory_stalled_share, looked.clock_offset_s
     memory = _memory(looked)
     if memory is not None and memory[0] < MEMORY_TIGHT * memory[1]:
         stalled = None  # that is graver, and told as such
-    for what, wrong, words, hold_s in (
-        (
-            "steal",
-            None if steal is None else steal >= STEAL,
-            f"the hypervisor gave {steal or 0:.0%} of the processors' time to others",
-            30.0,
-        ),
-        (
-            "clock",
-            None if offset_s is None else abs(offset_s) >= CLOCK_OFF_S,
-            f"the clock is off by {offset_s or 0:+.1f} s: times of this node cannot be compared",
-            30.0,
-        ),
-        (
-            "zombies",
-            None if zombies is None else zombies >= ZOMBIES,
-            f"{zombies} dead processes wait for their parent",
-            60.0,
-        ),
-        (
-            "load",
-            None if load is None else load >= LOAD_PER_CPU,
-            f"{load or 0:.1f} processes want each processor",
-            300.0,
-        ),
-        (
-            "stalled",
-            None if stalled is None else stalled >= STALLED,
-            f"tasks waited for memory in {stalled or 0:.0%} of the last 10 s",
-            60.0,
-        ),
+    off_s = None if offset_s is None else abs(offset_s)
+    for what, value, least, hold_s, words in (
+        ("steal", looked.cpu_steal, STEAL, 30.0, "the hypervisor gave {:.0%} of the processors' time to others"),
+        ("clock", off_s, CLOCK_OFF_S, 30.0, _CLOCK_OFF.format(offset_s or 0.0)),
+        ("zombies", looked.zombies, ZOMBIES, 60.0, "{} dead processes wait for their parent"),
+        ("load", looked.load_per_cpu, LOAD_PER_CPU, 300.0, "{:.1f} processes want each processor"),
+        ("stalled", stalled, STALLED, 60.0, "tasks waited for memory in {:.0%} of the last 10 s"),
     ):
-        yield Finding(what=what, kind=Kind.HOST_DEGRADED, wrong=wrong, words=(words,), hold_s=hold_s, looks=3)
+        wrong = None if value is None else value >= least
+        said = (words.format(value),) if wrong else ()
+        yield Finding(what=what, kind=Kind.HOST_DEGRADED, wrong=wrong, words=said, hold_s=hold_s, looks=3)
     names = ", ".join(f"{name} ({pid})" for pid, name in looked.blocked[:5])
     yield Finding(
         what="blocked",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitors.signals import Phase
@@ -44,14 +45,18 @@ class Limits:
         """A rank left this phase, or finished this step, after `took_s`; nonsense is ignored."""
         if not 0.0 <= took_s < float("inf"):
             return
-        recent = self._recent.setdefault(phase, deque())
-        ordered = self._sorted.setdefault(phase, [])
+        recent, ordered = self._recent.get(phase), self._sorted.get(phase)
+        if recent is None or ordered is None:
+            recent, ordered = self._recent[phase], self._sorted[phase] = deque(), []
+        config, count = self.config, len(recent) + 1
         recent.append(took_s)
         insort(ordered, took_s)
-        if len(recent) > self.config.samples_kept:
+        if count > config.samples_kept:
             del ordered[bisect_left(ordered, recent.popleft())]
-        if len(ordered) >= self.config.samples_min:
-            self._limit[phase] = self._learned(phase, self.p99(phase))
+            count -= 1
+        if count >= config.samples_min:
+            floor_s = config.floor_s if phase == Phase.STEP else config.unlearned_s
+            self._limit[phase] = max(floor_s, config.factor * _p99(ordered))
 
     def limit(self, phase: str) -> float:
         """Seconds of silence in this phase that are still fine."""
@@ -60,7 +65,7 @@ class Limits:
     def p99(self, phase: str) -> float:
         """99th percentile of what was learned of a phase; 0 for one never seen."""
         ordered = self._sorted.get(phase)
-        return ordered[(len(ordered) * 99) // 100] if ordered else 0.0
+        return _p99(ordered) if ordered else 0.0
 
     def explained(self, phase: str) -> str:
         """Where the limit comes from, for evidence."""
@@ -72,6 +77,6 @@ class Limits:
             f"{self.p99(phase):.2f} s"
         )
 
-    def _learned(self, phase: str, p99: float) -> float:
-        floor_s = self.config.floor_s if phase == Phase.STEP else self.config.unlearned_s
-        return max(floor_s, self.config.factor * p99)
+
+def _p99(ordered: Sequence[float]) -> float:
+    return ordered[(len(ordered) * 99) // 100]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from math import inf, isfinite
 from statistics import median
+from typing import NamedTuple
 
 from monitors.detect.loss_drift import Drift, DriftConfig, Drifted
 from monitors.detect.loss_level import Level, LevelConfig
@@ -39,9 +40,8 @@ class CurveConfig:
     too_good: TooGoodConfig = field(default_factory=TooGoodConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One step of the curve; None for what was not reported."""
+class Row(NamedTuple):
+    """One step of the curve; None for what was not reported. A tuple, for one is made of every row."""
 
     at: float
     step: int
@@ -85,16 +85,11 @@ class Curve:
     @property
     def suspicious_since_step(self) -> int | None:
         """First step of what looks wrong by now and is not over."""
-        steps = [
-            _ago(rows, count - 1).step
-            for rows, count in (
-                (self._judged, self._spikes.suspected_for),
-                (self._calm, self._drift.suspected_for),
-                (self._rows, self._nonfinite.suspected_for),
-            )
-            if count and rows
-        ]
-        return min(steps, default=None)
+        jumped, crept, broke = (one.suspected_for for one in (self._spikes, self._drift, self._nonfinite))
+        if not (jumped or crept or broke):
+            return None
+        looked = ((self._judged, jumped), (self._calm, crept), (self._rows, broke))
+        return min((_ago(rows, count - 1).step for rows, count in looked if count and rows), default=None)
 
     def started(self) -> None:
         """The ranks are new ones."""

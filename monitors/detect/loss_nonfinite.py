@@ -117,13 +117,15 @@ class Nonfinite:
             self._overflows = self._overflows + 1 if broken_norm else 0
             self._sound_norms += not broken_norm
             self._follow(grad_norm)
-        return self._news(self._broken(loss) or self._dead())
+        streak = self._vanished.rows or self._constant.rows
+        return self._news(self._broken(loss) or (self._dead() if streak else None))
 
     def _compare(self, loss: float) -> None:
         same = loss == self._last_loss
         self._moves += not same
-        # What is printed with few digits repeats by rounding.
-        self._constant.see(same and self._moves >= self.config.learn_rows and float(f"{loss:.3g}") != loss)
+        if same or self._constant.rows:
+            # What is printed with few digits repeats by rounding.
+            self._constant.see(same and self._moves >= self.config.learn_rows and float(f"{loss:.3g}") != loss)
         self._last_loss = loss
 
     def _follow(self, norm: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitors.values import quick
 from orchestrator.core.policy import Severity
 
 
@@ -78,6 +79,7 @@ class StopAfterStep:
     world: int
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyCheckpoint:
     """Answer: CheckpointVerified or CheckpointRefused."""
@@ -85,6 +87,7 @@ class VerifyCheckpoint:
     checkpoint: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteCheckpoint:
     """Answer: CheckpointDeleted."""

@@ -117,13 +117,14 @@ def promote(state: State, suspect_since: int | None) -> State:
         return save.state is CheckpointState.VERIFIED and save.step <= proved_step
 
     # Asked at every progress; nearly always nothing has changed.
-    if not [c for c in state.checkpoints if c.state is CheckpointState.VERIFIED and c.step <= proved_step]:
+    oldest = next((c for c in state.checkpoints if c.state is CheckpointState.VERIFIED), None)
+    if oldest is None or not passed(oldest):
         return state
     line = _line(state)
-    saves = tuple(
-        replace(c, state=CheckpointState.GOOD) if passed(c) and c.step <= line.get(c.world, -1) else c
-        for c in state.checkpoints
-    )
+    good = {c.name for c in state.checkpoints if passed(c) and c.step <= line.get(c.world, -1)}
+    if not good:
+        return state
+    saves = tuple(replace(c, state=CheckpointState.GOOD) if c.name in good else c for c in state.checkpoints)
     return replace(state, checkpoints=saves)
 
 
@@ -169,16 +170,19 @@ def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
     good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
     if len(good) < state.plan.keep:
         return ()
+    if good[-1] is state.checkpoints[0]:
+        return ()  # asked at every progress; nearly always nothing is older
     oldest_kept, newest = good[-state.plan.keep], good[-1]
     useless = (CheckpointState.TAINTED, CheckpointState.CORRUPT)
-    return tuple(
+    found = [
         DeleteCheckpoint(checkpoint=c.name)
         for c in state.checkpoints
         if (c.step < oldest_kept.step or (c.state in useless and c.step < newest.step))
         and c.world != origin.WORLD
         and c.state is not CheckpointState.COMMITTED
         and not c.pinned
-    )
+    ]
+    return tuple(found)
 
 
 def given_up(state: State, orders: tuple[DeleteCheckpoint, ...]) -> State:

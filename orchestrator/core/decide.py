@@ -122,7 +122,9 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         nagged=0 if state.phase is Phase.TRAINING else state.nagged,
     )
     state = checkpoints.promote(state, event.suspect_since)
-    over = () if ending else tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
+    over: tuple[str, ...] = ()
+    if state.open and not ending:
+        over = tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
     if over:
         state = replace(state, open=tuple(o for o in state.open if o.id not in over))
     reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitors.incidents import Incident
+from monitors.values import quick
 from orchestrator.core.asked import (
     CheckpointPinned,
     DrillRequested,
@@ -179,6 +180,7 @@ class WorldRestored:
     """ranks whose copies were brought from another node"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyRead:
     """What the GPUs' own counters say, added up by one supervisor: totals that only grow; the next one begins anew."""
@@ -198,6 +200,7 @@ class EnergyRead:
     tokens: float = 0.0
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
     """The world finished steps: the first one, then about once a second, and before it ends."""
@@ -231,6 +234,7 @@ class RankFinished:
     rank: int
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStopped:
     """No worker of this world is left on this node."""
@@ -242,6 +246,7 @@ class NodeStopped:
     """as in `Progressed`: what was spent from the last progress to here"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCommitted:
     """A save is whole on durable storage."""
@@ -258,6 +263,7 @@ class CheckpointCommitted:
     """from the copy of the state until it was durable"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointVerified:
     """It was read back, and matches its manifest."""
@@ -275,6 +281,7 @@ class CheckpointRefused:
     why: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointDeleted:
     """Retention took it."""
@@ -319,6 +326,7 @@ class RecoveryProved:
     sentence: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePassed:
     """Silence until the deadline."""

@@ -17,15 +17,14 @@ class InvariantBroken(AssertionError):
 
 def check(before: State | None, event: events.Event, decision: Decision) -> None:
     """Raise InvariantBroken when the decision breaks one of the invariants (their numbers are in ARCHITECTURE.md)."""
-    after = decision.state
-    _one_world(before, event, decision)
-    _trusted_resume(before, decision)
-    _budgets(_by_the_same_clock(before, event), after)
-    _no_cordoned_host(before, decision)
-    _nothing_unseen_is_killed(event, decision)
-    _never_stuck(after)
-    if before is not None:
+    if decision.actions:  # these forbid orders, and most decisions give none
+        _one_world(before, event, decision)
+        _trusted_resume(before, decision)
+        _no_cordoned_host(before, decision)
+        _nothing_unseen_is_killed(event, decision)
         _last_good_kept(before, decision)
+    _budgets(before, event, decision.state)
+    _never_stuck(decision.state)
 
 
 def _require(holds: bool, text: str, *facts: object) -> None:
@@ -51,7 +50,6 @@ def _one_world(before: State | None, event: events.Event, decision: Decision) ->
 def _trusted_resume(before: State | None, decision: Decision) -> None:
     """2: never from a checkpoint that is uncommitted, unverified, or was saved inside a tainted interval."""
     after = decision.state
-    known = {c.name: c for c in after.checkpoints}
     for action in decision.actions:
         if not isinstance(action, StartWorld):
             continue
@@ -61,6 +59,7 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
             continue
         first = origin.origin(after)
         _require(bool(action.candidates) or first is None, "2: from scratch, not from its origin", first)
+        known = {c.name: c for c in after.checkpoints}
         for name in action.candidates:
             save = known.get(name)
             _require(save is not None, "2: unknown checkpoint", name)
@@ -72,18 +71,19 @@ def _trusted_resume(before: State | None, decision: Decision) -> None:
         _require(not doubt or action.memory_since == action.world, "2: copies of doubted numbers", action)
 
 
-def _by_the_same_clock(before: State | None, event: events.Event) -> State | None:
+def _by_the_same_clock(before: State, event: events.Event) -> State:
     """A new supervisor's clock may be behind: strikes that are only told by it are not new ones."""
-    if before is None or not isinstance(event, events.SupervisorStarted) or event.at >= before.now:
+    if not isinstance(event, events.SupervisorStarted) or event.at >= before.now:
         return before
     return silence.set_back(before, event.at)
 
 
-def _budgets(before: State | None, after: State) -> None:
+def _budgets(before: State | None, event: events.Event, after: State) -> None:
     """3: no kind strikes more often than its runbook allows without the run being held."""
-    struck = before is not None and after.strikes[-1:] != before.strikes[-1:]
-    if not struck or after.phase in ANSWERED or not after.strikes:
+    if before is None or after.strikes is before.strikes or after.phase in ANSWERED or not after.strikes:
         return
+    if after.strikes[-1:] == _by_the_same_clock(before, event).strikes[-1:]:
+        return  # no new one
     newest = after.strikes[-1]
     response = after.policy.responses[newest.kind]
     recent = sum(1 for s in after.strikes if s.kind is newest.kind and s.at > newest.at - response.window_s)
@@ -105,12 +105,14 @@ def _no_cordoned_host(before: State | None, decision: Decision) -> None:
 def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
     """5: what is merely not seen is observed; a death needs two witnesses."""
     destructive = [a for a in decision.actions if isinstance(a, StopWorld | EndAttempt)]
-    if isinstance(event, events.AgentGone) and destructive:
+    if not destructive:
+        return
+    if isinstance(event, events.AgentGone):
         _require(len(set(event.witnesses)) >= 2, "5: one witness", event)
     if isinstance(event, events.IncidentDetected):
         response = decision.state.policy.responses[event.incident.kind]
-        if response.witnesses > event.incident.witnesses or response.ladder == (Rung.OBSERVE,):
-            _require(not destructive, "5: killed without witnesses", event, destructive)
+        may = response.witnesses <= event.incident.witnesses and response.ladder != (Rung.OBSERVE,)
+        _require(may, "5: killed without witnesses", event, destructive)
 
 
 def _never_stuck(after: State) -> None:
@@ -118,10 +120,10 @@ def _never_stuck(after: State) -> None:
     _require((after.deadline is None) == (after.phase in ENDED), "7: no deadline", after.phase, after.deadline)
 
 
-def _last_good_kept(before: State, decision: Decision) -> None:
+def _last_good_kept(before: State | None, decision: Decision) -> None:
     """Retention never takes the last good checkpoint, nor another run's."""
     gone = {a.checkpoint for a in decision.actions if isinstance(a, DeleteCheckpoint)}
-    if not gone:
+    if before is None or not gone:
         return
     good = {c.name for c in before.checkpoints if c.state is CheckpointState.GOOD}
     good |= {c.name for c in decision.state.checkpoints if c.state is CheckpointState.GOOD}

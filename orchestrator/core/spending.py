@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from monitors.values import quick
 from orchestrator.core import events as e
 from orchestrator.core import meter, worlds
 from orchestrator.core.actions import Action, Alert, StopAfterStep
@@ -31,8 +32,10 @@ KNOWN_SHARE = 0.9
 BLIND_AFTER_S = 600.0
 """with devices, before that is said: readings come late, and begin after the first world"""
 BLIND = "blind"
+UNPRICED = Prices()
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """One budget."""
@@ -67,7 +70,7 @@ def uses(state: State, at: float) -> tuple[Use, ...]:
         return ()
     wall_s, device_s = meter.seconds(state.meter, state.phase, at)
     ranks = state.plan.nodes * state.plan.ranks_per_node
-    prices = state.plan.prices or Prices()
+    prices = state.plan.prices or UNPRICED
     gpu_hours, kwh = ranks * device_s / HOUR_S, prices.kwh_of(state.meter.joules)
     read = min(1.0, state.meter.read_gpu_s / (ranks * device_s)) if device_s else 1.0
     money = prices.money(gpu_hours, kwh)
@@ -95,7 +98,7 @@ def due(state: State) -> float | None:
     if state.limits is None or state.phase in ENDING or not meter.counts(state.phase):
         return None
     ranks = state.plan.nodes * state.plan.ranks_per_node if meter.has_devices(state.phase) else 0
-    price = (state.plan.prices or Prices()).gpu_hour or 0.0
+    price = (state.plan.prices or UNPRICED).gpu_hour or 0.0
     an_hour = {"wall_hours": 1.0, "gpu_hours": float(ranks), "money": ranks * price}
     waits = [
         state.now + max(0.0, mark * use.limit - use.spent) / pace * HOUR_S + LATE_S

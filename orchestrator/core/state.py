@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from monitors.incidents import Incident, Kind
+from monitors.values import quick
 from orchestrator.core.actions import Action
 from orchestrator.core.capping import Capping
 from orchestrator.core.events import Plan
@@ -60,6 +61,7 @@ class CheckpointState(StrEnum):
     CORRUPT = "corrupt"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """One durable save."""
@@ -242,6 +244,7 @@ class State:
     """how often the present wait ran out"""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What the core makes of one event."""

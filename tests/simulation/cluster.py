@@ -184,6 +184,7 @@ class Cluster:
         attempt.over = True
         for agent in attempt.agents:
             agent.end()
+        attempt.agents.clear()
         self.keepers.ended(relaunch=order.relaunch)
         for machine in self.machines.values():
             self._mended(machine)

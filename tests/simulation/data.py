@@ -22,6 +22,10 @@ class Data:
         parts = (bits & 0xFFFF, bits >> 16 & 0xFFFF, bits >> 32 & 0xFFFF, bits >> 48)
         return (sum(parts) / 65536 - 2.0) * 1.73
 
+    def glitch(self, index: int) -> float:
+        """What is added to the loss of an odd batch."""
+        return self.glitches.get(index, 0.0) if self.glitches else 0.0
+
     def spoils(self, index: int) -> bool:
         """This batch ruins the weights."""
         return any(first <= index < end for first, end in self.poisoned)

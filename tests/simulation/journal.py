@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from monitors import wire
 from monitors.signals import StepReported
@@ -26,8 +27,7 @@ class Crashed(Exception):
     """The supervisor's process is gone, in the middle of whatever it did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event and what was decided."""
 
     event: events.Event
@@ -49,7 +49,7 @@ class MemoryJournal:
     """told of every entry that is kept, with the state before it: what a crash takes with it never was"""
     crash_in: int | None = None
     """writes until the supervisor dies at one"""
-    _unmarked: dict[tuple[int, int], str] = field(default_factory=dict)
+    _unmarked: dict[tuple[int, int], actions.Action] = field(default_factory=dict)
     _snapshot: str | None = None
     _snapshot_at: int = 0
 
@@ -70,7 +70,7 @@ class MemoryJournal:
         if self.recorded is not None:
             self.recorded(before, event, decision)
         for position, action in enumerate(decision.actions):
-            self._unmarked[entry, position] = wire.dumps(action)
+            self._unmarked[entry, position] = action
         self._maybe_crash()
         return entry
 
@@ -81,7 +81,8 @@ class MemoryJournal:
 
     def unmarked(self, run: str) -> list[tuple[int, int, actions.Action]]:  # noqa: ARG002
         """Actions decided on and not known to be performed, oldest first."""
-        return [(entry, n, wire.loads(body, ACTIONS)) for (entry, n), body in sorted(self._unmarked.items())]
+        unmarked = sorted(self._unmarked.items(), key=itemgetter(0))
+        return [(entry, n, wire.loads(wire.dumps(action), ACTIONS)) for (entry, n), action in unmarked]
 
     def add_rows(self, run: str, rows: Iterable[StepReported]) -> None:  # noqa: ARG002
         """Keep the newest steps of the line that counts: what is trained again takes the place of what it undoes."""

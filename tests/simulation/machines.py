@@ -48,15 +48,14 @@ class Gpu:
     """that it was slowed for heat before"""
     cap_w: float = LIMIT_W
 
-    @property
-    def device(self) -> str:
-        """Its UUID."""
-        return f"GPU-{self.node}-{self.index}-{self.generation}"
+    device: str = field(init=False)
+    """its UUID"""
+    pci: str = field(init=False)
+    """as the kernel writes it"""
 
-    @property
-    def pci(self) -> str:
-        """As the kernel writes it."""
-        return f"0000:{0x1B + 0x20 * self.index:02x}:00"
+    def __post_init__(self) -> None:
+        self.device = f"GPU-{self.node}-{self.index}-{self.generation}"
+        self.pci = f"0000:{0x1B + 0x20 * self.index:02x}:00"
 
     @property
     def well(self) -> bool:
@@ -134,7 +133,7 @@ class Machine:
     @property
     def well(self) -> bool:
         """Nothing of it is broken."""
-        return all(gpu.well for gpu in self.gpus) and not self.dead_mounts and not self.links_down
+        return not self.dead_mounts and not self.links_down and all(gpu.well for gpu in self.gpus)
 
     def reset(self) -> None:
         """It was reset: what works after that works."""

@@ -98,14 +98,14 @@ class Simulation:
                 if self._over():
                     return
             deadline = office.deadline
-            if deadline < time.next_at:
-                wakes = wakes + 1 if deadline <= time.now() else 0
-                if wakes > WAKES_MAX:
-                    raise Stuck(f"the deadline {deadline} is past and does not move: {office.state}")
-                time.advance(min(max(deadline, time.now()), time.next_at))
-                office.wake()
-            else:
+            if deadline >= time.next_at:
                 time.step()
+                continue
+            wakes = wakes + 1 if deadline <= time.now() else 0
+            if wakes > WAKES_MAX:
+                raise Stuck(f"the deadline {deadline} is past and does not move: {office.state}")
+            time.advance(min(max(deadline, time.now()), time.next_at))
+            office.wake()
 
     def _over(self) -> bool:
         office = self.office

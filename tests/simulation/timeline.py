@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
 
 Call = Callable[[], None]
@@ -31,7 +31,7 @@ class Timeline:
 
     def after(self, delay_s: float, call: Call) -> None:
         """Call later; never now, so that nothing is called from inside itself."""
-        heapq.heappush(self._queue, (self._now + max(delay_s, 0.001), next(self._number), call))
+        heappush(self._queue, (self._now + (delay_s if delay_s > 0.001 else 0.001), next(self._number), call))
 
     def advance(self, at: float) -> None:
         """Move on, at most to the next callback's time."""
@@ -40,6 +40,5 @@ class Timeline:
 
     def step(self) -> None:
         """Move to the next callback and call it."""
-        at, _, call = heapq.heappop(self._queue)
-        self._now = max(self._now, at)
+        self._now, _, call = heappop(self._queue)
         call()

@@ -56,6 +56,7 @@ class Training:
         self._truth = truth
         self._keepers = keepers
         self._skips = merged(order.skips)
+        self._of_node = {node: knobs.of_node(node) for node in range(knobs.nodes)}
         self._agents: dict[int, Agent] = {}
         self.plights: dict[int, Plight] = {}
         self.bugs: frozenset[int] = frozenset()
@@ -83,16 +84,16 @@ class Training:
     @property
     def alive(self) -> bool:
         """A worker of it lives."""
-        return any(plight is not Plight.DEAD for plight in self.plights.values())
+        return bool([plight for plight in self.plights.values() if plight is not Plight.DEAD])
 
     @property
     def well(self) -> bool:
         """It makes progress."""
-        return len(self.plights) == self._knobs.ranks and all(p is Plight.WELL for p in self.plights.values())
+        return not [p for p in self.plights.values() if p is not Plight.WELL] and len(self.plights) == self._knobs.ranks
 
     def of_node(self, node: int) -> list[int]:
         """Living ranks of a node."""
-        return [rank for rank in self._knobs.of_node(node) if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
+        return [rank for rank in self._of_node[node] if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
 
     def pid_of(self, rank: int) -> int:
         """Of its process."""
@@ -208,8 +209,7 @@ class Training:
             self._saved(copy)
 
     def _row(self, step: int, index: int, poison: Poison | None) -> None:
-        loss = 2.0 + 3.0 * exp(-step / 300) + 0.03 * self._data.noise(index)
-        loss += (self._data.glitches or {}).get(index, 0.0)
+        loss = 2.0 + 3.0 * exp(-step / 300) + 0.03 * self._data.noise(index) + self._data.glitch(index)
         if poison is not None:
             loss = nan if poison.kind == "nan" else loss + 2.0
         if self.of_node(0):
