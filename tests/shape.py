@@ -145,9 +145,15 @@ def modules() -> tuple[Module, ...]:
     return tuple(module_of(path.relative_to(ROOT).as_posix(), path.read_text()) for path in found)
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All that stands below it, found once for all rules."""
+    return tuple(ast.walk(tree))
+
+
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and dotted name of every import, wherever it stands; `from a import b` is `a.b`."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Import(names=names):
                 yield from ((node.lineno, name.name) for name in names)
@@ -164,7 +170,7 @@ def top(name: str) -> str:
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method, nested ones included."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -195,7 +201,7 @@ def the_core_is_pure(module: Module) -> Breaches:
         ours = any(path.startswith(pure.removesuffix(".py").rstrip("*/")) for pure in PURE)
         if not ours and not allowed.intersection((top(name), name)):
             yield line, f"imports {name}, which is not pure"
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
             yield node.lineno, f"{node.func.id}() {IMPURE_CALLS[node.func.id]}"
 
@@ -217,7 +223,7 @@ def one_module_reads_the_clock(module: Module) -> Breaches:
     if module.package == "tests" or module.lies_in(*CLOCKS):
         return
     bare = {name for line, name in imported(module.tree) if top(name) in CLOCK_READS}
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         match node:
             case (
                 ast.Attribute(value=ast.Name(id=owner), attr=read)
@@ -234,9 +240,9 @@ def sleeps_only_poll(module: Module) -> Breaches:
     """Move a clock of your own, or poll for what you wait for until a deadline: a sleep is too short or too long."""
     if not module.lies_in("tests/*test_*.py", "tests/*conftest.py"):
         return
-    loops = [n for n in ast.walk(module.tree) if isinstance(n, ast.While | ast.For | ast.AsyncFor)]
+    loops = [n for n in nodes(module.tree) if isinstance(n, ast.While | ast.For | ast.AsyncFor)]
     polled = {id(below) for loop in loops for below in ast.walk(loop)}
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep") and id(node) not in polled:
             yield node.lineno, "sleeps outside a loop"
 
@@ -282,7 +288,7 @@ def nothing_is_mocked(module: Module) -> Breaches:
     for line, name in imported(module.tree):
         if name.startswith((".".join(("unittest", "mock")), "mock", "pytest_mock")):
             yield line, f"imports {name}"
-    for node in ast.walk(module.tree):
+    for node in nodes(module.tree):
         match node:
             case ast.Attribute(value=ast.Name(id="monkeypatch"), attr="setattr" | "delattr" | "setitem" as how):
                 yield node.lineno, f"monkeypatch.{how}"
@@ -309,8 +315,8 @@ def errors_are_named(module: Module) -> Breaches:
     """Catch what you expect by name. Only a boundary may catch everything: then count it in BROAD."""
     if module.package == "tests":
         return
-    caught = [n.lineno for n in ast.walk(module.tree) if isinstance(n, ast.ExceptHandler) and _swallows(n)]
-    calls = [n for n in ast.walk(module.tree) if isinstance(n, ast.Call)]
+    caught = [n.lineno for n in nodes(module.tree) if isinstance(n, ast.ExceptHandler) and _swallows(n)]
+    calls = [n for n in nodes(module.tree) if isinstance(n, ast.Call)]
     caught += [n.lineno for n in calls if re.search(r"suppress\((Base)?Exception\)", ast.unparse(n))]
     allowed = BROAD.get(module.path, 0)
     if len(caught) > allowed:

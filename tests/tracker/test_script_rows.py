@@ -116,7 +116,7 @@ def check(folder: Path, server: Server, worlds: int) -> None:
 
 
 def test_what_a_killed_script_logged_is_found(tmp_path: Path, server: Server) -> None:
-    check(tmp_path, server, 3)
+    check(tmp_path, server, 2)
 
 
 @pytest.mark.soak
