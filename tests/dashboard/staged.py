@@ -61,6 +61,12 @@ class Staged:
         """The run has ended."""
         return bool(self.lab.status(self.run)["exit_code"] != contract.NOT_FINISHED)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are under way."""
+        with Outbox(self.lab.home / FILE_NAME, read_only=True) as outbox:
+            return sum(outbox.waiting(channel) for channel in ("pager", "hook", "mail"))
+
 
 @contextmanager
 def told() -> Iterator[tuple[s.PagerDuty, s.Hook, s.Post]]:

@@ -1,7 +1,8 @@
 """Is everybody told exactly what they should be, and is all of it shown, while the demo plays every fault it has?
 
-Actions that would change what comes of the demo's run are done elsewhere: stop in `test_played.py`, a restart without a
-node in `tests/e2e/test_steering.py` (on one host it is refused), to resolve an incident by hand in `tests/api`.
+Actions that would change what comes of the demo's run, or need another, are done elsewhere: stop in `test_played.py`,
+to resolve an incident in `tests/e2e/test_dashboard.py`; a restart without a node is refused on one host
+(`tests/e2e/test_steering.py`), its dialog is in `test_acting.py` and its course in `tests/simulation`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def news_of(person: Person, seen: set[str]) -> bool:
     for one in news:
         seen.add(one["id"])
         person.see_to(one["id"])
-        passing_by(person, one["kind"])
+        passing_by(person, one)
     return bool(news)
 
 
@@ -105,13 +106,15 @@ def take_the_wheel(person: Person) -> None:
     lab.wait(run, lambda now: bool(now["world"] > world and now["state"] == "RUNNING"), within_s=WITHIN_S)
 
 
-def passing_by(person: Person, kind: str) -> None:
+def passing_by(person: Person, incident: dict[str, Any]) -> None:
     """What another page has to say about a fault of this kind."""
-    match kind:
+    match incident["kind"]:
         case "worker_exception":
             person.look(f"{person.run}/logs", "Drill", at=".log")
-        case "nonfinite_loss":
-            person.look(person.run, "attempt 2")
+        case "nonfinite_loss" | "loss_spike":
+            person.look(person.run)
+            mark = person.page.locator(f"[role=listitem][aria-label*='{incident['id']}: ']")
+            expect(mark.first).to_be_visible(timeout=LATE_MS)
         case "checkpoint_corrupt":
             person.look(f"{person.run}/checkpoints", "corrupt")
         case "supervisor_restarted":
@@ -124,7 +127,7 @@ def passing_by(person: Person, kind: str) -> None:
 def who_was_told_what(stage: Staged, incidents: list[dict[str, Any]]) -> None:
     """Exactly the threads of the table, each with the key of its incident; nobody is paged."""
     deadline = time.monotonic() + WITHIN_S
-    while OF_THE_RUN[1] not in threads(stage.hook.told).values():
+    while OF_THE_RUN[1] not in threads(stage.hook.told).values() or stage.waiting:
         assert time.monotonic() < deadline, stage.hook.told
         time.sleep(0.1)
     lines = threads(stage.hook.told)

@@ -49,7 +49,7 @@ THREADS: dict[str, tuple[str, ...]] = {
     "poison": (f"{NUMBERS} warning over",),
     "flip": ("checkpoint_corrupt warning over", "worker_killed warning over"),
     "crash_loop": ("worker_exception warning stands", "crash_loop critical stands"),
-    "supervisor": ("(supervisor_restarted info over\n?){0,3}",),
+    "supervisor": ("(supervisor_restarted info over\n){0,3}",),
     "agent": ("agent_lost warning over",),
     "stop_at_start": ("start_stalled warning over",),
     "refused_launch": ("agent_lost warning over", "launch_failed warning over"),
@@ -71,11 +71,12 @@ THREADS: dict[str, tuple[str, ...]] = {
     "oom": ("host_oom warning over",),
     "slow": ("straggler warning over",),
     "mismatch": ("code_divergence critical stands",),
-    "gradient": ("(gradient_shift warning over\n?)+",),
+    "gradient": ("(gradient_shift warning over\n)+",),
     "warmup": ("worker_killed warning over", "resume_mismatch critical over"),
     "repeat": ("loss_too_good warning over",),
     "lukewarm": ("worker_killed warning over", "recovery_slow warning over"),
-    "forgotten": ("worker_killed warning over", "recovery_wrong critical stands"),
+    "forgotten": ("worker_killed warning (over|stands)", "recovery_wrong critical stands"),
 }
-"""drill → what somebody who is told everything is told of it, a pattern for each thread: kind, severity, whether it is
-over when the test is. Critical is what the pager is told, besides that a run was submitted and is complete."""
+"""drill → what somebody who is told everything is told of it, besides that a run was submitted and is complete: a
+pattern for each thread, of kind, severity, and whether it is over when the test is; in brackets with its newline what
+may come more or less often. What is critical, and that alone, the pager is told."""

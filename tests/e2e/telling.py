@@ -105,7 +105,9 @@ def _check(lab: Lab, home: Home, drills: Sequence[str], pager: s.PagerDuty, hook
     lines = [line for drill in drills for line in THREADS[drill]]
     lines += ["run_started info over" for _ in runs]
     lines += ["run_succeeded info over" for run in runs if run["state"] == "SUCCEEDED"]
-    wanted = "".join(f"({line}\n)" for line in sorted(lines))
+    wanted = "".join(
+        line if line[0] == "(" else f"{line}\n" for line in sorted(lines, key=lambda each: each.lstrip("("))
+    )
     deadline = time.monotonic() + WITHIN_S
     while not (done := re.fullmatch(wanted, _said(hook, drills)) and not _waits(home)):
         if time.monotonic() >= deadline:
