@@ -1,8 +1,8 @@
 """Is everybody told exactly what they should be, and is all of it shown, while the demo plays every fault it has?
 
-Actions that would change what comes of the demo's run, or need another, are done elsewhere: stop in `test_played.py`,
-to resolve an incident in `tests/e2e/test_dashboard.py`; a restart without a node is refused on one host
-(`tests/e2e/test_steering.py`), its dialog is in `test_acting.py` and its course in `tests/simulation`.
+Actions that would change what comes of the demo's run, or need another, are done elsewhere: stop in `test_played.py`;
+a restart without a node is refused on one host (`tests/e2e/test_steering.py`), and an incident that is being answered
+is not resolved by hand (`tests/e2e/test_dashboard.py`): their dialogs are in `test_acting.py`.
 """
 
 from __future__ import annotations
