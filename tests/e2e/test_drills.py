@@ -128,6 +128,7 @@ def test_a_rank_that_is_stopped_before_its_first_step_is_started_anew(lab: Lab) 
     assert lab.status(run)["restarts"] >= 1
 
 
+@pytest.mark.long
 def test_a_refused_launch_is_tried_again(lab: Lab) -> None:
     run = lab.submit(script(lab, until=150), ranks_per_node=1)
     lab.reach(run, 20)

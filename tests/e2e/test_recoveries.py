@@ -32,7 +32,6 @@ def test_a_killed_run_proves_itself(lab: Lab, memory: bool) -> None:
     assert proof.endswith("data position as expected."), proof
 
 
-@pytest.mark.alone
 def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     lukewarm = script(lab, until=420)
     text = (lab.folder / "tiny.py").read_text()
@@ -44,8 +43,8 @@ def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     lab.reach(run, 110)
     lab.drill(run, "kill", 0)
     lab.finish(run)
-    assert [one["kind"] for one in lab.incidents(run)] == ["worker_killed", "recovery_slow"], lab.told(run)
-    slow = lab.incidents(run)[1]
+    assert lab.kinds(run) == ["worker_killed", "recovery_slow"], lab.told(run)
+    slow = lab.concluded(run)[1]
     assert (slow["response"], slow["actions"], slow["onset_step"] > 100) == ("observe", [], True), slow
     assert "before the fault it took 0.0" in slow["evidence"][0]
     assert proofs(lab, run) == []
