@@ -63,10 +63,13 @@ SCENES = (
 def _ready(scene: Scene, home: Path, run: str) -> Callable[[dict[str, Any]], bool]:
     known: set[str] = set()
     flips = any(name == "flip" for name, _ in scene.drills)
+    before = sum(len(one.drills) for one in SCENES[: SCENES.index(scene)])
 
     def ready(status: dict[str, Any]) -> bool:
         if status["state"] != "RUNNING" or status["step"] < scene.step:
             return False
+        if sum(one["drill"] is not None for one in contract.incidents(home, run)["incidents"]) < before:
+            return False  # a rank that a fault has still to strike cannot be given another
         saves = contract.checkpoints(home, run)["checkpoints"]
         news = {save["name"] for save in saves} - known
         first = not known
