@@ -97,6 +97,7 @@ def test_a_stopped_run_has_saved_and_resumes_where_it_was(lab: Lab) -> None:
     assert lab.incidents(run) == []
 
 
+@pytest.mark.long
 def test_two_nodes_of_two_ranks_survive_the_loss_of_a_rank(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder), nodes=2, ranks_per_node=2)
     lab.reach(run, 20)
