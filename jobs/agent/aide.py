@@ -7,26 +7,30 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
+from jobs.agent import environment
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
+from jobs.agent.place import Place
+from jobs.spec import Spec
 
 log = logging.getLogger(__name__)
 
 
 def start(
-    module: str,
+    name: str,
     on_end: Callable[[Exit], None],
     *,
+    place: Place,
+    spec: Spec,
     nursery: Nursery | None,
     channel: socket.socket,
-    log_file: Path,
-    env: Mapping[str, str],
-    cwd: Path,
 ) -> Child:
-    """Run a module of `lastgood` at its end of the channel; what it prints goes to the log. Raises OSError."""
+    """Run the module `lastgood.NAME` at its end of the channel; what it prints goes to `NAME.log`. Raises OSError."""
+    module, log_file, cwd = f"lastgood.{name}", place.folder / f"{name}.log", Path(spec.workdir)
+    env = environment.of_aide(os.environ, spec, place)
     with log_file.open("ab") as errors, os.fdopen(os.dup(channel.fileno()), "r+b", buffering=0) as output:
         if nursery is not None:
             try:

@@ -11,17 +11,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Cold, Nursery
 from jobs.agent.survivors import Line, Survivors, end
-from jobs.agent.tether import Tether
 from jobs.spec import Spec
 from lastgood.survivor import CONTROL
-from lastgood.tether import VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +97,5 @@ class Births:
         program = () if self._spec.python else ("--program",)
         out, err = files
         argv = (sys.executable, "-P", "-m", "lastgood.worker", *program, "--", *self._spec.argv)
-        start = partial(Child, argv, hears.ended, cwd=Path(self._spec.workdir), stdout=out, stderr=err)
-        if not self._spec.python:
-            return start(env=env)  # what it becomes can hold nothing
-        tether = Tether()
-        try:
-            return start(env={**env, VARIABLE: str(tether.theirs)}, pass_fds=(tether.theirs,), tether=tether)
-        finally:
-            tether.connected()
+        cwd, python = Path(self._spec.workdir), self._spec.python  # what another program is can hold nothing
+        return Child(argv, hears.ended, env=env, cwd=cwd, stdout=out, stderr=err, tethered=python)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from jobs.agent.tether import Tether
+from lastgood.tether import VARIABLE
 from monitors.sense import processes
 
 LOOK_AGAIN_S = 0.002
@@ -44,19 +45,27 @@ class Child:
         stdout: IO[bytes] | int = subprocess.DEVNULL,
         stderr: IO[bytes] | int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
-        tether: Tether | None = None,
+        tethered: bool = False,
     ) -> None:
-        """Start it. Raises OSError when the kernel refuses."""
-        process = subprocess.Popen(
-            argv,
-            env=env,
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+        """Start it; `tethered`: it will hold what `lastgood.tether` says. Raises OSError when the kernel refuses."""
+        tether = Tether() if tethered else None
+        if tether is not None:
+            env = {**(os.environ if env is None else env), VARIABLE: str(tether.theirs)}
+            pass_fds = (*pass_fds, tether.theirs)
+        try:
+            process = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        finally:
+            if tether is not None:
+                tether.connected()
         try:
             self._watch(process.pid, on_end, process, tether)
         except OSError:
@@ -98,9 +107,9 @@ class Child:
         """Its main thread has begun to end."""
         if self.exit is not None:
             return
-        self.keeps_device = processes.has_device(self.pid)
         status = processes.last_status(self.pid)
         if status is not None:
+            self.keeps_device = processes.has_device(self.pid)
             self._end(_exit(os.waitstatus_to_exitcode(status)))
         elif looks:
             asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look, looks - 1)

@@ -14,10 +14,9 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from jobs.agent import aide, environment
+from jobs.agent import aide
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Nursery
 from jobs.agent.outbox import Outbox
@@ -130,17 +129,10 @@ class Saver:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        env = environment.of_aide(os.environ, self._spec, self._place)
         try:
             with theirs:
                 self._child = aide.start(
-                    "lastgood.saver",
-                    self._ended,
-                    nursery=self._nursery(),
-                    channel=theirs,
-                    log_file=self._place.folder / "saver.log",
-                    env=env,
-                    cwd=Path(self._spec.workdir),
+                    "saver", self._ended, place=self._place, spec=self._spec, nursery=self._nursery(), channel=theirs
                 )
         except OSError as error:
             ours.close()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from jobs.agent import aide, environment
+from jobs.agent import aide
 from jobs.agent.child import Child, Exit
 from jobs.agent.nursery import Nursery
 from jobs.agent.orders import Store
@@ -39,9 +37,7 @@ class Stores:
         """`host` is the name that every node of the attempt can reach. `on_loss` hears why the stores are gone."""
         self._host = host
         self._nursery = nursery
-        self._log = place.folder / "store.log"
-        self._env = environment.of_aide(os.environ, spec, place)
-        self._cwd = Path(spec.workdir)
+        self._place, self._spec = place, spec
         self._on_loss = on_loss
         self._taken: Store | None = None
         self._child: Child | None = None
@@ -76,13 +72,7 @@ class Stores:
             return
         with self._theirs as theirs:
             self._child = aide.start(
-                "lastgood.store",
-                self._ended,
-                nursery=self._nursery,
-                channel=theirs,
-                log_file=self._log,
-                env=self._env,
-                cwd=self._cwd,
+                "store", self._ended, place=self._place, spec=self._spec, nursery=self._nursery, channel=theirs
             )
 
     def close(self) -> None:
@@ -112,7 +102,9 @@ class Stores:
         self._taken, self._child = None, None
         self._hand_over(self._offer)
         asyncio.get_running_loop().call_later(RETRY_S, self.start)
-        self._on_loss(f"the rendezvous store ended (status {end.code}, signal {end.signal}), see {self._log}")
+        self._on_loss(
+            f"the rendezvous store ended (status {end.code}, signal {end.signal}), see {self._place.folder}/store.log"
+        )
 
     def _hand_over(self, offer: _Offer) -> None:
         body = json.dumps({"keep": offer.store.port}).encode()

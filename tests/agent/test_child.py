@@ -16,8 +16,6 @@ import pytest
 from stage import Stage, until
 
 from jobs.agent.child import Child, Exit
-from jobs.agent.tether import Tether
-from lastgood.tether import VARIABLE
 from monitors import signals as s
 from monitors.sense import processes
 
@@ -31,15 +29,12 @@ class Watched:
     """A tethered process, and what was told of its end."""
 
     def __init__(self, program: str) -> None:
-        tether = Tether()
         self.told: list[Exit] = []
         self.gone_when_told = False
-        env = {**os.environ, VARIABLE: str(tether.theirs)}
         argv = (sys.executable, "-P", "-c", HELD + program)
         self._reading, writing = os.pipe()
         with os.fdopen(writing, "wb") as out:
-            self.child = Child(argv, self._hear, env=env, stdout=out, pass_fds=(tether.theirs,), tether=tether)
-        tether.connected()
+            self.child = Child(argv, self._hear, stdout=out, tethered=True)
 
     def _hear(self, how: Exit) -> None:
         self.told.append(how)

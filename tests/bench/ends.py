@@ -14,8 +14,6 @@ import sys
 import time
 
 from jobs.agent.child import Child, Exit
-from jobs.agent.tether import Tether
-from lastgood.tether import VARIABLE
 
 SIZES_MB = (100, 1000, 4000)
 TRIALS = 5
@@ -31,7 +29,7 @@ time.sleep(600)
 
 async def _kill(size_mb: int) -> tuple[float, float]:
     """Seconds until its end is told, and until it is gone."""
-    tether, reading, writing = Tether(), *os.pipe()
+    reading, writing = os.pipe()
     told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def hear(_how: Exit) -> None:
@@ -39,9 +37,7 @@ async def _kill(size_mb: int) -> tuple[float, float]:
 
     with os.fdopen(writing, "wb") as out:
         argv = (sys.executable, "-P", "-c", PROGRAM, str(size_mb))
-        env = {**os.environ, VARIABLE: str(tether.theirs)}
-        child = Child(argv, hear, env=env, stdout=out, pass_fds=(tether.theirs,), tether=tether)
-    tether.connected()
+        child = Child(argv, hear, stdout=out, tethered=True)
     with os.fdopen(reading, "rb") as said:
         await asyncio.to_thread(said.read, 1)
     began = time.monotonic()
