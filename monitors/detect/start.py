@@ -1,4 +1,8 @@
-"""Did the world ever come to its first step?"""
+"""Did the world ever come to its first step?
+
+Time counts from when the last node had the order: to a node that is cut off it may come an hour late, and the ranks of
+the others wait for those that it starts only then. What is cut off for good, others notice.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +63,7 @@ class Start:
         self._world = world
         self._began = at
         self._over = False
+        self._without_order = set(range(self._nodes))
         self._looked: dict[int, float] = {}
         self._starts = {rank: _Start() for rank in range(self._nodes * self._ranks_per_node)}
 
@@ -75,11 +80,18 @@ class Start:
                 self._start(signal.rank).restored_step = signal.step
             case RankExited():
                 self._exited(signal)
-            case NodeSeen() if not self._is_first_look(signal):
-                return self._judge(signal.at, signal.node)
+            case NodeSeen():
+                return self._looked_at(signal)
             case _:
                 pass
         return []
+
+    def _looked_at(self, signal: NodeSeen) -> list[Incident]:
+        if signal.node in self._without_order and signal.world >= self._world:
+            self._without_order.discard(signal.node)
+            self._began = max(self._began, signal.at)
+        first = self._is_first_look(signal)
+        return [] if first else self._judge(signal.at, signal.node)
 
     def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
         """Nothing: silence of an agent is no proof."""
@@ -109,7 +121,7 @@ class Start:
         self._over = self._over or all(start.done for start in self._starts.values())
 
     def _judge(self, at: float, node: int) -> list[Incident]:
-        if self._over or at - self._began <= self.config.start_s:
+        if self._over or self._without_order or at - self._began <= self.config.start_s:
             return []
         late = {rank: start for rank, start in self._starts.items() if not start.done}
         if all(rank // self._ranks_per_node != node for rank in late):

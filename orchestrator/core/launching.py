@@ -24,8 +24,16 @@ def joined(state: State, event: AgentJoined) -> Decision:
         return _also_closed(refused(state, event.at), unseen)
     if all_here(state):
         return _also_closed(first_world(state, event.at), unseen)
+    if state.phase is Phase.STARTING and event.world < state.world:
+        state = _order_late(state, event.at)
     reason = f"the agent of node {event.node} dialled {'again' if known else 'in'}"
     return Decision(state=state, reason=reason, closed=unseen)
+
+
+def _order_late(state: State, at: float) -> State:
+    """It is given the order for the newest world only now: what a start may take counts from here."""
+    deadline = at + state.plan.start_timeout_s
+    return replace(state, deadline=deadline if state.deadline is None else max(state.deadline, deadline))
 
 
 def _also_closed(decision: Decision, closed: tuple[str, ...]) -> Decision:

@@ -15,8 +15,9 @@ from tests.simulation.innocence import Innocence
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.machines import Gpu, Machine
 from tests.simulation.office import Office
+from tests.simulation.plight import Plight
 from tests.simulation.timeline import Timeline
-from tests.simulation.training import Plight, Training
+from tests.simulation.training import Training
 from tests.simulation.truth import Trouble
 from tests.simulation.verdicts import Verdicts
 

@@ -16,8 +16,9 @@ from tests.simulation.data import Data
 from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs
 from tests.simulation.machines import Machine
+from tests.simulation.plight import Plight
 from tests.simulation.timeline import Timeline
-from tests.simulation.training import Plight, Training
+from tests.simulation.training import Training
 from tests.simulation.truth import Truth
 
 if TYPE_CHECKING:

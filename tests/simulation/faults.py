@@ -13,8 +13,9 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.knobs import DAY_S, Knobs
 from tests.simulation.office import Office
 from tests.simulation.people import goes_on
+from tests.simulation.plight import Plight
 from tests.simulation.timeline import Timeline
-from tests.simulation.training import LAST_STEPS, LEARNING_STEPS, Plight, Training
+from tests.simulation.training import LAST_STEPS, LEARNING_STEPS, Training
 
 HOUR_S = 3600.0
 

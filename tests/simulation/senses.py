@@ -16,7 +16,7 @@ from monitors.catalogue.kernel import Catalogue
 from monitors.catalogue.kernel_story import Story, Told
 from monitors.hardware import GpuEvent, KernelSaw
 from tests.simulation.machines import Machine, Work
-from tests.simulation.training import Plight
+from tests.simulation.plight import Plight
 
 if TYPE_CHECKING:
     from tests.simulation.agent import Agent

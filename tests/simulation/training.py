@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from functools import partial
 from math import exp, nan
 from random import Random
@@ -16,6 +15,7 @@ from orchestrator.core.replacing import replace
 from tests.simulation.data import Data
 from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs
+from tests.simulation.plight import Plight
 from tests.simulation.saves import Saves
 from tests.simulation.timeline import Timeline
 from tests.simulation.truth import Poison, Save, Truth, Violation, Weights, fed, jumped_before, merged, trained_on
@@ -27,17 +27,8 @@ LEARNING_STEPS = 120
 """no data is poisoned before: nothing can tell a spike from a model that knows nothing yet"""
 LAST_STEPS = 80
 """nor so late that the run ends before anybody could be sure"""
-
-
-class Plight(StrEnum):
-    """How a worker is."""
-
-    WELL = "well"
-    STOPPED = "stopped"
-    SPINNING = "spinning"
-    BLOCKED = "blocked"
-    """in a call of the kernel that does not return"""
-    DEAD = "dead"
+STILL_STARTS_S = 45.0
+"""after which ranks that are still at their imports say where they are"""
 
 
 class Training:
@@ -118,7 +109,12 @@ class Training:
         ]  # fmt: skip
         agent.put([*agent.ranks, s.WorldStarted(at=now, node=node, world=self.world)])
         if len(self._agents) == self._knobs.nodes and not self.stalls:
+            self._time.after(STILL_STARTS_S, self._still_starts)
             self._later(self._knobs.startup_s * self._dice.uniform(0.5, 1.5), self._entered)
+
+    def _still_starts(self) -> None:
+        if self.phase is s.Phase.STARTING and self.well:
+            self._move(self.phase)
 
     def _entered(self) -> None:
         until = self._knobs.steps
