@@ -49,7 +49,7 @@ def measure(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path)
     for turn, name, fault in schedule(peers, faults, rounds):
         if hopeless(rows, name, fault):
             continue
-        row = referee.trial(PEERS[name], fault, outcome) | {"round": turn + 1}
+        row = referee.trial(PEERS[name], fault, outcome, referee.moment(turn)) | {"round": turn + 1}
         rows.append(row)
         with out.open("a") as file:
             file.write(json.dumps(row) + "\n")

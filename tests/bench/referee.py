@@ -1,4 +1,7 @@
-"""What happens when one fault meets one peer? The job is started, hurt from outside at step 15, and watched."""
+"""What happens when one fault meets one peer? The job is started, hurt from outside after step 15, and watched.
+
+A fault does not wait for the end of a step: each round hurts at another moment of one, all peers at the same.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from tests.bench import figures, sessions
 from tests.bench.peers import JOB, RANKS, Peer, undisturbed
 
 FAULT_STEP = 15
+GOLDEN = 0.618
+"""multiples of it, without their whole part, are spread evenly however many there are"""
 START_S = 90.0
 RECOVER_S = 60.0
 """the slowest that is known to come back at all needs 48"""
@@ -50,9 +55,15 @@ Row = dict[str, Any]
 """what is written, one JSON object for each trial"""
 
 
-def trial(peer: Peer, fault: str, outcome: tuple[str, str] | None) -> Row:
+def moment(turn: int) -> float:
+    """Part of a step after which the fault of this round comes, the first of them in the middle."""
+    return round((0.5 + turn * GOLDEN) % 1.0, 3)
+
+
+def trial(peer: Peer, fault: str, outcome: tuple[str, str] | None, into_step: float) -> Row:
     """One run; `outcome` is what undisturbed training ends with (None: nobody asks)."""
     row: Row = {"peer": peer.name, "fault": fault, "at": round(time.time(), 1), "load": round(os.getloadavg()[0], 2)}
+    row |= {"into_step": into_step}
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
         out = Path(folder)
         began = time.time()
@@ -64,7 +75,7 @@ def trial(peer: Peer, fault: str, outcome: tuple[str, str] | None) -> Row:
             ):
                 return row | {"end": "start failed", "why": session.said()}
             row["start_s"] = round(watch.lines[-1].at - began, 2)
-            fault_at = inject(fault, session, watch, out)
+            fault_at = inject(fault, session, watch, out, into_step)
             if fault_at is None:
                 return row | {"end": "fault never taken", "why": session.said()}
             row |= {"step_s": figures.step_s(watch.lines, fault_at)}
@@ -73,8 +84,11 @@ def trial(peer: Peer, fault: str, outcome: tuple[str, str] | None) -> Row:
             session.close()
 
 
-def inject(fault: str, session: sessions.Session, watch: sessions.Watch, out: Path) -> float | None:
-    """Do it; when it happened, None when the rank never came to it."""
+def inject(
+    fault: str, session: sessions.Session, watch: sessions.Watch, out: Path, into_step: float
+) -> float | None:
+    """Do it, a part of a step after the last one; when it happened, None when the rank never came to it."""
+    time.sleep(into_step * figures.step_s(watch.lines, time.time()))
     at = time.time()
     match fault:
         case "kill":

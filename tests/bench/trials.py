@@ -57,7 +57,7 @@ def one(fault: str, number: int, session: sessions.Session, watch: sessions.Watc
     )
     assert reached, f"step {at_step} was not reached: {session.said()}"
     load = os.getloadavg()[0]
-    fault_at = referee.inject(fault, session, watch, out)
+    fault_at = referee.inject(fault, session, watch, out, referee.moment(number))
     assert fault_at is not None, f"no rank took the {fault} at step {at_step}"
 
     def found() -> figures.Recovery:
