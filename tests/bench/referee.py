@@ -84,9 +84,7 @@ def trial(peer: Peer, fault: str, outcome: tuple[str, str] | None, into_step: fl
             session.close()
 
 
-def inject(
-    fault: str, session: sessions.Session, watch: sessions.Watch, out: Path, into_step: float
-) -> float | None:
+def inject(fault: str, session: sessions.Session, watch: sessions.Watch, out: Path, into_step: float) -> float | None:
     """Do it, a part of a step after the last one; when it happened, None when the rank never came to it."""
     time.sleep(into_step * figures.step_s(watch.lines, time.time()))
     at = time.time()

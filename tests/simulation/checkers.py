@@ -45,14 +45,14 @@ class Checkers:
             self._strikes.clear()  # a person looked
             self._resumed(before, decision)
         for opened in decision.opened:
-            self._opened(opened, before)
+            self._opened(opened, before, event)
             self._counted_once(decision.state, opened)
 
     def _resumed(self, before: State | None, decision: Decision) -> None:
         if before is not None and decision.state.attempt > before.attempt:
             self._keepers.doubted(before.world)
 
-    def _opened(self, opened: Opened, before: State | None) -> None:
+    def _opened(self, opened: Opened, before: State | None, event: e.Event) -> None:
         incident = opened.incident
         self.incidents[incident.kind] += 1
         if self._knobs.profile is Profile.HEALTHY:
@@ -65,7 +65,8 @@ class Checkers:
         self._truth.answered[incident.world].append(opened)
         if self._knobs.profile is Profile.BENIGN:
             raise Violation(f"nothing that a run cannot live with, and yet: {incident}")
-        if not self._justified(incident, before):
+        refused = isinstance(event, e.HostCordoned) and event.cordoned  # a host of the attempt that is being launched
+        if not (refused or self._justified(incident, before)):
             raise Violation(f"a false alarm: {incident}; real faults: {self._truth.faults[incident.world]}")
         self._named(incident)
         self._hardware(incident)
