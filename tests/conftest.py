@@ -1,7 +1,11 @@
-"""What holds for every test: one seed replays everything, and the ways of the shell that started them end here."""
+"""What holds for every test: one seed replays everything, and the ways of the shell that started them end here.
+
+Nor may anything under test do what only root may do on a user's machine: lower a nice value, or leave SCHED_IDLE.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 
@@ -13,11 +17,14 @@ settings.register_profile("same", derandomize=True, database=None)
 settings.register_profile("hunt", print_blob=True)
 settings.load_profile("same")
 
+PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23  # linux/prctl.h, linux/capability.h
+
 
 def pytest_configure() -> None:
     """A shell lets what it starts in the background ignore Ctrl-C; commands under test would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE)  # refused where it is not held anyway
     gc.disable()
 
 

@@ -1,6 +1,6 @@
 """Which processes wait for a rank to fall? One for each rank of the node, as ready as it can be without its world.
 
-Made in the background from the zygote, in time that nobody else wants; one that a world takes is made anew later.
+Made from the zygote, in the background (`lastgood.background`); one that a world takes is made anew later.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from jobs.agent.place import Place
 from jobs.agent.survivors import Line, Survivors, end
 from jobs.spec import Spec
 
-AFTER_S = 2.0
-"""a world that begins has the machine for itself"""
+AFTER_S = 1.0
+"""a world that begins has the machine for itself: also what is done in the background takes memory's bandwidth"""
 LOST_MAX = 3
 """spares that end by themselves, one after the other, before no more are made: a GPU may admit one process only"""
 

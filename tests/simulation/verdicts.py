@@ -17,8 +17,8 @@ DRIVERS_WORD = frozenset({Kind.GPU_LOST, Kind.GPU_FAULT, Kind.GPU_MEMORY})
 ANSWERED_S = 75.0
 """from the first sign until a world is ended: connections are retried for most of it"""
 STEPS_MOST = 50
-"""for a rank that stands still while no sense sees why: the limit is six times the slowest, which
-took as long as five or more where steps vary or a rank is slowed, and agents look every four steps"""
+"""for a rank that stands still while no sense sees why: the limit is six times the slowest step, which took as long as
+five or more where steps vary or a rank is slowed, and agents look every four steps"""
 
 
 class Verdicts:

@@ -2,8 +2,8 @@
 
 For each operation on sharded tensors torch works out once how its result is sharded: for the optimizer's step over all
 parameters that is 60 ms for 50 of them, and it grows with their number. What the ranks of one world asked is written
-down (`note`), a process that waits to be a rank works it out in time that nobody else wants (`learn`), and the rank
-that it becomes is answered at once (`attach`).
+down (`note`), processes that wait work it out meanwhile (`lessons.py`), and a rank that they become, or that is forked
+from them, is answered at once (`attach`).
 
 An answer is given only for an equal question, by torch's own measure of equality (the one its cache goes by), and only
 when it moves no data between ranks. Whatever of this a torch does differently is left to torch.
@@ -70,15 +70,32 @@ def note() -> None:
         os.replace(draft, path)
 
 
-def learn(path: str, rank: int) -> int:
-    """Work out what ranks asked before, as `rank` will; returns how many answers are known."""
+def lesson(path: str, rank: int, *, on_device: bool) -> Iterator[None]:
+    """Work out what ranks asked before, as `rank` will, one question at a time.
+
+    Torch makes itself at home on the device of a question, and a process that did so must never be forked: without
+    `on_device` only those of CPUs are worked out.
+    """
     questions: list[Question] = []
     with _left_to_torch():
         questions = _read(path, rank)
     for question in questions:
         with _left_to_torch():
-            _work_out(question)
+            if on_device or _is_of_cpu(question):
+                _work_out(question)
+        yield
+
+
+def learn(path: str, rank: int, *, on_device: bool = False) -> int:
+    """All of it at once; returns how many answers are known."""
+    for _ in lesson(path, rank, on_device=on_device):
+        pass
     return len(_known)
+
+
+def _is_of_cpu(question: Question) -> bool:
+    _, args, kwargs = question
+    return all(spec.mesh.device_type == "cpu" for spec in _specs((*args, *kwargs.values())))
 
 
 @contextmanager
@@ -91,6 +108,8 @@ def _left_to_torch() -> Iterator[None]:
 def _work_out(question: Question) -> None:
     propagator = _propagator()
     schema = _schema(propagator, question)
+    if schema in _known:
+        return
     answer = propagator.propagate_op_sharding_non_cached(schema)
     if answer.redistribute_schema is None and not answer.needs_redistribute:
         _known[schema] = answer

@@ -11,8 +11,8 @@ may bring the rank's end of a socket to the agent (`survivor.py`),
     {"argv": [...], "env": {...}, "cwd": "...", "agent": PID}   with   {"pid": 4711}   or   {"why": "..."}
 
 A request with `"spare": {"device": LOCAL_RANK | null}` is for a process that nobody needs yet: it does what a rank does
-slowly at first (its own pages, its device, what DTensor works out), in the time that nobody else wants, and waits at
-its socket for the world that it will be a rank of.
+slowly at first (its own pages, its device), in the background, and waits at its socket for the world that it will be a
+rank of. Both, zygote and spare, learn meanwhile what DTensor works out slowly (`lessons.py`).
 
 The rank is forked twice, so that it becomes the agent's own child (who has made itself a subreaper meanwhile): the
 agent hears of its end as of any other's, and the zygote may die without any rank.
@@ -23,7 +23,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import socket
 import sys
 import time
@@ -31,14 +30,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lastgood import imports, shardings, shown, survivor, tether, worker
+from lastgood import background, imports, shown, survivor, tether, worker
+from lastgood.lessons import Lessons
 
 REQUEST_BYTES = 1 << 18
 """an environment and a command line; the kernel allows 2 MiB, a sane one has 10 KiB"""
 ADOPTED_WITHIN_S = 5.0
-LEARN_EVERY_S = 1.0
-LEARN_TRIES = 600
-"""a first step may take minutes, where it compiles"""
 
 
 def main(words: list[str]) -> None:
@@ -51,9 +48,10 @@ def main(words: list[str]) -> None:
     if why:
         _say(channel, {"ready": False, "why": why})
         return
-    loaded = imports.Loaded()
+    loaded, lessons = imports.Loaded(), Lessons(on_device=False)
     _say(channel, {"ready": True, "took_s": time.monotonic() - began, "modules": len(sys.modules)})
     while True:
+        lessons.until_called(channel)
         message, files, _, _ = socket.recv_fds(channel, REQUEST_BYTES, 4)
         if not message:
             return
@@ -66,6 +64,8 @@ def main(words: list[str]) -> None:
                 request = _waited(request, loaded)
             become(request)
             return
+        if "spare" not in request:
+            lessons.begin(request["env"])
 
 
 @contextmanager
@@ -92,6 +92,8 @@ def _forked(channel: socket.socket, request: Mapping[str, Any], files: list[int]
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
+        if "spare" in request:
+            background.begin()
         rank = os.fork()
         if rank:
             os.write(writing, str(rank).encode())
@@ -110,7 +112,8 @@ def _forked(channel: socket.socket, request: Mapping[str, Any], files: list[int]
 
 def _settle(channel: socket.socket, request: Mapping[str, Any], files: list[int], pipe: tuple[int, int]) -> None:
     """Make this process what a started one would be: its session, its files, its environment, its parent."""
-    os.setsid()
+    if "spare" not in request:
+        os.setsid()
     channel.close()
     for number, file in enumerate(files[:2], start=1):
         os.dup2(file, number)
@@ -134,16 +137,17 @@ def _waited(request: Mapping[str, Any], loaded: imports.Loaded) -> dict[str, Any
     """Until a world needs this process; what it is to be then."""
     control = socket.socket(fileno=int(os.environ[survivor.CONTROL]))
     control.setblocking(True)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _own_pages()
     if (device := request["spare"]["device"]) is not None:
         _hold_device(int(device))
     survivor.say(control, {"ready": True})
-    _learn_until_called(control)
+    lessons = Lessons(on_device=device is not None)
+    lessons.begin(os.environ)
+    lessons.until_called(control)
     message, files = survivor.received(control)
+    background.leave()
     if loaded.changed():
         os._exit(worker.TERMINATED)  # a new fork would be refused for it, too
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     survivor.settle(control, message["enter"], files)
     control.detach()
     return {**request, "env": message["enter"]}
@@ -155,16 +159,6 @@ def _own_pages() -> None:
     touched = gc.get_objects()
     del touched
     gc.freeze()
-
-
-def _learn_until_called(control: socket.socket) -> None:
-    """What the ranks of a world asked stands in a file by its third step, if they ask such questions at all."""
-    path, tries = os.environ.get(shardings.FILE), LEARN_TRIES
-    while path is not None and tries and not select.select([control], [], [], LEARN_EVERY_S)[0]:
-        tries -= 1
-        if os.path.exists(path):
-            shardings.learn(path, int(os.environ["RANK"]))
-            return
 
 
 def _hold_device(local_rank: int) -> None:
