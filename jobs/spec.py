@@ -93,7 +93,7 @@ class Hang(Part):
     unlearned_s: float = Field(default=300.0, ge=1.0)
     """Limit for a phase that was not seen often enough to learn from: a first save, a first evaluation."""
     start_s: float = Field(default=600.0, ge=1.0)
-    """From starting a world to its first step."""
+    """From starting a world to its first step. In a run that never took one only ranks that do nothing are late."""
 
 
 class Loss(Part):

@@ -111,6 +111,8 @@ class RankProgress:
     """when the rank last moved: a new step, a new phase, or (unmodified scripts) output or CPU use"""
     spent_s: tuple[float, ...] = ()
     """seconds this process spent in each phase so far, in the order of PHASES"""
+    speaks: bool = False
+    """it uses the SDK: it will tell when it has done a step, so that until then it has done none"""
 
 
 @quick

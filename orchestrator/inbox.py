@@ -17,7 +17,7 @@ from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
 from monitors.detect.running_median import RunningMedian
 from monitors.hardware import GpuLooked, PowerCapped
-from monitors.incidents import Incident, Kind
+from monitors.incidents import Incident
 from monitors.watch import Watch
 from orchestrator.core import events as e
 from orchestrator.readings import Readings
@@ -162,18 +162,11 @@ class Inbox:
         notes = self._watch.notes()
         if not incidents and not notes:
             return []
-        told: list[e.Event] = [
-            e.IncidentDetected(at=incident.at, incident=incident)
-            for incident in incidents
-            if incident.kind is not Kind.START_STALLED or self._speaks_of_steps()
-        ]
+        told: list[e.Event] = [e.IncidentDetected(at=incident.at, incident=incident) for incident in incidents]
         return told + [
             (e.RecoveryProved if note.proof else e.DeviceProbed)(at=note.at, world=note.world, sentence=note.sentence)
             for note in notes
         ]
-
-    def _speaks_of_steps(self) -> bool:
-        return self._world.speaks or self._world.told_step != 0
 
     def _started(self, signal: s.RankStarted) -> list[e.Event]:
         if signal.world == self._world.number:
@@ -253,6 +246,7 @@ class Inbox:
         if signal.world != world.number:
             return []
         world.progress[signal.rank] = signal
+        world.speaks = world.speaks or signal.speaks
         reached = [] if world.told_entered and world.told_restored else self._milestones(signal.at)
         news = self._is_news(signal.at)
         if world.base_step is not None and not news:

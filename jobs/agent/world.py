@@ -125,8 +125,8 @@ class World:
         now = self._clock.now()
         if self._saver is not None:
             self._saver.tell(self.number, (worker.sense for worker in self._living()))
-        blind = [worker.child.pid for worker in self._living() if not worker.sense.uses_sdk]
-        busy = self._cpu.busy(now, blind) if blind else frozenset()
+        mute = [worker.child.pid for worker in self._living() if worker.sense.is_mute]
+        busy = self._cpu.busy(now, mute) if mute else frozenset()
         for worker in self._living():
             for seen in worker.sense.look(now, busy=worker.child.pid in busy):
                 self._outbox.put(seen)

@@ -2,6 +2,10 @@
 
 Time counts from when the last node had the order: to a node that is cut off it may come an hour late, and the ranks of
 the others wait for those that it starts only then. What is cut off for good, others notice.
+
+The limit holds for a run whose start is known. The first time nobody knows what all a start has to do, which may be an
+hour of preparing data: it is stalled when none of its late ranks does anything either. So is, at any time, a script
+that tells of no steps.
 """
 
 from __future__ import annotations
@@ -30,13 +34,14 @@ class _Start:
     restored_step: int | None = None
     first_step: int | None = None
     """step it stood at when first heard, for a rank whose restore was not heard"""
+    speaks: bool = False
     entered: bool = False
     done: bool = False
     moved_at: float = 0.0
 
     def moved(self, signal: RankProgress) -> bool:
         """True when this finishes its start."""
-        self.phase, self.moved_at = signal.phase, signal.moved_at
+        self.phase, self.moved_at, self.speaks = signal.phase, signal.moved_at, signal.speaks
         if self.first_step is None:
             self.first_step = signal.step
         base = self.first_step if self.restored_step is None else self.restored_step
@@ -55,6 +60,8 @@ class Start:
         self.config = config
         self._nodes = nodes
         self._ranks_per_node = ranks_per_node
+        self._known = False
+        """a world of this run came to its first step"""
         self.world_began(0, 0.0)
         self._over = True
 
@@ -118,7 +125,8 @@ class Start:
 
     def _finish(self, rank: int) -> None:
         self._start(rank).done = True
-        self._over = self._over or all(start.done for start in self._starts.values())
+        if not self._over and all(start.done for start in self._starts.values()):
+            self._over = self._known = True
 
     def _judge(self, at: float, node: int) -> list[Incident]:
         if self._over or self._without_order or at - self._began <= self.config.start_s:
@@ -126,8 +134,14 @@ class Start:
         late = {rank: start for rank, start in self._starts.items() if not start.done}
         if all(rank // self._ranks_per_node != node for rank in late):
             return []  # of the ranks that this agent sees all have started
+        if any(self._may_take_longer(start, at) for start in late.values()):
+            return []
         self._over = True
         return [self._stalled(late, at)]
+
+    def _may_take_longer(self, start: _Start, at: float) -> bool:
+        is_told = start.speaks or start.entered
+        return not (is_told and self._known) and at - start.moved_at <= self.config.start_s
 
     def _stalled(self, late: dict[int, _Start], at: float) -> Incident:
         behind = _furthest_behind(late)

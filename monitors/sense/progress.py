@@ -81,9 +81,9 @@ class RankSense:
         return self._stood[0]
 
     @property
-    def uses_sdk(self) -> bool:
-        """The rank ever wrote progress or a note."""
-        return self._uses_sdk
+    def is_mute(self) -> bool:
+        """It says nothing of what it does just now: its CPU use tells whether it does anything."""
+        return not self._uses_sdk or self._stood[1] is Phase.STARTING
 
     def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
         """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
@@ -92,7 +92,8 @@ class RankSense:
         self._uses_sdk = self._uses_sdk or bool(notes) or _touched(standing)
         if self._uses_sdk:
             steps = self._rows(now)
-            self._stand(now, standing.step, Phase(standing.phase), moved=False)
+            phase = Phase(standing.phase)
+            self._stand(now, standing.step, phase, moved=busy and phase is Phase.STARTING)
             spent_s = standing.spent_s
         else:
             steps = self._output(now, busy)
@@ -195,12 +196,13 @@ class RankSense:
                 phase=phase,
                 moved_at=self._moved_at,
                 spent_s=spent_s,
+                speaks=self._uses_sdk,
             )
         ]
 
 
 def _touched(standing: Standing) -> bool:
-    return standing.head > 0 or standing.step != 0 or standing.phase != PHASES[0]
+    return standing.speaks or standing.head > 0 or standing.step != 0 or standing.phase != PHASES[0]
 
 
 class Notes:

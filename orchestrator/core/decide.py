@@ -127,7 +127,7 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         over = tuple(o.id for o in state.open if _over(o.incident.kind, o.until_step, state))
     if over:
         state = replace(state, open=tuple(o for o in state.open if o.id not in over))
-    reason = f"world {event.world} took its first step after {event.step - 1}" if first else ""
+    reason = _first_step(event) if first else ""
     surplus = checkpoints.surplus(state)
     state = checkpoints.given_up(state, surplus) if surplus else state
     actions: tuple[Action, ...] = surplus
@@ -137,6 +137,12 @@ def _progressed(state: State, event: e.Progressed) -> Decision:
         actions = (*(VerifyCheckpoint(checkpoint=name) for name in state.unread), *actions)
         state = replace(state, unread=())
     return Decision(state=state, actions=actions, reason=reason, closed=over)
+
+
+def _first_step(event: e.Progressed) -> str:
+    if event.step == 0:
+        return f"world {event.world} moves; of steps it tells nothing"
+    return f"world {event.world} took its first step after {event.step - 1}"
 
 
 def _course(state: State, event: e.Progressed, first: bool) -> history.History:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitors.incidents import Blame, Incident, Kind
-from orchestrator.core import cordons
+from orchestrator.core import cordons, worlds
 from orchestrator.core.events import AgentJoined
 from orchestrator.core.recover import on_incident
 from orchestrator.core.replacing import replace
@@ -32,8 +32,9 @@ def joined(state: State, event: AgentJoined) -> Decision:
 
 def _order_late(state: State, at: float) -> State:
     """It is given the order for the newest world only now: what a start may take counts from here."""
-    deadline = at + state.plan.start_timeout_s
-    return replace(state, deadline=deadline if state.deadline is None else max(state.deadline, deadline))
+    wait_s = worlds.wait_s(state, Phase.STARTING)
+    assert wait_s is not None, "a start has a limit"
+    return replace(state, deadline=max(state.deadline or at, at + wait_s))
 
 
 def _also_closed(decision: Decision, closed: tuple[str, ...]) -> Decision:

@@ -89,6 +89,8 @@ def _world_silent(state: State, at: float) -> Decision:
     unseen = [o.incident.subject.node for o in state.open if o.incident.kind is Kind.NODE_UNSEEN]
     if state.phase is Phase.STARTING and unseen:
         return _nag(state, at, f"no first step heard, nor anything of nodes {unseen}; what cannot be seen is not ended")
+    if state.phase is Phase.STARTING and not state.entered:
+        return _nag(state, at, f"no step of this run yet, after {at - state.since:.0f} s; it is not ended for that")
     if state.phase is Phase.STARTING:
         why = f"world {state.world} did not take a step within {state.plan.start_timeout_s:.0f} s"
         return on_incident(state, _stalled(state, at, Kind.START_STALLED, why), at)

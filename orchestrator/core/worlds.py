@@ -17,6 +17,9 @@ Move = tuple[State, tuple[Action, ...]]
 END_ATTEMPT_S = 60.0
 """time for ending an attempt before it is tried again: TERM, KILL, the sweep, and a slow scheduler"""
 
+FIRST_START_TIMES = 4
+"""more patience, before a person is asked, with a run that never came to its first step: nobody knows its start yet"""
+
 INTERRUPTED = frozenset({Phase.STOPPING_WORLD, Phase.RELAUNCHING, Phase.HOLDING})
 """phases that a world which trains is ended for a fault by"""
 
@@ -28,7 +31,7 @@ def wait_s(state: State, phase: Phase) -> float | None:
         case Phase.LAUNCHING:
             return plan.launch_timeout_s
         case Phase.STARTING:
-            return plan.start_timeout_s
+            return plan.start_timeout_s * (1 if state.entered else FIRST_START_TIMES)
         case Phase.TRAINING:
             return plan.unheard_s
         case Phase.STOPPING_WORLD:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from monitors import signals as s
+from monitors.incidents import Kind
 from monitors.watch import Watch, WatchConfig
 from orchestrator.core import events as e
 from orchestrator.inbox import Inbox
@@ -164,3 +167,17 @@ def test_a_run_that_reads_steps_from_logs_is_starting_until_one_is_read_again() 
     (event,) = box.see(moved(0, 95.0, 41, s.Phase.STARTING, world=2))
     assert isinstance(event, e.Progressed)
     assert event.step == 41
+
+
+def test_a_first_world_whose_ranks_use_the_sdk_is_starting_until_their_first_step() -> None:
+    """Joining the others may take for ever: it is told as a start that stalled, and as nothing before."""
+    box = inbox()
+    box.began(1, 0.0)
+    seen: list[e.Event] = []
+    for at in range(1, 660):
+        for rank in range(NODES):
+            joining = replace(moved(rank, float(at), 0, s.Phase.STARTING), speaks=True, moved_at=0.5)
+            seen += [*box.see(joining), *box.see(s.NodeSeen(at=float(at), node=rank, world=1))]
+    (stalled,) = seen
+    assert isinstance(stalled, e.IncidentDetected)
+    assert (stalled.incident.kind, stalled.at) == (Kind.START_STALLED, 602.0)

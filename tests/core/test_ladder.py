@@ -314,30 +314,6 @@ def test_an_unseen_node_is_seen_again_when_it_dials_or_when_its_ranks_move() -> 
     assert run.progress(11).closed
 
 
-def test_a_start_is_not_given_up_while_a_node_is_unseen() -> None:
-    run = Script()
-    run.submit()
-    run.join()
-    run.incident(Kind.NODE_UNSEEN)
-    decision = run.wait()
-    assert kinds(decision) == ["Alert"]
-    assert run.state.phase is Phase.STARTING
-    run.see(e.AgentJoined(at=run.tick(), attempt=1, node=0, host="h"))
-    assert run.wait().opened[0].incident.kind is Kind.START_STALLED
-
-
-def test_a_start_has_its_whole_time_once_the_last_node_has_the_order() -> None:
-    run = Script()
-    run.submit()
-    run.join()
-    ordered_at = run.at
-    run.tick(run.plan.start_timeout_s - 1.0)
-    run.see(e.AgentJoined(at=run.at, attempt=1, node=1, host="h1", world=1))
-    assert run.state.deadline == ordered_at + run.plan.start_timeout_s, "it had the order all the time"
-    run.see(e.AgentJoined(at=run.at, attempt=1, node=1, host="h1", world=0))
-    assert run.state.deadline == run.at + run.plan.start_timeout_s
-
-
 def test_silence_in_training_ends_nothing() -> None:
     run = Script().train(10)
     for _ in range(3):

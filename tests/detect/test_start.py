@@ -18,12 +18,44 @@ def test_the_rank_that_did_not_start_is_named() -> None:
     world = starting(start_s=60)
     world.say(*(RankEntered(at=0.0, node=0, world=1, rank=n) for n in (0, 1)))
     world.ranks[0].does(Phase.RESTORING, 1.0)
-    assert 60 <= world.until_incident(100) < 61
+    assert 61 <= world.until_incident(100) < 62, "rank 0 moved after a second"
     (stalled,) = world.incidents
     assert (stalled.kind, stalled.subject.rank) == (Kind.START_STALLED, 1)
     assert stalled.onset < 1
     world.passes(100)
     assert len(world.incidents) == 1
+
+
+def test_a_first_start_may_take_as_long_as_one_of_its_ranks_works() -> None:
+    world = starting(start_s=60)
+    for _ in range(600):
+        world.passes(1)
+        world.ranks[0].moved_at = world.now  # its agent sees it use the CPU; rank 1 waits for it
+    assert world.incidents == []
+    assert 59 <= world.until_incident(100) < 61
+    assert [i.kind for i in world.incidents] == [Kind.START_STALLED]
+
+
+def test_a_start_that_is_known_has_a_limit_whatever_its_ranks_do() -> None:
+    world = starting(start_s=60, unlearned_s=1000)
+    world.begin(step=0)
+    world.train(3)
+    world.begin(step=3)
+    for rank in world.ranks:
+        rank.phase, rank.speaks = Phase.STARTING, True
+    for _ in range(70):
+        world.passes(1)
+        world.ranks[0].moved_at = world.now
+    assert [i.kind for i in world.incidents] == [Kind.START_STALLED]
+
+
+def test_a_script_that_tells_no_steps_is_stalled_only_when_it_does_nothing() -> None:
+    world = starting(start_s=60, unlearned_s=1000)
+    for number in range(600):
+        world.passes(1)
+        world.ranks[number % 2].moved_at = world.now
+    assert world.incidents == []
+    assert 59 <= world.until_incident(100) < 61
 
 
 def test_a_first_step_ends_the_start_whatever_step_was_restored() -> None:

@@ -21,6 +21,7 @@ class Rank:
     step: int = 0
     phase: Phase = Phase.STEP
     moved_at: float = 0.0
+    speaks: bool = False
     still: bool = False
     """it finishes no step any more"""
     spent_s: list[float] = field(default_factory=lambda: [0.0] * 7)
@@ -43,6 +44,7 @@ class Rank:
             phase=self.phase,
             moved_at=self.moved_at,
             spent_s=tuple(spent_s),
+            speaks=self.speaks,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ class Rank:
         self.rank = rank
         self.path = folder / "progress"
         progress.create(str(self.path), capacity=64)
-        self.writer = progress.Writer(str(self.path))
+
+    @cached_property
+    def writer(self) -> progress.Writer:
+        """What the SDK has from `lastgood.main` on; a script without it never opens it."""
+        return progress.Writer(str(self.path))
 
     def sense(self, pattern: str | None = None) -> RankSense:
         where = Where(node=0, world=3, rank=self.rank)
@@ -163,7 +168,20 @@ def test_a_script_without_the_sdk_moves_by_output_or_cpu(rank: Rank) -> None:
     assert (stepping.phase, stepping.step, stepping.moved_at) == (s.Phase.STEP, 8, 103.0)
     assert sense.look(104.0)[-1].moved_at == 103.0
     assert sense.look(105.0, busy=True)[-1].moved_at == 105.0
-    assert not sense.uses_sdk
+    assert sense.is_mute
+    assert not sense.look(106.0)[-1].speaks
+
+
+def test_a_rank_that_waits_for_the_others_to_join_speaks_already(rank: Rank) -> None:
+    sense = rank.sense()
+    assert rank.writer.stop_after() == -1  # it is open
+    (joining,) = sense.look(101.0)
+    assert (joining.phase, joining.moved_at, joining.speaks) == (s.Phase.STARTING, 100.0, True)
+    assert sense.is_mute
+    assert sense.look(102.0, busy=True)[-1].moved_at == 102.0
+    rank.writer.phase("restoring")
+    assert sense.look(103.0)[-1].moved_at == 103.0
+    assert not sense.is_mute
 
 
 def test_with_the_sdk_output_is_no_progress(rank: Rank) -> None:

@@ -39,7 +39,7 @@ class Checkers:
         """Raise Violation when the decision is wrong."""
         self._truth.may_decide(decision.state)
         self.purse.decided(before, event, decision)
-        if isinstance(event, e.Progressed) and event.step == 0 and before is not None and before.entered:
+        if isinstance(event, e.Progressed) and event.step == 0:
             raise Violation(f"a run that speaks of steps is told as training before its first one: {event}")
         if isinstance(event, e.ResumeRequested) and not _is_pause_over(before, event):
             self._strikes.clear()  # a person looked

@@ -366,9 +366,10 @@ class Training:
         spent_s, step = tuple(self._spent_s), self.weights.step
         self._report(
             lambda rank, node, at: s.RankProgress(
-                at=at, node=node, world=self.world, rank=rank, step=step, phase=phase, moved_at=now, spent_s=spent_s
+                at=at, node=node, world=self.world, rank=rank, step=step, phase=phase, moved_at=now, spent_s=spent_s,
+                speaks=True,
             )
-        )
+        )  # fmt: skip
 
     def _report(self, make: Callable[[int, int, float], s.Signal]) -> None:
         now = self._time.now()

@@ -15,6 +15,7 @@ it. The layout is the contract between any training process and any agent, littl
     296  u64 index in SAVERS: whether the node has a saver (an older agent never has)
     304  i64 newest step that the saver saved             312  i64 newest step that it failed to save; -1 for none, each
     320  why that failed: u32 length, then UTF-8
+    1352 u64 1 once the rank has opened this file: it uses the SDK (an older one never says so)
     4096 the ring: RECORD x capacity, then the second ring: OWN x capacity, the same steps in the same slots, the third
 
 The second and the third ring came later: an older agent makes none, an older training process writes none, and what
@@ -56,6 +57,7 @@ _AT_SAVE_EVERY = 288
 _AT_OWN, _AT_SCALE = 272, 280
 """where the second and the third ring begin; 0 in the file of an older agent, which has none"""
 _AT_SAVER, _AT_SAVED, _AT_UNSAVED, _AT_WHY = 296, 304, 312, 320
+_AT_SPEAKS = 1352
 _LENGTH = struct.Struct("<I")
 _WHY_BYTES = 1024
 
@@ -72,6 +74,8 @@ class Standing:
     step: int
     spent_s: tuple[float, ...]
     """per phase in the order of PHASES, the running phase counted up to the look"""
+    speaks: bool
+    """it opened the file"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,7 @@ class Writer:
         self._head = _HEAD.unpack_from(self._memory, _AT_HEAD)[0]
         self._spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))
         self._phase, self._since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
+        _HEAD.pack_into(self._memory, _AT_SPEAKS, 1)
 
     def phase(self, phase: str) -> None:
         """Enter a phase; the time since the last change goes to the phase that ends."""
@@ -260,6 +265,7 @@ class Reader:
             phase_since_s=since_ns * 1e-9,
             step=_I64.unpack_from(self._memory, _AT_STEP)[0],
             spent_s=tuple(spent),
+            speaks=_HEAD.unpack_from(self._memory, _AT_SPEAKS)[0] == 1,
         )
 
     def rows(self, since: int) -> tuple[int, list[Row]]:

@@ -58,15 +58,16 @@ def _trained(train: Callable[[Run], object], process: survivor.Survivor | None) 
 
 
 def _train_in(here: Place, train: Callable[[Run], object]) -> None:
+    audience = listening(here)  # first of all: joining the others may take for ever, and somebody should know of what
     with group.joined(here) as joined:
-        run = open_run(joined)
+        run = open_run(joined, audience)
         train(run)
         run.close()
 
 
-def open_run(here: Place) -> Run:
-    """The run as seen from this place."""
-    audience = listening(here)
+def open_run(here: Place, audience: Audience | None = None) -> Run:
+    """The run as seen from this place; `audience` is who listens there, if that is known already."""
+    audience = audience or listening(here)
     note: Note = Spoken(here.rank)
     if isinstance(audience, Writer):
         assert here.rank_dir is not None, "LASTGOOD_PROGRESS is set, LASTGOOD_RANK_DIR is not"
