@@ -19,6 +19,7 @@ from lastgood import recorder
 from monitors.sense import flight_recorder
 from monitors.sense.flight_recorder import Where, look, looked
 from monitors.sense.flight_recorder_dump import POINT_TO_POINT, Dump
+from monitors.signals import GroupStatus
 
 DEADLINE_S = 60.0
 PAIR = """
@@ -84,10 +85,14 @@ def pair(start: Start, tmp_path: Path, *, stuck: str, waits: str) -> list[subpro
     return ranks
 
 
+def _stands(status: GroupStatus, enqueued: int, completed: int) -> bool:
+    return (status.group, status.enqueued, status.completed) == ("gloo:0", enqueued, completed)
+
+
 def test_ranks_say_which_of_them_never_came(start: Start, tmp_path: Path) -> None:
     pair(start, tmp_path, stuck="time.sleep(3600)", waits="dist.all_reduce(torch.ones(4))")
-    waits = until(tmp_path, 0, lambda dump: any(s.group == "gloo:0" and s.enqueued == 4 for s in dump.statuses))
-    sleeps = until(tmp_path, 1, lambda dump: any(s.group == "gloo:0" and s.completed == 3 for s in dump.statuses))
+    waits = until(tmp_path, 0, lambda dump: any(_stands(s, 4, 3) for s in dump.statuses))
+    sleeps = until(tmp_path, 1, lambda dump: any(_stands(s, 3, 3) for s in dump.statuses))
     (ours, theirs) = ({status.group: status for status in dump.statuses} for dump in (waits, sleeps))
     assert (ours["gloo:0"].enqueued, ours["gloo:0"].completed) == (4, 3)
     assert (theirs["gloo:0"].enqueued, theirs["gloo:0"].completed) == (3, 3)
