@@ -57,7 +57,7 @@ def play(lab: Lab, minutes: float, seed: int) -> bool:
     lab.finish(run, within_s=60 * minutes + 300)
     books = contract.ledger(lab.home, run)
     _tell(lab, run, done, books)
-    undisturbed(lab.folder / "alone", "--steps", str(steps), ranks=RANKS)
+    undisturbed(lab.folder / "alone", "--steps", str(steps), ranks=RANKS, within_s=None)
     same = _same(lab.folder)
     print("bit-identical to the undisturbed run" if same else "DIFFERENT from the undisturbed run")
     return same and books["ettr"] >= WANTED

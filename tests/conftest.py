@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The same examples every time: what fails here failed for the change that is being tested, and fails again. Looking for
@@ -18,6 +21,8 @@ settings.register_profile("hunt", print_blob=True)
 settings.load_profile("same")
 
 PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23  # linux/prctl.h, linux/capability.h
+OURS = ("e2e", "alone", "long", "soak", "browser", "gpu")
+"""marks that pyproject.toml says the meaning of"""
 
 
 def pytest_configure() -> None:
@@ -35,3 +40,22 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that says nothing of a mark that is asked for has no such test, and need not be imported to learn that.
+
+    A mark is given by the file or by the `conftest.py` beside it. Where only the end-to-end tests are wanted, or those
+    that open pages, collecting the others takes each worker three seconds.
+    """
+    if collection_path.suffix != ".py":
+        return None
+    said = [path.read_text() for path in (collection_path, collection_path.with_name("conftest.py")) if path.exists()]
+    wanted = [f"mark.{mark}" for mark in _wanted(config.getoption("markexpr"))]
+    return True if any(not any(mark in text for text in said) for mark in wanted) else None
+
+
+def _wanted(marks: str) -> list[str]:
+    """Those of ours without which nothing is selected: each stands in its own part of a row of `and`."""
+    parts = [] if re.search(r"\bor\b|[()]", marks) else marks.split(" and ")
+    return [part.strip() for part in parts if part.strip() in OURS]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(IMPORTED)
 
 
-def run(play: Callable[..., None], *cases: tuple[Any, ...], folder: Path) -> None:
+def run(play: Callable[..., None], *cases: tuple[Any, ...], folder: Path, within_s: float | None = DEADLINE_S) -> None:
     """Play all cases at once, each in its own process, with one thread; raises with what they printed if one fails."""
     files = [folder / f"said.{number}" for number in range(len(cases))]
     ranks = [_forks.Process(target=_played, args=(file, play, *case)) for file, case in zip(files, cases, strict=True)]
@@ -33,12 +34,19 @@ def run(play: Callable[..., None], *cases: tuple[Any, ...], folder: Path) -> Non
         for rank in ranks:
             rank.start()
         for rank in ranks:
-            rank.join(DEADLINE_S)
+            rank.join(within_s)
         codes = [rank.exitcode for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
     assert codes == [0] * len(codes), "\n".join([str(codes), *(file.read_text() for file in files)])
+
+
+def module(name: str, words: list[str], env: Mapping[str, str]) -> None:
+    """A case: `python -m NAME WORDS` in this environment."""
+    os.environ.update(env)
+    sys.argv = [name, *words]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def _played(file: Path, play: Callable[..., None], *case: Any) -> None:

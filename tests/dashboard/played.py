@@ -20,6 +20,8 @@ from tests.e2e.lab import Lab, gpt
 FAULTS = (("kill", 1), ("exception", 0), ("nan", 1), ("stop", 1))
 """drills and ranks: two that cost a step, one that is rolled back, one that hangs"""
 STEP_S = 0.1
+LEARNED = 45
+"""steps after which there are good checkpoints, and times and losses to compare with"""
 WITHIN_S = 300.0
 """for what takes seconds on a machine of its own"""
 
@@ -84,10 +86,10 @@ def played(folder: Path, faults: tuple[tuple[str, int], ...] = FAULTS) -> Iterat
         supervised(lab.home)
         run = lab.submit(command, name="gpt", checkpoint={"every_steps": 20, "probation_steps": 10, "keep": 4})
         for drill, rank in faults:
-            trained = lab.reach(run, lab.status(run)["step"] + 60, within_s=WITHIN_S)
+            trained = lab.reach(run, lab.status(run)["step"] + LEARNED, within_s=WITHIN_S)
             lab.drill(run, drill, rank)
             lab.wait(run, lambda now, old=trained["world"]: now["world"] > old, within_s=WITHIN_S)  # type: ignore[misc]
-        lab.reach(run, lab.status(run)["step"] + 60, within_s=WITHIN_S)
+        lab.reach(run, lab.status(run)["step"] + LEARNED, within_s=WITHIN_S)
         with serving(lab.home) as url:
             yield Played(lab=lab, run=run, url=url)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,15 +19,18 @@ from jobs.spec import Spec
 from monitors.signals import StepReported
 from orchestrator import contract
 from orchestrator.client import ask
-from orchestrator.demo import train_alone
 from orchestrator.home import Home
 from orchestrator.injection import inject
 from orchestrator.journal import Journal
+from tests import warm
 
 STEPS = 60
-SMALL = ("--dim", "64", "--layers", "2", "--seq", "64", "--batch", "4")
-"""a model whose step takes some milliseconds, so that what takes time is what is tested"""
+SMALL = ("--dim", "64", "--layers", "1", "--seq", "64", "--batch", "4")
+"""a model whose step takes some milliseconds, so that what takes time is what is tested; a block and what is around it
+are two groups of shards already"""
 ENV = {"OMP_NUM_THREADS": "1"}
+LOOK_S = 0.5
+"""what is written within the same tick of the clock as a look at the journal is seen by then"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +62,24 @@ def read(losses: Path, weights: Path) -> Trained:
     return Trained(losses=final, repeats_differ=tuple(sorted(differ)), weights=weights.read_text().strip())
 
 
-def undisturbed(folder: Path, *args: str, ranks: int = 2, skips: Sequence[tuple[int, int]] = ()) -> Trained:
+def undisturbed(
+    folder: Path,
+    *args: str,
+    ranks: int = 2,
+    skips: Sequence[tuple[int, int]] = (),
+    within_s: float | None = warm.DEADLINE_S,
+) -> Trained:
     """The same training under no supervision at all, from start to end."""
     folder.mkdir()
-    train_alone(folder, [*gpt(folder), *args], ranks=ranks, env=ENV, skips=skips)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {**ENV, "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": port, "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints")}
+    shared |= {"LASTGOOD_SKIPS": json.dumps(list(skips))}
+    _, name, *words = [*gpt(folder), *args]
+    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    warm.run(warm.module, *((name, words, place) for place in places), folder=folder, within_s=within_s)
     return read(folder / "losses", folder / "weights")
 
 
@@ -133,14 +151,23 @@ class Lab:
     def wait(self, run: str, until: Callable[[dict[str, Any]], bool], *, within_s: float = 120.0) -> dict[str, Any]:
         """Poll the status until it holds; a run that ends before it does is a failure of the test."""
         deadline = time.monotonic() + within_s
-        while True:
-            status = self.status(run)
-            if until(status):
-                return status
+        seen, asked, status = self._written(), time.monotonic(), self.status(run)
+        while not until(status):
             ended = status["exit_code"] != contract.NOT_FINISHED
             assert not ended, f"{run} ended: {status}\n{self.told(run)}"
             assert time.monotonic() < deadline, f"{run}: not within {within_s} s: {status}\n{self.told(run)}"
             time.sleep(0.05)
+            if (now := self._written()) != seen or time.monotonic() - asked > LOOK_S:
+                seen, asked, status = now, time.monotonic(), self.status(run)
+        return status
+
+    def _written(self) -> int:
+        """Changes when something is added to the journal; a status that is asked for as often as a file's time is half
+        of what a test costs while it waits."""
+        try:
+            return (self.home / "journal.db-wal").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def reach(self, run: str, step: int, **wait: Any) -> dict[str, Any]:
         """Wait until the run trains beyond a step with a checkpoint to fall back to."""

@@ -1,7 +1,8 @@
 """What does a rank of a small synchronous training do, in which one rank sleeps longer from some step on?
 
-`python straggling.py FOLDER STEPS SLOW_RANK SLOW_FROM`, started once: it forks four gloo ranks. Rank 0 writes its steps
-(`steps.jsonl`: step, when it ended, how long it took); at the end every rank writes what its flight recorder holds.
+`python straggling.py STEPS FOLDER:SLOW_RANK:SLOW_FROM ...`, started once: it forks four gloo ranks for each training,
+and all trainings go on at once, for they only sleep. Every rank writes its steps (`stepsRANK.jsonl`: step, when it
+ended, how long it took); at the end also what its flight recorder holds.
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ def _own(folder: Path, rank: int) -> Path:
     return made
 
 
+def start(rank: int, training: str, steps: int) -> int:
+    """Fork a rank of `FOLDER:SLOW_RANK:SLOW_FROM`; its process number."""
+    child = os.fork()
+    if child == 0:
+        folder, slow_rank, slow_from = training.rsplit(":", 2)
+        train(rank, Path(folder), steps, int(slow_rank), int(slow_from))
+        sys.exit(0)
+    return child
+
+
 if __name__ == "__main__":
-    place, *numbers = sys.argv[1:]
-    children = []
-    for number in range(RANKS):
-        child = os.fork()
-        if child == 0:
-            train(number, Path(place), *map(int, numbers))
-            sys.exit(0)
-        children.append(child)
+    count, *trainings = sys.argv[1:]
+    children = [start(rank, training, int(count)) for training in trainings for rank in range(RANKS)]
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))

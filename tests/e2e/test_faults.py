@@ -7,8 +7,10 @@ from lab import Alone, Lab, gpt, read
 
 pytestmark = [pytest.mark.e2e]
 
-STEPS = 120
-"""enough for a drill to strike before the end, on a machine that is slow to carry it out, too"""
+STEPS, STEP_S = 90, "0.03"
+"""enough for a drill to strike before the end, on a machine that is slow to carry it out, too; time is what it needs,
+and steps that sleep leave the cores to others"""
+SAVES = {"every_steps": 20, "probation_steps": 12, "keep": 3}
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ STEPS = 120
     ],
 )
 def test_a_fault_costs_steps_and_changes_nothing(lab: Lab, alone: Alone, drill: str, rank: int, kind: str) -> None:
-    run = lab.submit(gpt(lab.folder, steps=STEPS))
+    run = lab.submit(gpt(lab.folder, "--step-s", STEP_S, steps=STEPS), checkpoint=SAVES)
     lab.reach(run, 35)
     lab.drill(run, drill, rank)
     lab.finish(run)

@@ -10,7 +10,7 @@ from lab import Lab
 
 from orchestrator.drills import DRILLS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e]
 
 PROGRAM = """
 step=0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,28 +24,48 @@ TRIES = 3
 may anybody innocent be named."""
 
 
-def test_a_rank_that_sleeps_a_third_longer_is_named_after_three_steps(tmp_path: Path) -> None:
-    culprit, since = 0, 38
+CULPRIT, SINCE = 0, 38
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where a rank is slow, and where nobody is; both at once, as they only sleep."""
+    base = tmp_path_factory.mktemp("trained")
+    _train({base / "slow": (CULPRIT, SINCE), base / "sound": (1, STEPS + 1)})
+    return base / "slow", base / "sound"
+
+
+def test_a_rank_that_sleeps_a_third_longer_is_named_after_three_steps(
+    tmp_path: Path, trained: tuple[Path, Path]
+) -> None:
     for attempt in range(TRIES):
-        incidents = _watched(tmp_path / str(attempt), culprit, since)
-        assert {(incident.subject.rank, incident.subject.node) for incident in incidents} <= {(culprit, 0)}
-        if incidents and incidents[0].step <= since + 3:
+        folder = tmp_path / str(attempt) if attempt else trained[0]
+        if attempt:
+            _train({folder: (CULPRIT, SINCE)})
+        incidents = _watched(folder)
+        assert {(incident.subject.rank, incident.subject.node) for incident in incidents} <= {(CULPRIT, 0)}
+        if incidents and incidents[0].step <= SINCE + 3:
             break
     assert len(incidents) == 1
-    assert since + 2 <= incidents[0].step <= since + 3
+    assert SINCE + 2 <= incidents[0].step <= SINCE + 3
     assert incidents[0].confidence >= 0.8
 
 
-def test_a_run_in_which_nobody_is_slow_names_nobody(tmp_path: Path) -> None:
-    assert _watched(tmp_path, 1, STEPS + 1) == []
+def test_a_run_in_which_nobody_is_slow_names_nobody(trained: tuple[Path, Path]) -> None:
+    assert _watched(trained[1]) == []
 
 
-def _watched(folder: Path, culprit: int, since: int) -> list[Incident]:
-    """Run it, then let the detector hear of it in order; whoever is asked answers with what it knew at that moment."""
-    folder.mkdir(exist_ok=True)
+def _train(trainings: Mapping[Path, tuple[int, int]]) -> None:
+    """Where each is written → who is slow, and from which step on."""
+    for folder in trainings:
+        folder.mkdir()
     script = Path(__file__).with_name("straggling.py")
-    argv = [sys.executable, str(script), str(folder), str(STEPS), str(culprit), str(since)]
-    subprocess.run(argv, check=True, timeout=120)
+    said = [f"{folder}:{slow}:{since}" for folder, (slow, since) in trainings.items()]
+    subprocess.run([sys.executable, str(script), str(STEPS), *said], check=True, timeout=120)
+
+
+def _watched(folder: Path) -> list[Incident]:
+    """Let the detector hear of it in order; whoever is asked answers with what it knew at that moment."""
     looks = [_look(folder, rank) for rank in range(RANKS)]
     detector = Straggler(ranks=RANKS, ranks_per_node=RANKS)
     detector.world_began(1)
