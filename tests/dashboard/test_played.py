@@ -47,6 +47,7 @@ def test_every_page_shows_the_run(stage: Played, visit: Open) -> None:
     for path, text in pages.items():
         page = visit(stage.url + path)
         expect(page.locator("main")).to_contain_text(text, timeout=LATE_MS)
+        page.close()  # it would go on to follow the run
     page = visit(stage.url + home)
     expect(page.locator("#chart-loss .u-over")).to_be_visible(timeout=LATE_MS)
     step = page.locator(".kpis dd").first
