@@ -32,7 +32,7 @@ time.sleep(600)
 GLOO = """
 import datetime, os, time
 import torch, torch.distributed as dist
-dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=3))
 dist.all_reduce(torch.ones(4))
 print("up", flush=True)
 if os.environ["RANK"] == "1":

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from tests.alerts import services as s
 from tests.alerts.test_sinks import OPENED, RESOLVED, UPDATED
 from tests.story.scripted import Script
 
-QUICK = Waits(deadline_s=1.0, first_s=0.02, most_s=0.2)
+QUICK = Waits(deadline_s=20.0, first_s=0.02, most_s=0.2)
+"""tries again at once; nobody but a service that hangs takes as long as the deadline, on a busy machine either"""
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_a_channel_that_hangs_delays_no_other_and_gets_all_when_it_is_back(home:
     one.down = s.HANG
     script.fail(Kind.WORKER_KILLED).stop().begin(50).train(60).save().train(5)
     began = time.monotonic()
-    alerting(home, lambda: bool(two.told), waits=replace(QUICK, deadline_s=20.0))
+    alerting(home, lambda: bool(two.told))
     assert time.monotonic() - began < 15, "the other waited for the one that hangs"
     assert one.told == []
     one.down = None

@@ -55,7 +55,7 @@ def test_a_run_is_paused_restarted_and_changed_and_nothing_of_it_is_lost(lab: La
     lab.wait(run, lambda s: bool(s["world"] == 3 and s["state"] == "RUNNING"), within_s=WITHIN_S)
     done = lab.finish(run, within_s=WITHIN_S)
     assert (done["attempt"], done["world"], done["restarts"]) == (2, 3, 0)
-    assert lab.incidents(run) == []
+    assert lab.concluded(run) == []
     trained = read(lab.folder / "losses", lab.folder / "weights")
     assert trained == alone()
     assert len((lab.folder / "losses").read_text().splitlines()) == STEPS, "a step was trained twice"

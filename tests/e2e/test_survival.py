@@ -66,7 +66,7 @@ def test_a_run_whose_supervisor_ends_while_it_is_launched_begins_all_the_same(la
         assert time.monotonic() < deadline, "the supervisor does not end, or nothing is launched without it"
     ask(lab.home, {"ask": "ping"}, start=True)
     lab.finish(run)
-    assert (lab.status(run)["attempt"], lab.incidents(run)) == (1, [])
+    assert (lab.status(run)["attempt"], lab.concluded(run)) == (1, [])
 
 
 def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab, alone: Alone) -> None:
@@ -94,7 +94,7 @@ def test_a_stopped_run_has_saved_and_resumes_where_it_was(lab: Lab) -> None:
     lab.reach(run, newest + 5)
     first = min(row.step for row in lab.rows(run) if row.world == 2)
     assert first == newest + 1
-    assert lab.incidents(run) == []
+    assert lab.concluded(run) == []
 
 
 @pytest.mark.long
