@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 OURS = (
-    "lastgood",
+    "lastgood.run",
     "lastgood.saver",
     "lastgood.memory",
     "lastgood.durable",
