@@ -51,6 +51,13 @@ class _Node:
     """indices of GPUs on which somebody computed since the world began"""
     answers: dict[tuple[int | None, str | None], int | None] = field(default_factory=dict)
     """by index and UUID; asked at every look, and the same until something new is known"""
+    likely: dict[int, int | None] = field(default_factory=dict)
+    """the same for witnesses, by index"""
+
+    def changed(self) -> None:
+        """Something new is known."""
+        self.answers.clear()
+        self.likely.clear()
 
 
 class Placement:
@@ -68,7 +75,7 @@ class Placement:
         for node in self._nodes.values():
             node.given, node.before = {}, node.given or node.before
             node.has_ranks, node.at_work, node.failed = False, set(), {}
-            node.answers.clear()
+            node.changed()
 
     def see(self, signal: Signal) -> None:
         """A rank was started or is there, or a GPU was looked at, or did not answer."""
@@ -76,16 +83,34 @@ class Placement:
             case RankStarted():
                 node = self._node(signal.node)
                 node.given[signal.rank] = signal
-                node.answers.clear()
+                node.changed()
             case RankProgress():
-                self._node(signal.node).has_ranks = True
+                self.progress(signal)
             case GpuLooked():
-                self._looked(self._node(signal.node), signal)
+                self.looked(signal)
             case GpuFailed() if signal.at >= self._began_at:
                 failed = self._node(signal.node).failed
                 failed[signal.index] = failed.get(signal.index, 0) + 1
             case _:
                 pass
+
+    def progress(self, signal: RankProgress) -> None:
+        """A rank is there."""
+        self._node(signal.node).has_ranks = True
+
+    def looked(self, signal: GpuLooked) -> None:
+        """A GPU was looked at."""
+        node = self._node(signal.node)
+        before = node.looked.get(signal.index)
+        if before is not None and before.device != signal.device:
+            node.looked.clear()  # another host, or other boards in this one: nothing is left of the old numbers
+            node.at_work.clear()
+        node.looked[signal.index] = signal
+        works = (signal.utilisation or 0.0) >= AT_WORK and signal.index not in node.at_work
+        if works:
+            node.at_work.add(signal.index)
+        if works or before is None or before.device != signal.device or before.name != signal.name:
+            node.changed()
 
     def rank_of_index(self, node: int, index: int) -> int | None:
         """The rank that works on GPU `index` of a node, as the driver numbers them; UNKNOWN; None: no rank does."""
@@ -101,6 +126,12 @@ class Placement:
 
     def likely_rank(self, node: int, index: int) -> int | None:
         """The same for witnesses, which need a name: where it is not known, as before, or GPU i is local rank i's."""
+        likely = self._node(node).likely
+        if index not in likely:
+            likely[index] = self._likely(node, index)
+        return likely[index]
+
+    def _likely(self, node: int, index: int) -> int | None:
         rank = self.rank_of_index(node, index)
         if rank != UNKNOWN:
             return rank
@@ -163,18 +194,6 @@ class Placement:
     def _are_alike(self, node: int) -> bool:
         """CUDA numbers the fastest first: equal ones come in the order of their addresses."""
         return len({look.name for look in self._node(node).looked.values()}) == 1
-
-    def _looked(self, node: _Node, signal: GpuLooked) -> None:
-        before = node.looked.get(signal.index)
-        if before is not None and before.device != signal.device:
-            node.looked.clear()  # another host, or other boards in this one: nothing is left of the old numbers
-            node.at_work.clear()
-        node.looked[signal.index] = signal
-        works = (signal.utilisation or 0.0) >= AT_WORK and signal.index not in node.at_work
-        if works:
-            node.at_work.add(signal.index)
-        if works or before is None or (before.device, before.name) != (signal.device, signal.name):
-            node.answers.clear()
 
     def _node(self, node: int) -> _Node:
         known = self._nodes.get(node)

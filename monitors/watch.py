@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from math import isfinite
 from operator import attrgetter
+from typing import Any
 
 from monitors import signals as s
 from monitors.attribution import Attribution, Suspicion
@@ -30,7 +31,7 @@ from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, Kernel
 from monitors.incidents import Incident, Subject
 from monitors.placement import Placement
 
-_See = Callable[[s.Signal], list[Incident] | None]
+_See = Callable[[Any], list[Incident] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +80,18 @@ class Watch:
         self._see = {kind: (_world_of(kind), detectors) for kind, detectors in self._table().items()}
 
     def _table(self) -> dict[type, tuple[_See, ...]]:
-        """Who wants to see what."""
+        """Who wants to see what: a detector all that it knows, or the method that is for it, of what comes often."""
         return {
+            **self._hardware(),
             s.RankStarted: (self.placement.see, self._gpus.see, self._host.see),
             s.RankProgress: (
-                self.placement.see,
+                self.placement.progress,
                 self._progress,
                 self._start.see,
-                self._hang.see,
-                self._gpus.see,
-                self._power.see,
-                self._straggler.see,
+                self._hang.progress,
+                self._gpus.progress,
+                self._power.clock.progress,
+                self._straggler.progress,
             ),
             s.NodeSeen: (self._unseen.see, self._start.see, self._hang.see),
             s.RankEntered: (self._start.see,),
@@ -104,7 +106,13 @@ class Watch:
                 self._straggler.see,
                 self._probes.see,
             ),
-            s.StepReported: (self._loss.see, self._power.see, self._disturbed, self._straggler.see, self._recovered),
+            s.StepReported: (
+                self._loss.see,
+                self._power.clock.reported,
+                self._disturbed,
+                self._straggler.reported,
+                self._recovered,
+            ),
             s.RanksReported: (self._loss.see, self._straggler.see),
             s.ProcessLooked: (self._hang.see, self._straggler.see),
             s.CollectivesLooked: (self._exits.see, self._hang.see, self._straggler.see),
@@ -112,12 +120,22 @@ class Watch:
             s.SaveFailed: (self._saves.see,),
             s.CheckpointRefused: (self._refused,),
             s.WorldStopped: (self._exits.see, self._unseen.see, self._power.see, self._probes.see),
+        }
+
+    def _hardware(self) -> dict[type, tuple[_See, ...]]:
+        return {
             KernelSaw: (self._gpus.see, self._host.see),
             GpuEvent: (self._gpus.see,),
             GpuFailed: (self.placement.see, self._gpus.see, self._power.see),
-            GpuLooked: (self.placement.see, self._gpus.see, self._power.see, self._straggler.see, self._probes.see),
+            GpuLooked: (
+                self.placement.looked,
+                self._gpus.looked,
+                self._power.looked,
+                self._straggler.hardware.looked,
+                self._probes.looked,
+            ),
             ProbeDone: (self._probes.see,),
-            HostLooked: (self._host.see, self._straggler.see),
+            HostLooked: (self._host.see, self._straggler.hardware.looked),
         }
 
     @property
@@ -131,11 +149,14 @@ class Watch:
         return nearest
 
     @property
+    def asks(self) -> bool:
+        """Whether `looks` or `probes` name anybody: asked after every signal, and nearly always they do not."""
+        return bool(self._hang.suspects or self._straggler.looks or self._exits.looks or self._probes.running)
+
+    @property
     def looks(self) -> tuple[int, ...]:
         """Ranks whose process should be looked at (the order `LookAt`): it helps to name the culprit of a hang."""
-        hang, straggler, exits = self._hang.looks, self._straggler.looks, self._exits.looks
-        # Asked after every signal, and nearly always nobody.
-        return tuple(sorted({*hang, *straggler, *exits})) if hang or straggler or exits else ()
+        return tuple(sorted({*self._hang.looks, *self._straggler.looks, *self._exits.looks}))
 
     @property
     def probes(self) -> tuple[ProbeWanted, ...]:
@@ -144,9 +165,9 @@ class Watch:
 
     def notes(self) -> list[Note]:
         """What was learned since this was last asked, and asks for no action."""
-        notes = self._probes.notes()
-        if self._notes:
-            notes, self._notes = notes + self._notes, []
+        if not self._notes and not self._probes.untold:
+            return []  # as nearly always, and this is asked after every signal
+        notes, self._notes = self._probes.notes() + self._notes, []
         return notes
 
     @property
@@ -187,7 +208,7 @@ class Watch:
         if known is None or not isfinite(signal.at):
             return []
         world_of, detectors = known
-        if world_of is not None and world_of(signal) not in (None, self._world):
+        if world_of is not None and (world := world_of(signal)) != self._world and world is not None:
             return []  # history
         incidents: list[Incident] = []
         for see in detectors:
@@ -217,7 +238,7 @@ class Watch:
         unknown = incident.step == 0 and incident.world == self._world
         return replace(incident, step=self._step_of_world) if unknown and self._step_of_world else incident
 
-    def _disturbed(self, signal: s.Signal) -> None:  # noqa: ARG002 - every detector takes one
+    def _disturbed(self, signal: s.StepReported) -> None:  # noqa: ARG002 - every detector takes one
         if self._probes.running:
             self._straggler.disturbed()
             self._recovery.disturbed()
@@ -227,10 +248,10 @@ class Watch:
         self._notes += notes
         return incidents
 
-    def _progress(self, signal: s.Signal) -> None:
-        assert isinstance(signal, s.RankProgress)
-        self._step = max(self._step, signal.step)
-        self._step_of_world = max(self._step_of_world, signal.step)
+    def _progress(self, signal: s.RankProgress) -> None:
+        if signal.step > self._step_of_world or signal.step > self._step:
+            self._step = max(self._step, signal.step)
+            self._step_of_world = max(self._step_of_world, signal.step)
 
     def _refused(self, signal: s.Signal) -> list[Incident]:
         return self._saves.see(signal, world=self._world, step=self._step)

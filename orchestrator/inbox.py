@@ -137,6 +137,11 @@ class Inbox:
         return self._step_s.median if self._step_s.rows else None
 
     @property
+    def asks(self) -> bool:
+        """Whether a detector would like anything to be looked at or measured."""
+        return self._watch.asks
+
+    @property
     def looks(self) -> tuple[int, ...]:
         """Ranks that a detector would like to be looked at."""
         return self._watch.looks
@@ -152,7 +157,8 @@ class Inbox:
         self.readings.see(signal)
         read = self._facts.get(type(signal))
         facts = read(signal) if read is not None else []
-        return facts + self._concluded(self._watch.see(signal))
+        told = self._concluded(self._watch.see(signal))
+        return facts + told if told else facts
 
     def silent(self, now: float) -> list[e.Event]:
         """What it means that nothing was heard until now."""
@@ -248,19 +254,21 @@ class Inbox:
         world.progress[signal.rank] = signal
         world.speaks = world.speaks or signal.speaks
         reached = [] if world.told_entered and world.told_restored else self._milestones(signal.at)
-        news = self._is_news(signal.at)
+        news = self._is_news(signal)
         if world.base_step is not None and not news:
             return reached
         step = self._common_step(signal.at)
         return [*reached, self._tell(step, signal.at)] if news and step is not None else reached
 
-    def _is_news(self, at: float) -> bool:
+    def _is_news(self, newest: s.RankProgress) -> bool:
         """Progress was not told yet, or not for a while in which some rank moved."""
         world = self._world
+        told_at = world.told_at
         if world.told_step < 0:
             return True
-        told_at = world.told_at
-        return at - told_at >= PROGRESS_EVERY_S and any(p.moved_at > told_at for p in world.progress.values())
+        if newest.at - told_at < PROGRESS_EVERY_S:
+            return False
+        return newest.moved_at > told_at or any(p.moved_at > told_at for p in world.progress.values())
 
     def _common_step(self, at: float) -> int | None:
         """The last step that every rank finished in this world; None while there is none."""
@@ -275,9 +283,10 @@ class Inbox:
 
     def _common_sdk_step(self) -> int | None:
         world = self._world
-        if len(world.progress) < self._ranks or any(p.phase in _BEFORE_STEPS for p in world.progress.values()):
+        ranks = world.progress.values()
+        if len(ranks) < self._ranks or not _BEFORE_STEPS.isdisjoint([rank.phase for rank in ranks]):
             return None
-        step = min(p.step for p in world.progress.values())
+        step = min([rank.step for rank in ranks])
         if world.base_step is None:
             world.base_step = step
         return step if step > world.base_step else None

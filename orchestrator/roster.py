@@ -65,6 +65,13 @@ class Roster:
         self._rank_of = rank_of
         self._world = _World()
         self._gpus: dict[tuple[int, int], GpuLooked] = {}
+        self._readers: dict[type, Callable[[Any], None]] = {
+            s.RankProgress: self._moved,
+            s.RanksReported: self._reported,
+            s.RankStarted: self._started,
+            s.CollectivesLooked: self._looked_at,
+            GpuLooked: self._gpu_looked,
+        }
 
     def began(self, world: int) -> None:
         """Of older worlds nothing is shown any more."""
@@ -72,20 +79,9 @@ class Roster:
 
     def see(self, signal: s.Signal) -> None:
         """Keep what it says; this is done for each line of each agent."""
-        match signal:
-            case s.RankProgress() if signal.world == self._world.number:
-                self._moved(self._rank(signal.rank), signal)
-            case s.RanksReported() if signal.world == self._world.number:
-                self._reported(signal)
-            case GpuLooked():
-                self._gpus[signal.node, signal.index] = signal
-            case s.RankStarted() if signal.world == self._world.number:
-                self._world.started.add(signal.rank)
-            case s.CollectivesLooked() if signal.world == self._world.number and signal.groups:
-                last = max(signal.groups, key=lambda group: group.enqueued)
-                self._rank(signal.rank).collective = last.op or None
-            case _:
-                pass
+        read = self._readers.get(type(signal))
+        if read is not None:
+            read(signal)
 
     @property
     def spread(self) -> Spread:
@@ -135,7 +131,22 @@ class Roster:
     def _seen(self, number: int) -> _Rank:
         return self._world.ranks.get(number) or _NOBODY
 
-    def _moved(self, rank: _Rank, signal: s.RankProgress) -> None:
+    def _gpu_looked(self, signal: GpuLooked) -> None:
+        self._gpus[signal.node, signal.index] = signal
+
+    def _started(self, signal: s.RankStarted) -> None:
+        if signal.world == self._world.number:
+            self._world.started.add(signal.rank)
+
+    def _looked_at(self, signal: s.CollectivesLooked) -> None:
+        if signal.world == self._world.number and signal.groups:
+            last = max(signal.groups, key=lambda group: group.enqueued)
+            self._rank(signal.rank).collective = last.op or None
+
+    def _moved(self, signal: s.RankProgress) -> None:
+        if signal.world != self._world.number:
+            return
+        rank = self._rank(signal.rank)
         before = rank.stepped
         if before is None or signal.step > before[0]:
             if before is not None and signal.moved_at > before[1]:
@@ -144,6 +155,8 @@ class Roster:
         rank.progress = signal
 
     def _reported(self, signal: s.RanksReported) -> None:
+        if signal.world != self._world.number:
+            return
         for n, number in enumerate(signal.ranks):
             rank = self._rank(number)
             rank.own_s = signal.own_s[n] if n < len(signal.own_s) else rank.own_s

@@ -194,13 +194,11 @@ class RunLoop:
 
     def _ask(self) -> None:
         """Have a closer look taken at what a detector would like to know more of."""
-        if self.state is None:
+        if self.state is None or not self._inbox.asks:
             return
         # Each rank for itself: one that falls silent just after another must be looked at before the verdict.
-        if looks := self._inbox.looks:
-            ranks = tuple(rank for rank in looks if self._is_due(rank, LOOK_EVERY_S))
-            if ranks:
-                self._look(self.state.world, ranks)
+        if ranks := tuple(rank for rank in self._inbox.looks if self._is_due(rank, LOOK_EVERY_S)):
+            self._look(self.state.world, ranks)
         for wanted in self._inbox.probes:
             if self._is_due(wanted, PROBE_EVERY_S):
                 self._probe(wanted)

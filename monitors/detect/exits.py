@@ -62,12 +62,8 @@ class Exits:
         self._said: list[RankSaid] = []
         self._victims: list[Death] = []
         self._records = Records(ranks=self._ranks, ranks_per_node=self._per_node)
-        self._waits_until: float | None = None
-
-    @property
-    def deadline(self) -> float | None:
-        """When the wait for the culprit ends."""
-        return self._waits_until
+        self.deadline: float | None = None
+        """when the wait for the culprit ends"""
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -92,7 +88,7 @@ class Exits:
 
     def silent(self, now: float) -> list[Incident]:
         """No root came, and nobody tells more."""
-        return [] if self._waits_until is None or now < self._waits_until else self._decide(now)
+        return [] if self.deadline is None or now < self.deadline else self._decide(now)
 
     @property
     def _is_timeout(self) -> bool:
@@ -105,7 +101,7 @@ class Exits:
             if not self._records.coming and not self._records.unasked:
                 return self._decide(at)
             wait_s = self.config.dumps_wait_s if self._records.coming else self.config.answers_wait_s
-        self._waits_until = self._victims[0].exited.at + wait_s
+        self.deadline = self._victims[0].exited.at + wait_s
         return []
 
     def _decide(self, now: float) -> list[Incident]:
@@ -194,7 +190,7 @@ class Exits:
         return tuple(_folded(death) for death in self._victims if death is not culprit)
 
     def _is_over(self) -> None:
-        self._concluded, self._waits_until, self._victims, self._said = True, None, [], []
+        self._concluded, self.deadline, self._victims, self._said = True, None, [], []
 
 
 def _blame(culprit: Death) -> Blame | None:

@@ -107,7 +107,7 @@ class Gpus:
         """A GPU was looked at, failed, or its driver told of something."""
         match signal:
             case GpuLooked():
-                return self._looked(signal)
+                return self.looked(signal)
             case GpuFailed():
                 return self._failed(signal)
             case GpuEvent():
@@ -115,13 +115,17 @@ class Gpus:
             case KernelSaw():
                 return self._line(signal)
             case RankProgress():
-                self._step = max(self._step, signal.step)
-                return self._placed()
+                return self.progress(signal)
             case RankStarted():
                 return self._placed()
             case _:
                 pass
         return []
+
+    def progress(self, signal: RankProgress) -> list[Incident]:
+        """A rank is there."""
+        self._step = max(self._step, signal.step)
+        return self._placed() if self._kept else []
 
     def silent(self, now: float) -> list[Incident]:  # noqa: ARG002 - every detector has it
         """Nothing: who asks the driver says when it does not answer."""
@@ -129,7 +133,8 @@ class Gpus:
 
     # ------------------------------------------------------------------------------------------- looks
 
-    def _looked(self, signal: GpuLooked) -> list[Incident]:
+    def looked(self, signal: GpuLooked) -> list[Incident]:
+        """A GPU answered."""
         gpu = self._gpu(signal.device, signal.node, signal.index, signal.pci)
         before, gpu.looked, gpu.strange = gpu.looked, signal, 0
         verdict = of_verdict(signal.recovery_action or 0)
@@ -288,8 +293,6 @@ class Gpus:
 
     def _placed(self) -> list[Incident]:
         """Tell what was heard of GPUs before there were ranks on their nodes; what looks show comes again by itself."""
-        if not self._kept:
-            return []
         words, self._kept = self._kept, []
         return [
             one

@@ -32,6 +32,7 @@ from monitors.signals import (
 HangConfig = LimitsConfig
 """Its limits are all there is to choose."""
 
+_STEPS, _DONE = Phase.STEP, Phase.DONE
 _STEP = PHASES.index(Phase.STEP)
 _ASIDE = tuple((PHASES.index(phase), phase) for phase in (Phase.SAVE, Phase.EVAL, Phase.DATA))
 _JUDGE_EVERY_S = 0.05
@@ -74,7 +75,7 @@ class _Rank:
     @property
     def limit_phase(self) -> str:
         """The phase whose limit counts."""
-        return FIRST_STEP if self.phase is Phase.STEP and self.step <= self.base_step else self.phase
+        return FIRST_STEP if self.phase is _STEPS and self.step <= self.base_step else self.phase
 
     @property
     def is_starved(self) -> bool:
@@ -110,13 +111,14 @@ class Hang:
         self._ranks: dict[int, _Rank] = {}
         self._restored: dict[int, int] = {}
         self._gone: set[int] = set()
-        self._suspects: set[int] = set()
+        self.suspects: set[int] = set()
+        """ranks silent for a part of a step's limit"""
         self._judged_at = float("-inf")
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Ranks silent for a part of a step's limit: what the kernel says of them helps to name the culprit."""
-        return tuple(sorted(self._suspects)) if self._suspects else ()
+        """The suspects: what the kernel says of them helps to name the culprit."""
+        return tuple(sorted(self.suspects))
 
     def recall(self, rows: list[StepReported]) -> None:
         """Learn step times from stored rows: one supervisor more must not forget what the one before knew."""
@@ -125,15 +127,13 @@ class Hang:
             return
         usual_s = took_s[len(took_s) // 2]
         # A row's time may hold an evaluation or a first step; neither tells how long a step takes.
-        for one in took_s:
-            if one <= self.config.factor * usual_s:
-                self._limits.learn(Phase.STEP, one)
+        self._limits.learn_all(Phase.STEP, [one for one in took_s if one <= self.config.factor * usual_s])
 
     def see(self, signal: Signal) -> list[Incident]:
         """A rank moved, an agent looked, or a process or its flight recorder was looked at."""
         match signal:
             case RankProgress():
-                return self._progress(signal)
+                return self.progress(signal)
             case NodeSeen():
                 return self._node_seen(signal)
             case ProcessLooked() | CollectivesLooked():
@@ -159,9 +159,10 @@ class Hang:
         # A rank that ended itself well may be waited for; after any other end this world is over.
         self._over = self._over or signal.ordered or signal.code != 0
         self._gone.add(signal.rank)
-        self._suspects.discard(signal.rank)
+        self.suspects.discard(signal.rank)
 
-    def _progress(self, signal: RankProgress) -> list[Incident]:
+    def progress(self, signal: RankProgress) -> list[Incident]:
+        """A rank moved, or was looked at."""
         rank = self._ranks.get(signal.rank)
         if rank is None:
             self._ranks[signal.rank] = self._first_seen(signal)
@@ -193,7 +194,7 @@ class Hang:
         rank.step, rank.phase, rank.moved_at = signal.step, signal.phase, signal.moved_at
         rank.silent_s, rank.looks_wanted = 0.0, 0
         rank.first_look = rank.process = rank.collectives = None
-        self._suspects.discard(number)
+        self.suspects.discard(number)
 
     def _learn(self, rank: _Rank, signal: RankProgress) -> None:
         """From the seconds that the rank itself counted per phase."""
@@ -202,15 +203,15 @@ class Hang:
             rank.spent_s = list(spent_s)
             return
         for index, phase in _ASIDE:
-            if phase is not signal.phase and index < len(spent_s) and spent_s[index] > rank.spent_s[index]:
+            if index < len(spent_s) and spent_s[index] > rank.spent_s[index] and phase is not signal.phase:
                 self._limits.learn(phase, spent_s[index] - rank.spent_s[index])
                 rank.spent_s[index] = spent_s[index]
         steps = signal.step - rank.step
         if steps > 0:
             # What it has spent in the step that runs now is not part of the one that ended.
-            running_s = signal.at - signal.moved_at if signal.phase is Phase.STEP else 0.0
+            running_s = signal.at - signal.moved_at if signal.phase is _STEPS else 0.0
             ended_s = spent_s[_STEP] - max(0.0, running_s)
-            ended = Phase.STEP if rank.step > rank.base_step else FIRST_STEP
+            ended = _STEPS if rank.step > rank.base_step else FIRST_STEP
             self._limits.learn(ended, (ended_s - rank.spent_s[_STEP]) / steps)
             rank.spent_s[_STEP] = ended_s
 
@@ -233,7 +234,7 @@ class Hang:
 
     def _looked(self, signal: ProcessLooked | CollectivesLooked) -> list[Incident]:
         rank = self._ranks.get(signal.rank)
-        self._suspects.discard(signal.rank)
+        self.suspects.discard(signal.rank)
         if rank is None or signal.at <= rank.moved_at:
             return []
         if isinstance(signal, CollectivesLooked):
@@ -248,17 +249,18 @@ class Hang:
         rank.watched(at, limit_s)
         if self._over or number in self._gone:
             return []
-        self._suspect(number, rank)
+        if rank.silent_s > 0.0:
+            self._suspect(number, rank)
         stopped = rank.process is not None and rank.process.state == "T"
         return self._judge(at) if rank.silent_s > limit_s or stopped else []
 
     def _suspect(self, number: int, rank: _Rank) -> None:
         wanted = rank.looks_wanted
-        if wanted == len(_LOOK_AT) or rank.silent_s <= _LOOK_AT[wanted] * self._limits.limit(Phase.STEP):
+        if wanted == len(_LOOK_AT) or rank.silent_s <= _LOOK_AT[wanted] * self._limits.limit(_STEPS):
             return
-        if rank.phase not in STARTS and rank.phase is not Phase.DONE:
+        if rank.phase not in STARTS and rank.phase is not _DONE:
             rank.looks_wanted += 1
-            self._suspects.add(number)
+            self.suspects.add(number)
 
     def _judge(self, at: float) -> list[Incident]:
         if self._over or (self._size > _SMALL_WORLD and at - self._judged_at < _JUDGE_EVERY_S):
@@ -268,7 +270,7 @@ class Hang:
         if verdict is None:
             return []
         self._over = True
-        self._suspects.clear()
+        self.suspects.clear()
         return [self._incident(verdict, at)]
 
     def _standings(self) -> list[Standing]:

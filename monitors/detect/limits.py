@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from monitors.signals import Phase
 
 FIRST_STEP = "first step"
 """of a world after its start: caches are cold, kernels are compiled, so it is a phase of its own"""
+_STEPS = Phase.STEP
 STARTS = frozenset({Phase.STARTING, Phase.RESTORING})
 """covered by the limit for the whole start, not by one of their own"""
 
@@ -39,23 +41,34 @@ class Limits:
         self.config = config
         self._recent: dict[str, deque[float]] = {}
         self._sorted: dict[str, list[float]] = {}
-        self._limit: dict[str, float] = dict.fromkeys(STARTS, float("inf"))
+        self._limit: dict[str, float] = dict.fromkeys(STARTS, inf)
 
     def learn(self, phase: str, took_s: float) -> None:
         """A rank left this phase, or finished this step, after `took_s`; nonsense is ignored."""
-        if not 0.0 <= took_s < float("inf"):
+        if not 0.0 <= took_s < inf:
             return
         recent, ordered = self._recent.get(phase), self._sorted.get(phase)
         if recent is None or ordered is None:
             recent, ordered = self._recent[phase], self._sorted[phase] = deque(), []
-        config, count = self.config, len(recent) + 1
         recent.append(took_s)
         insort(ordered, took_s)
-        if count > config.samples_kept:
+        if len(ordered) > self.config.samples_kept:
             del ordered[bisect_left(ordered, recent.popleft())]
-            count -= 1
-        if count >= config.samples_min:
-            floor_s = config.floor_s if phase == Phase.STEP else config.unlearned_s
+        self._settle(phase, ordered)
+
+    def learn_all(self, phase: str, took_s: Iterable[float]) -> None:
+        """The same for many, oldest first."""
+        recent = self._recent.setdefault(phase, deque())
+        recent.extend(one for one in took_s if 0.0 <= one < inf)
+        while len(recent) > self.config.samples_kept:
+            recent.popleft()
+        self._sorted[phase] = sorted(recent)
+        self._settle(phase, self._sorted[phase])
+
+    def _settle(self, phase: str, ordered: Sequence[float]) -> None:
+        config = self.config
+        if len(ordered) >= config.samples_min:
+            floor_s = config.floor_s if phase == _STEPS else config.unlearned_s
             self._limit[phase] = max(floor_s, config.factor * _p99(ordered))
 
     def limit(self, phase: str) -> float:

@@ -113,8 +113,8 @@ class Loss:
     def _judge(self, signal: StepReported) -> list[Incident]:
         if self._speaker is None or signal.rank < self._speaker:
             self._speaker = signal.rank
-        shifted = self._shifted(signal)
-        row = Row(at=signal.at, step=signal.step, loss=signal.loss, grad_norm=signal.grad_norm)
+        shifted = [] if signal.grad_norm is None else self._shifted(signal, signal.grad_norm)
+        row = Row(signal.at, signal.step, signal.loss, signal.grad_norm)
         if signal.rank != self._speaker:
             return shifted + [self._found(finding, signal) for finding in self._broken_elsewhere(row)]
         last = self._curve.last_step
@@ -136,11 +136,9 @@ class Loss:
             return []
         return self._curve.broke(row)
 
-    def _shifted(self, signal: StepReported) -> list[Incident]:
+    def _shifted(self, signal: StepReported, grad_norm: float) -> list[Incident]:
         """Gradients that stay high while the loss shows nothing; with the loss they are its own symptom."""
-        if signal.grad_norm is None:
-            return []
-        shifted = self._gradients.see(signal.rank, signal.step, signal.at, signal.grad_norm)
+        shifted = self._gradients.see(signal.rank, signal.step, signal.at, grad_norm)
         if shifted is None or self._curve.suspicious_since_step is not None:
             return []
         if self._is_named(shifted.onset_step):

@@ -63,6 +63,7 @@ class Curve:
 
     def __init__(self, config: CurveConfig) -> None:
         self.config = config
+        self._too_good_rows = config.too_good.rows_needed
         self._rows: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._start: tuple[int, float] | None = None
         self._reset()
@@ -115,7 +116,7 @@ class Curve:
     def see(self, row: Row) -> list[Finding]:
         """The next step of the line."""
         self._rows.append(row)
-        zeros = self._level.has_zeros
+        zeros = row.loss != 0.0 or self._level.has_zeros  # which is asked of zeros only
         broken = self._nonfinite.see(row.loss, row.grad_norm, zeros_are_normal=zeros)
         if broken is not None:
             onset = self._suspected() or _ago(self._rows, broken.onset)
@@ -170,7 +171,7 @@ class Curve:
 
     def _fallen(self, row: Row, loss: float) -> list[Finding]:
         config = self.config.too_good
-        if len(self._judged) < config.rows_needed or self._is_recent(self._fell):
+        if len(self._judged) < self._too_good_rows or self._is_recent(self._fell):
             return []
         before = self._judged[-config.rows - config.gap_rows].loss or 0.0
         if loss >= config.fall * before:

@@ -61,11 +61,8 @@ class Level:
         self._rows = RunningMedian(config.level_rows)
         self._residuals: deque[float] = deque(maxlen=config.noise_rows)
         self._spread: tuple[float, float] | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Enough rows were seen to judge one."""
-        return len(self._residuals) >= self.config.noise_rows_min
+        self.is_known = False
+        """enough rows were seen to judge one"""
 
     @property
     def has_zeros(self) -> bool:
@@ -95,7 +92,7 @@ class Level:
         config, level = self.config, self._rows.median
         floor = max(config.floor * abs(level), 1e-9)
         if not loss - level > floor:
-            return Reading(level=level, excess=loss - level)
+            return Reading(level, loss - level)
         # On the way down residuals are negative; that must not make a flat piece look high.
         excess = loss - level - max(0.0, self.usual)
         sigmas = excess / max(self.sigma, 1e-12) if excess > floor else 0.0
@@ -111,6 +108,7 @@ class Level:
         """This row is normal."""
         if len(self._rows.rows) == self.config.level_rows:
             self._residuals.append(loss - self._rows.median)
+            self.is_known = len(self._residuals) >= self.config.noise_rows_min
         self._rows.append(loss)
         self._spread = None
 
@@ -118,6 +116,7 @@ class Level:
         """Forget what was normal: these are."""
         self._rows.clear()
         self._residuals.clear()
+        self.is_known = False
         for loss in losses:
             self.accept(loss)
 

@@ -169,37 +169,36 @@ class Spikes:
 
     def see(self, loss: float) -> Spike | None:
         """One finite loss. Returns a spike once when it recovered, or once when it is clear that it stays."""
-        reading = self._level.read(loss)
-        hot = (reading is not None and reading.mild) or self._still_high(loss)
+        reading, episode = self._level.read(loss), self._episode
+        hot = (reading is not None and reading.mild) or (episode is not None and self._still_high(episode, loss))
         self._hot.append(hot)
         self._excess.append(0.0 if reading is None else reading.excess)
         self._losses.append(loss)
         if not hot:
             self._level.accept(loss)
-        self._weigh(reading)
-        if self._episode is None:
-            if reading is None or not self._opens(reading):
-                return None
-            self._episode = self._open(reading)
+        self._weigh(0.0 if reading is None else reading.sigmas)
+        if episode is not None:
+            episode.excess.append(loss - episode.level)
+        elif reading is None or not self._opens(reading):
+            return None
         else:
-            self._episode.excess.append(loss - self._episode.level)
-        self._episode.hot_rows += hot
-        return self._judge(self._episode)
+            episode = self._episode = self._open(reading)
+        episode.hot_rows += hot
+        return self._judge(episode)
 
-    def _still_high(self, loss: float) -> bool:
-        episode, config = self._episode, self.config
-        if episode is None:
-            return False
+    def _still_high(self, episode: _Episode, loss: float) -> bool:
+        config = self.config
         excess = loss - episode.level
         return excess > config.lasting_sigmas * episode.sigma and excess > config.raised_height * abs(episode.level)
 
     def _opens(self, reading: Reading) -> bool:
         return reading.strong or (reading.mild and self._evidence > self.config.evidence_sigmas)
 
-    def _weigh(self, reading: Reading | None) -> None:
+    def _weigh(self, sigmas: float) -> None:
         """Cumulated sum (Page's test): a small shift that lasts says as much as a large one of one row."""
-        sigmas = 0.0 if reading is None else min(reading.sigmas, self.config.row_sigmas_max)
-        self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
+        if sigmas or self._evidence:
+            sigmas = min(sigmas, self.config.row_sigmas_max)
+            self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
 
     def _open(self, reading: Reading) -> _Episode:
         """Begin at the first of the raised rows that led here, one dip allowed; the rise may have begun before it."""

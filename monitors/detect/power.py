@@ -95,7 +95,8 @@ class Power:
         self._rank_of = rank_of or by_convention(ranks_per_node)
         self._gpus: dict[str, Gpu] = {}
         self._brakes = Brakes()
-        self._clock = StepClock()
+        self.clock = StepClock()
+        """what it knows of steps"""
         self._recovered_s = 0.0
         self.world_began(0)
 
@@ -103,7 +104,7 @@ class Power:
         """Ranks are new; the GPUs and their levels stay."""
         self._world = world
         self._over = False
-        self._clock.world_began()
+        self.clock.world_began()
         self._streaks: dict[tuple[Pattern, Subject], _Streak] = {}
         self._held: list[Held] = []
         self._told = _Told()
@@ -115,7 +116,7 @@ class Power:
         """What held over POLLS polls until now, most telling first."""
         if self._over:
             return ()
-        aside = 0.4 if self._clock.aside else 1.0
+        aside = 0.4 if self.clock.aside else 1.0
         standing = [
             Witness(
                 pattern=streak.picture.pattern,
@@ -135,11 +136,11 @@ class Power:
         """A GPU was looked at, or a step ended."""
         match signal:
             case RankProgress():
-                self._clock.progress(signal)
+                self.clock.progress(signal)
             case StepReported():
-                self._clock.stepped(signal.step, signal.at)
+                self.clock.reported(signal)
             case GpuLooked():
-                return self._looked(signal)
+                return self.looked(signal)
             case GpuFailed():
                 self._failed(signal)
             case RankExited() | WorldStopped():
@@ -158,7 +159,8 @@ class Power:
             self._fresh += not gpu.fresh
             gpu.lost, gpu.fresh = True, True
 
-    def _looked(self, signal: GpuLooked) -> list[Incident]:
+    def looked(self, signal: GpuLooked) -> list[Incident]:
+        """A GPU answered."""
         gpu, rank = self._gpus.get(signal.device), self._rank_of(signal.node, signal.index)
         if gpu is not None and gpu.rank != rank:
             self._forget(signal.device)  # it turned out to be another rank's, or none's
@@ -198,7 +200,7 @@ class Power:
         self._held = [held for held in self._held if held.device in self._gpus]
 
     def _learn(self, gpu: Gpu, now: float) -> None:
-        clock = self._clock
+        clock = self.clock
         power_w = gpu.looked.power_w if gpu.level.instants else gpu.looked.power_mean_w
         if power_w is None or power_w <= 0.0 or (gpu.looked.utilisation or 0.0) < 0.5 or self._over:
             return
@@ -214,7 +216,7 @@ class Power:
         incidents: list[Incident] = []
         if not self._over:
             gpus = list(self._gpus.values())
-            moves = self._clock.known and not self._clock.stands(now, max(gpu.every_s for gpu in gpus))
+            moves = self.clock.known and not self.clock.stands(now, max(gpu.every_s for gpu in gpus))
             self._follow(pictures(gpus, now, steps=moves), now, moves=moves)
             incidents = [*self._drops(now), *self._degraded(now)]
         for gpu in self._gpus.values():
@@ -242,7 +244,7 @@ class Power:
     def _wonder(self, streak: _Streak, now: float, *, moves: bool) -> None:
         """Does anything harmless explain it?"""
         alone = streak.picture.pattern is Pattern.OUTLIER or (moves and streak.picture.subject.node is not None)
-        if self._clock.aside or (moves and not alone):
+        if self.clock.aside or (moves and not alone):
             streak.strange_since, streak.strange_polls = None, 0
             return
         streak.strange_since = now if streak.strange_since is None else streak.strange_since
@@ -275,26 +277,26 @@ class Power:
         if streak.strange_since is None:
             return False
         lasted_s = now - streak.strange_since
-        if self._clock.known and self._clock.phases_known:
+        if self.clock.known and self.clock.phases_known:
             return streak.picture.pattern is not Pattern.OUTLIER or lasted_s >= self.config.outlier_s
-        if streak.picture.pattern is Pattern.OUTLIER and self._clock.known:
+        if streak.picture.pattern is Pattern.OUTLIER and self.clock.known:
             return lasted_s >= 3 * self.config.outlier_s
         return lasted_s >= max(self.config.blind_s, self.config.recovered_factor * self._recovered_s)
 
     def _drop(self, streak: _Streak, now: float) -> Incident:
         picture = streak.picture
-        clock = self._clock.explained(now)
+        clock = self.clock.explained(now)
         return Incident(
             kind=Kind.POWER_DROP,
             at=now,
             onset=min(streak.since, now),
             world=self._world,
             subject=picture.subject,
-            step=self._clock.step,
+            step=self.clock.step,
             confidence=picture.confidence,
             fingerprint=f"power:{picture.pattern}:{picture.subject.rank}:{picture.subject.node}",
             evidence=(f"{picture.sentence}, at {streak.polls} polls in a row", clock),
-            senses=("power", "progress") if self._clock.known else ("power",),
+            senses=("power", "progress") if self.clock.known else ("power",),
         )
 
     def _degraded(self, now: float) -> list[Incident]:
@@ -340,7 +342,7 @@ class Power:
             onset=min(*(held.since for held in group), now),
             world=self._world,
             subject=Subject(node=first.node, rank=rank, device=first.device if alone else None),
-            step=self._clock.step,
+            step=self.clock.step,
             confidence=min(held.confidence for held in group),
             blame=Blame.HARDWARE,
             fingerprint=f"brake:{first.reason}:{first.device if alone else first.node}",

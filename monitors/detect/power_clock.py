@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitors.signals import Phase, RankProgress
+from monitors.signals import Phase, RankProgress, StepReported
 
 ASIDES = frozenset({Phase.STARTING, Phase.RESTORING, Phase.SAVE, Phase.EVAL, Phase.DONE})
 _PATIENCE = 4.0
@@ -40,6 +40,11 @@ class StepClock:
             self._aside.discard(signal.rank)
         if signal.step != self.step:
             self.stepped(signal.step, signal.moved_at)
+
+    def reported(self, row: StepReported) -> None:
+        """A rank finished a step."""
+        if row.step > self.step:
+            self.stepped(row.step, row.at)
 
     def stepped(self, step: int, at: float) -> None:
         """A step ended; a step number that falls is another world's, or a rank further behind."""

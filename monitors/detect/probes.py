@@ -95,7 +95,8 @@ class Probes:
         self._over = False
         self._rounds: deque[_Round] = deque()
         self._asked: set[_Place] = set()
-        self._notes: list[Note] = []
+        self.untold: list[Note] = []
+        """what `notes` will tell"""
 
     @property
     def deadline(self) -> float | None:
@@ -122,7 +123,7 @@ class Probes:
 
     def notes(self) -> list[Note]:
         """What was learned since this was last asked."""
-        notes, self._notes = self._notes, []
+        notes, self.untold = self.untold, []
         return notes
 
     def suspect(self, incident: Incident) -> None:
@@ -149,7 +150,7 @@ class Probes:
         """A GPU was looked at, a probe ended, or the world does."""
         match signal:
             case GpuLooked():
-                self._gpus[signal.node, signal.index] = signal
+                self.looked(signal)
             case ProbeDone():
                 return self._answered(signal)
             case RankExited() | WorldStopped():
@@ -158,6 +159,10 @@ class Probes:
             case _:
                 pass
         return []
+
+    def looked(self, signal: GpuLooked) -> None:
+        """A GPU was looked at."""
+        self._gpus[signal.node, signal.index] = signal
 
     def silent(self, now: float) -> list[Incident]:
         """Who has not answered by now will not."""
@@ -213,7 +218,7 @@ class Probes:
         )
 
     def _note(self, at: float, sentence: str) -> None:
-        self._notes.append(Note(at=at, world=self._world, sentence=sentence))
+        self.untold.append(Note(at=at, world=self._world, sentence=sentence))
 
     def _place(self, incident: Incident) -> _Place | None:
         """Where the suspect works: its GPU, and where there is none, its host. None: not to be measured."""

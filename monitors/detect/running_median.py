@@ -10,6 +10,7 @@ class RunningMedian:
     """Of at most `size` finite numbers."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self.rows: deque[float] = deque(maxlen=size)
         """oldest first; add with `append` only"""
         self._sorted: list[float] = []
@@ -19,12 +20,15 @@ class RunningMedian:
     def append(self, number: float) -> None:
         """The newest; the oldest goes when there are too many."""
         rows, ordered = self.rows, self._sorted
-        if len(rows) == rows.maxlen:
+        size = len(ordered)
+        if size == self._size:
             del ordered[bisect_left(ordered, rows[0])]
+        else:
+            size += 1
         rows.append(number)
         insort(ordered, number)
-        half = len(ordered) // 2
-        self.median = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+        half = size // 2
+        self.median = ordered[half] if size % 2 else (ordered[half - 1] + ordered[half]) / 2
 
     def clear(self) -> None:
         """Begin anew."""

@@ -17,6 +17,7 @@ from monitors.detect.straggler_blame import Named, named, spread, weighed
 from monitors.detect.straggler_hardware import Hardware, Hint
 from monitors.detect.straggler_own import OwnReports
 from monitors.detect.straggler_pace import Pace, PaceConfig
+from monitors.detect.straggler_search import Search
 from monitors.detect.straggler_waits import DataWaits
 from monitors.hardware import GpuLooked, HostLooked
 from monitors.incidents import Blame, Incident, Kind, Subject
@@ -50,25 +51,6 @@ class StragglerConfig:
     """looks for one change, each after twice as many steps as the one before"""
 
 
-@dataclass(slots=True)
-class _Search:
-    """One question: who made the steps slower since `since`?"""
-
-    since: int | None
-    """None: nobody became slower; is one slow from the start?"""
-    onset_at: float
-    round: int = 0
-    steps_left: int = 0
-    """before the next look"""
-    asked_at: float | None = None
-    wanted: set[int] = field(default_factory=set)
-    answers: dict[int, CollectivesLooked] = field(default_factory=dict)
-    own: OwnTimes = field(default_factory=dict)
-    """of all looks so far"""
-    short: int = 0
-    """looks whose recorders did not reach back over enough steps"""
-
-
 class Straggler:
     """One for a run."""
 
@@ -79,7 +61,8 @@ class Straggler:
         self._size = ranks
         self._per_node = max(1, ranks_per_node)
         self._pace = Pace(self.config.pace)
-        self._hardware = Hardware(ranks_per_node=self._per_node, rank_of=rank_of)
+        self.hardware = Hardware(ranks_per_node=self._per_node, rank_of=rank_of)
+        """the newest looks at GPUs and hosts"""
         self.world_began(0)
 
     def world_began(self, world: int) -> None:
@@ -94,7 +77,7 @@ class Straggler:
         self._own = OwnReports(ranks=self._size)
         self._last: dict[int, tuple[int, float]] = {}
         self._aside: set[int] = set()
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._asked_for_static = False
         self._clocks: dict[int, float] = {}
         self._calm: OwnTimes = {}
@@ -126,17 +109,17 @@ class Straggler:
         """A step ended, a rank moved, or somebody looked."""
         match signal:
             case StepReported():
-                return self._reported(signal)
+                return self.reported(signal)
             case RanksReported() if signal.world == self._world:
                 return self._told_alone(signal)
             case RankProgress():
-                self._progress(signal)
+                self.progress(signal)
             case CollectivesLooked():
                 return self._answered(signal)
             case ProcessLooked():
                 self._processes[signal.rank] = signal
             case GpuLooked() | HostLooked():
-                self._hardware.looked(signal)
+                self.hardware.looked(signal)
             case RankExited():
                 self._over, self._search = True, None
             case _:
@@ -159,22 +142,22 @@ class Straggler:
         """Somebody measures devices of the run: the step that ends next tells nothing of its ranks."""
         self._aside.add(-1)
 
-    def _progress(self, signal: RankProgress) -> None:
-        if signal.phase in (Phase.SAVE, Phase.EVAL):
+    def progress(self, signal: RankProgress) -> None:
+        """A rank moved."""
+        if signal.phase in _ASIDE:
             self._aside.add(signal.rank)
         self._waits.progress(signal)
 
-    def _reported(self, signal: StepReported) -> list[Incident]:
+    def reported(self, signal: StepReported) -> list[Incident]:
+        """A rank finished a step."""
         if self._over or signal.world != self._world:
             return []
         self._reporters.add(signal.rank)
         reports = self._open.setdefault(signal.step, {})
         reports[signal.rank] = signal
-        found: list[Incident] = []
-        if len(reports) == len(self._reporters):
-            found = self._ended(signal.step)
+        found = self._ended(signal.step) if len(reports) == len(self._reporters) else []
         # One rank's report may be late; two steps later it will not come.
-        for step in [step for step in self._open if step < signal.step - 1]:
+        for step in [step for step in self._open if step < signal.step - 1] if self._open else ():
             found += self._ended(step)
         return found
 
@@ -206,31 +189,34 @@ class Straggler:
             if search is not None and search.since is not None:
                 self._search = None
             self._answered_since = None
-            self._check_static(now)
+            if not self._asked_for_static:
+                self._check_static(now)
         elif since == self._answered_since:
             return []
         elif search is None or search.since is None:
-            self._search = search = _Search(since=since, onset_at=self._began(since))
+            self._search = search = Search(since=since, onset_at=self._began(since))
             return self._measured(search, now) or self._ask(search, now)
         search = self._search
-        if search is None or search.asked_at is not None:
+        if search is None:
+            return []
+        if search.asked_at is not None:
             return self.silent(now)
         search.steps_left -= 1
         return (self._measured(search, now) or self._ask(search, now)) if search.steps_left <= 0 else []
 
     def _check_static(self, now: float) -> None:
         """Once in a world: is a rank slower than the others from the start?"""
-        if self._asked_for_static or not self._pace.known or self._search is not None or len(self._own) < 8:
+        if not self._pace.known or self._search is not None or len(self._own) < 8:
             return
         self._asked_for_static = True
-        self._search = _Search(since=None, onset_at=now)
+        self._search = Search(since=None, onset_at=now)
         self._ask(self._search, now)
 
     def _began(self, step: int) -> float:
         """When a step began."""
         return next((at for ended, at in reversed(self._ends) if ended < step), self._ends[0][1])
 
-    def _ask(self, search: _Search, now: float) -> list[Incident]:
+    def _ask(self, search: Search, now: float) -> list[Incident]:
         search.asked_at, search.wanted = now, set(range(self._size))
         search.answers.clear()
         return []
@@ -243,7 +229,7 @@ class Straggler:
         search.wanted.discard(signal.rank)
         return [] if search.wanted else self._judge(signal.at)
 
-    def _measured(self, search: _Search, now: float) -> list[Incident]:
+    def _measured(self, search: Search, now: float) -> list[Incident]:
         """From what the ranks tell without being asked."""
         if search.since is None:
             return []
@@ -258,7 +244,7 @@ class Straggler:
         whole, search = self._own.told(signal), self._search
         return self._measured(search, signal.at) if whole and search is not None else []
 
-    def _split(self, own: OwnTimes, search: _Search) -> Named | None:
+    def _split(self, own: OwnTimes, search: Search) -> Named | None:
         """Before and after, and whom that names."""
         since = search.since
         earlier = {step: ranks for step, ranks in own.items() if since is not None and step < since}
@@ -273,11 +259,11 @@ class Straggler:
             usual,
             self._node_of,
             least_s=self._least_s(search, known=bool(usual)),
-            least_steps=_needed(search),
+            least_steps=search.needed,
             spread_s=max(spread(earlier, usual), spread(after, usual)),
         )
 
-    def _least_s(self, search: _Search, *, known: bool) -> float:
+    def _least_s(self, search: Search, *, known: bool) -> float:
         usual_s = self._pace.usual_s
         delay_s = self._pace.now_s - usual_s
         if search.since is None:
@@ -293,13 +279,13 @@ class Straggler:
         offsets = arrivals.clocks(search.onset_at, self._clocks)
         search.own.update(arrivals.own_times(list(self._ends), offsets, self._node_of(min(self._reporters))))
         found = self._split(search.own if arrivals.in_part else {**self._calm, **search.own}, search)
-        hint = self._hardware.outstanding(search.onset_at if search.since is not None else None)
+        hint = self.hardware.outstanding(search.onset_at if search.since is not None else None)
         if found is not None and found.rank is None and not self._is_likely(found, hint):
             found = None
         search.asked_at, search.wanted = None, set()
         if found is not None or (hint is not None and search.since is not None):
             return self._conclude(search, found, hint, now, how=_ARRIVALS)
-        if search.short < _SHORT and sum(step >= (search.since or 0) for step in search.own) < _needed(search):
+        if search.short < _SHORT and sum(step >= (search.since or 0) for step in search.own) < search.needed:
             search.short += 1
             search.steps_left = 1
             return []
@@ -316,13 +302,13 @@ class Straggler:
     def _is_likely(self, found: Named, hint: Hint | None) -> bool:
         """A node whose ranks have far more to do than the steps grew by needs another witness: it may be its clock."""
         delay_s = self._pace.now_s - self._pace.usual_s
-        seconded = bool(self._hardware.of_host(found.node)) or (hint is not None and hint.node == found.node)
+        seconded = bool(self.hardware.of_host(found.node)) or (hint is not None and hint.node == found.node)
         return seconded or found.excess_s <= _MORE_THAN_DELAY * delay_s
 
     def _conclude(
-        self, search: _Search, found: Named | None, hint: Hint | None, now: float, *, how: str
+        self, search: Search, found: Named | None, hint: Hint | None, now: float, *, how: str
     ) -> list[Incident]:
-        hint = hint or self._hardware.outstanding(search.onset_at if search.since is not None else None)
+        hint = hint or self.hardware.outstanding(search.onset_at if search.since is not None else None)
         subject, confidence, next_best = weighed(found, hint)
         self._search, self._answered_since = None, search.since
         if subject in self._told:
@@ -352,7 +338,7 @@ class Straggler:
             )
         ]
 
-    def _sentences(self, search: _Search, found: Named | None, how: str) -> list[str]:
+    def _sentences(self, search: Search, found: Named | None, how: str) -> list[str]:
         said = [] if search.since is None else [self._slower(search.since)]
         if found is None:
             return [*said, "all ranks come to their collectives alike, so it is no CPU that is late"]
@@ -373,7 +359,7 @@ class Straggler:
         if process is not None and process.state in _STATES:
             where = f", in {process.stack[-1].strip()}" if process.stack else ""
             said.append(f"the kernel says that rank {subject.rank} {_STATES[process.state]}{where}")
-        return [*said, *self._hardware.of_host(subject.node)]
+        return [*said, *self.hardware.of_host(subject.node)]
 
     def _blame(self, subject: Subject, hint: Hint | None, how: str) -> Blame | None:
         if hint is not None and hint.node == subject.node:
@@ -383,18 +369,14 @@ class Straggler:
         process = self._processes.get(subject.rank) if subject.rank is not None else None
         if process is not None and process.state == "D":
             return Blame.STORAGE
-        return Blame.HOST if self._hardware.of_host(subject.node) else Blame.UNKNOWN
+        return Blame.HOST if self.hardware.of_host(subject.node) else Blame.UNKNOWN
 
     def _node_of(self, rank: int) -> int:
         return rank // self._per_node
 
 
+_ASIDE = frozenset({Phase.SAVE, Phase.EVAL})
 _SHORT = 6
 _MORE_THAN_DELAY = 1.5
 _STEPS, _WAITS, _ARRIVALS = "takes", "waits for data", "works between its collectives"
 _STATES = {"D": "waits for a disk or a file server", "T": "is stopped"}
-
-
-def _needed(search: _Search) -> int:
-    """Steps: a change of pace has shown already that something is wrong, a first look at a run has not."""
-    return 3 if search.since is not None else 8

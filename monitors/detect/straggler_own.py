@@ -7,7 +7,6 @@ of a node tell of themselves, which leaves out the wait for their devices.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
 from monitors.detect.straggler_arrivals import OwnTimes
 from monitors.signals import RanksReported
@@ -31,9 +30,9 @@ class OwnReports:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def ended(self, step: int, took: Mapping[int, float]) -> None:
+    def ended(self, step: int, took: dict[int, float]) -> None:
         """A step whose time tells something, and the rows of it that were heard."""
-        self._rows.append((step, dict(took)))
+        self._rows.append((step, took))
         self._ended.append(step)
 
     def told(self, signal: RanksReported) -> bool:

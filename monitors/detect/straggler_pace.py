@@ -101,7 +101,8 @@ class Pace:
         if not self.known:
             self._learn(step_s, tokens)
             return
-        excess = (self._scaled(step_s, tokens) - self.usual_s) / self._spread()
+        usual_s = self.usual_s
+        excess = (self._scaled(step_s, tokens) - usual_s) / self._spread(usual_s)
         grown = self._sum + max(-self.config.clip, min(excess, self.config.clip)) - self.config.slack
         if grown <= (self._needed / 2 if self._alarmed else 0.0):
             self._recovered()
@@ -161,8 +162,8 @@ class Pace:
         expected_s = slope * tokens + intercept
         return step_s * self.usual_s / expected_s if expected_s > 0.2 * self.usual_s else step_s
 
-    def _spread(self) -> float:
+    def _spread(self, usual_s: float) -> float:
         """From the upper half: what lies above the usual is what must not alarm."""
         scaled = self._sorted if self._line is None else sorted(self._scaled(*one) for one in self._usual)
         upper_s = scaled[len(scaled) * 9 // 10] - scaled[len(scaled) // 2]
-        return max(upper_s / 1.28, self.config.noise_floor * self.usual_s)
+        return max(upper_s / 1.28, self.config.noise_floor * usual_s)

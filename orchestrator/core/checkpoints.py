@@ -16,6 +16,8 @@ from orchestrator.core.policy import Rung
 from orchestrator.core.replacing import replace
 from orchestrator.core.state import Checkpoint, CheckpointState, Recovery, State, Taint
 
+GOOD, VERIFIED = CheckpointState.GOOD, CheckpointState.VERIFIED
+"""what every progress asks for"""
 RESTORABLE = (CheckpointState.VERIFIED, CheckpointState.GOOD)
 CANDIDATES_MAX = 5
 """how many saves a world may fall back through by itself; older ones are offered to the next world"""
@@ -113,18 +115,15 @@ def promote(state: State, suspect_since: int | None) -> State:
     if suspect_since is not None:
         proved_step = min(proved_step, suspect_since - 1)
 
-    def passed(save: Checkpoint) -> bool:
-        return save.state is CheckpointState.VERIFIED and save.step <= proved_step
-
     # Asked at every progress; nearly always nothing has changed.
-    oldest = next((c for c in state.checkpoints if c.state is CheckpointState.VERIFIED), None)
-    if oldest is None or not passed(oldest):
+    verified = [c for c in state.checkpoints if c.state is VERIFIED]
+    if not verified or verified[0].step > proved_step:
         return state
     line = _line(state)
-    good = {c.name for c in state.checkpoints if passed(c) and c.step <= line.get(c.world, -1)}
+    good = {c.name for c in verified if c.step <= min(proved_step, line.get(c.world, -1))}
     if not good:
         return state
-    saves = tuple(replace(c, state=CheckpointState.GOOD) if c.name in good else c for c in state.checkpoints)
+    saves = tuple(replace(c, state=GOOD) if c.name in good else c for c in state.checkpoints)
     return replace(state, checkpoints=saves)
 
 
@@ -167,7 +166,7 @@ def surplus(state: State) -> tuple[DeleteCheckpoint, ...]:
 
     Never what the run began from, for that is another run's, what is still being read back, nor what a person pinned.
     """
-    good = [c for c in state.checkpoints if c.state is CheckpointState.GOOD]
+    good = [c for c in state.checkpoints if c.state is GOOD]
     if len(good) < state.plan.keep:
         return ()
     if good[-1] is state.checkpoints[0]:

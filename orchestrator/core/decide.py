@@ -168,7 +168,9 @@ def _time_passed(state: State, at: float) -> Decision:
 
 def _heard_deadline(state: State, at: float) -> float | None:
     """Progress puts off the page for silence; it neither shortens a wait (old news) nor puts off the end of a world."""
-    if state.phase is not Phase.TRAINING or state.deadline is None or state.stopped == worlds.all_nodes(state):
+    if state.phase is not Phase.TRAINING or state.deadline is None:
+        return state.deadline
+    if state.stopped and state.stopped == worlds.all_nodes(state):
         return state.deadline
     return max(state.deadline, at + state.plan.unheard_s)
 

@@ -117,7 +117,8 @@ def _nothing_unseen_is_killed(event: events.Event, decision: Decision) -> None:
 
 def _never_stuck(after: State) -> None:
     """7: every phase but the last ones has a deadline."""
-    _require((after.deadline is None) == (after.phase in ENDED), "7: no deadline", after.phase, after.deadline)
+    if (after.deadline is None) != (after.phase in ENDED):
+        raise InvariantBroken(f"7: no deadline: {after.phase, after.deadline}")
 
 
 def _last_good_kept(before: State | None, decision: Decision) -> None:

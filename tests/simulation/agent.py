@@ -96,7 +96,7 @@ class Agent:
             return
         if self._off_s:
             signals = [shifted(signal, self._off_s) for signal in signals]
-        reports = [(next(self._numbers), signal) for signal in signals]
+        reports = list(zip(self._numbers, signals, strict=False))
         if self.connected:
             self._send(reports)
         else:
@@ -120,8 +120,9 @@ class Agent:
         time.after(self._busy_until - time.now(), lambda: self._arrive(reports, link))
 
     def _arrive(self, reports: list[Report], link: int) -> None:
+        hear = self._cluster.office.hear
         for number, report in enumerate(reports):
-            if not self.connected or link != self._link or not self._cluster.office.hear(self._by_ours(report[1])):
+            if not self.connected or link != self._link or not hear(self._by_ours(report[1])):
                 self._unheard += reports[number:]
                 return
             self._heard.append(report)

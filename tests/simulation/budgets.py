@@ -79,6 +79,12 @@ class Purse:
             raise Violation(f"ended {over_s:.0f} s after the last of its budget was spent: {use}")
 
 
+def _as_decided(entry: Entry) -> e.Event:
+    """The event, at the core's time: nearly always its own."""
+    now = entry.decision.state.now
+    return entry.event if entry.event.at == now else replace(entry.event, at=now)
+
+
 def balanced(entries: Sequence[Entry], state: State) -> None:
     """Raise Violation when the core, over all its crashes, counted other hours than the ledger does.
 
@@ -88,7 +94,7 @@ def balanced(entries: Sequence[Entry], state: State) -> None:
     told = [
         Told(
             id=n,
-            event=replace(entry.event, at=entry.decision.state.now),
+            event=_as_decided(entry),
             phase=entry.decision.state.phase,
             actions=entry.decision.actions,
             opened=entry.decision.opened,

@@ -69,8 +69,8 @@ class MemoryJournal:
         self.entries.append(Entry(event, decision))
         if self.recorded is not None:
             self.recorded(before, event, decision)
-        for position, action in enumerate(decision.actions):
-            self._unmarked[entry, position] = action
+        if decision.actions:
+            self._unmarked |= {(entry, position): action for position, action in enumerate(decision.actions)}
         self._maybe_crash()
         return entry
 

@@ -14,3 +14,6 @@ class Plight(StrEnum):
     BLOCKED = "blocked"
     """in a call of the kernel that does not return"""
     DEAD = "dead"
+
+
+WELL, DEAD = Plight.WELL, Plight.DEAD

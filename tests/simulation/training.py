@@ -15,7 +15,7 @@ from orchestrator.core.replacing import replace
 from tests.simulation.data import Data
 from tests.simulation.keepers import Keepers
 from tests.simulation.knobs import Knobs
-from tests.simulation.plight import Plight
+from tests.simulation.plight import DEAD, WELL, Plight
 from tests.simulation.saves import Saves
 from tests.simulation.timeline import Timeline
 from tests.simulation.truth import Poison, Save, Truth, Violation, Weights, fed, jumped_before, merged, trained_on
@@ -75,16 +75,16 @@ class Training:
     @property
     def alive(self) -> bool:
         """A worker of it lives."""
-        return bool([plight for plight in self.plights.values() if plight is not Plight.DEAD])
+        return any(plight is not DEAD for plight in self.plights.values())
 
     @property
     def well(self) -> bool:
         """It makes progress."""
-        return not [p for p in self.plights.values() if p is not Plight.WELL] and len(self.plights) == self._knobs.ranks
+        return [*self.plights.values()].count(WELL) == self._knobs.ranks
 
     def of_node(self, node: int) -> list[int]:
         """Living ranks of a node."""
-        return [rank for rank in self._of_node[node] if self.plights.get(rank, Plight.DEAD) is not Plight.DEAD]
+        return [rank for rank in self._of_node[node] if self.plights.get(rank, DEAD) is not DEAD]
 
     def pid_of(self, rank: int) -> int:
         """Of its process."""
@@ -363,13 +363,15 @@ class Training:
         now = self._time.now()
         self._spent_s[s.PHASES.index(self.phase)] += now - self._moved_at
         self.phase, self._moved_at = phase, now
-        spent_s, step = tuple(self._spent_s), self.weights.step
-        self._report(
-            lambda rank, node, at: s.RankProgress(
-                at=at, node=node, world=self.world, rank=rank, step=step, phase=phase, moved_at=now, spent_s=spent_s,
-                speaks=True,
-            )
-        )  # fmt: skip
+        spent_s, step, world = tuple(self._spent_s), self.weights.step, self.world
+        for node, agent in self._agents.items():
+            agent.put([
+                s.RankProgress(
+                    at=now, node=node, world=world, rank=rank, step=step, phase=phase, moved_at=now, spent_s=spent_s,
+                    speaks=True,
+                )
+                for rank in self.of_node(node)
+            ])  # fmt: skip
 
     def _report(self, make: Callable[[int, int, float], s.Signal]) -> None:
         now = self._time.now()
