@@ -35,9 +35,11 @@ def decode(body: Mapping[str, Any], classes: Mapping[str, type]) -> Any:
 
     Raises KeyError for a class that is not in `classes` and pydantic.ValidationError (a ValueError) for wrong fields.
     """
-    fields = dict(body)
-    cls = classes[fields.pop(TAG)]
-    return _adapter(cls).validator.validate_python(fields)
+    return _decoded(dict(body), classes)
+
+
+def _decoded(fields: dict[str, Any], classes: Mapping[str, type]) -> Any:
+    return _adapter(classes[fields.pop(TAG)]).validator.validate_python(fields)
 
 
 def by_name(*classes: type) -> dict[str, type]:
@@ -63,4 +65,4 @@ def loads(line: str | bytes, classes: Mapping[str, type]) -> Any:
         body = from_json(line)
     except ValueError:  # half a character, or no JSON at all
         body = json.loads(line)
-    return decode(body, classes)
+    return _decoded(body, classes)

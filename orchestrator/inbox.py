@@ -20,7 +20,7 @@ from monitors.hardware import GpuLooked, PowerCapped
 from monitors.incidents import Incident
 from monitors.watch import Watch
 from orchestrator.core import events as e
-from orchestrator.readings import Readings
+from orchestrator.readings import SEEN, Readings
 from orchestrator.roster import Roster
 
 PROGRESS_EVERY_S = 1.0
@@ -76,6 +76,9 @@ class Inbox:
         self.rows: list[s.StepReported] = []
         """steps heard and not yet taken by the journal"""
         self._facts = self._table()
+        kept = [*self.roster.readers.items(), *((kind, self.readings.see) for kind in SEEN)]
+        self._keepers = {kind: tuple(keep for of, keep in kept if of is kind) for kind, _ in kept}
+        """by class of signals, what keeps the newest of them"""
 
     def _table(self) -> dict[type, Callable[[Any], list[e.Event]]]:
         """What is read off signals directly; what else they mean, detectors say."""
@@ -153,9 +156,10 @@ class Inbox:
 
     def see(self, signal: s.Signal) -> list[e.Event]:
         """What the signal makes known, oldest first."""
-        self.roster.see(signal)
-        self.readings.see(signal)
-        read = self._facts.get(type(signal))
+        kind = type(signal)
+        for keep in self._keepers.get(kind, ()):
+            keep(signal)
+        read = self._facts.get(kind)
         facts = read(signal) if read is not None else []
         told = self._concluded(self._watch.see(signal))
         return facts + told if told else facts

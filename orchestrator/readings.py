@@ -15,7 +15,7 @@ from monitors.hardware import GpuEvent, GpuLooked
 RankOf = Callable[[int, int], int | None]
 """node and index of a GPU to the rank that most likely works on it"""
 
-SEEN = frozenset({GpuLooked, GpuEvent, s.Blind})
+SEEN = (GpuLooked, GpuEvent, s.Blind)
 """of all signals, that anything is read off"""
 PLACE = ("node", "rank", "index", "device", "name", "pci")
 VALUES = (
@@ -40,8 +40,6 @@ class Readings:
 
     def see(self, signal: s.Signal) -> None:
         """Keep what it says."""
-        if type(signal) not in SEEN:
-            return
         match signal:
             case GpuLooked():
                 self._gpus[signal.node, signal.device] = signal

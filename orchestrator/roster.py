@@ -65,21 +65,22 @@ class Roster:
         self._rank_of = rank_of
         self._world = _World()
         self._gpus: dict[tuple[int, int], GpuLooked] = {}
-        self._readers: dict[type, Callable[[Any], None]] = {
+        self.readers: dict[type, Callable[[Any], None]] = {
             s.RankProgress: self._moved,
             s.RanksReported: self._reported,
             s.RankStarted: self._started,
             s.CollectivesLooked: self._looked_at,
             GpuLooked: self._gpu_looked,
         }
+        """by class of signals, what keeps what one says: asked for each line of each agent"""
 
     def began(self, world: int) -> None:
         """Of older worlds nothing is shown any more."""
         self._world = _World(number=world)
 
     def see(self, signal: s.Signal) -> None:
-        """Keep what it says; this is done for each line of each agent."""
-        read = self._readers.get(type(signal))
+        """Keep what it says."""
+        read = self.readers.get(type(signal))
         if read is not None:
             read(signal)
 

@@ -47,9 +47,7 @@ class RunLoop:
         probe: Callable[[ProbeWanted], None],
     ) -> None:
         self.run = run
-        self.state = state
-        self._silence = _silence(state)
-        """when silence means something to the core: asked after every signal, and the same until the next decision"""
+        self._stands(state)
         self._inbox = inbox
         self._journal = journal
         self._ports = ports
@@ -65,10 +63,13 @@ class RunLoop:
         self._submission: Submission | None = None
         """of a run that the journal does not have yet"""
 
-    @property
-    def ended(self) -> bool:
-        """Nothing is left to be done for this run."""
-        return self.state is not None and self.state.phase in ENDED
+    def _stands(self, state: State | None) -> None:
+        """What is asked after every signal is the same until the next decision."""
+        self.state = state
+        self.ended = state is not None and state.phase in ENDED
+        """nothing is left to be done for this run"""
+        self._silence = None if state is None else _sooner(state.deadline, spending.due(state))
+        """when silence means something to the core: a wait that runs out, or a budget that does"""
 
     @property
     def deadline(self) -> float | None:
@@ -163,8 +164,7 @@ class RunLoop:
         snapshot = self._decided % SNAPSHOT_EVERY == 1 or decision.state.phase in ENDED
         event_id = self._journal.record(self.run, event, decision, snapshot=snapshot, submission=self._submission)
         self._submission = None
-        self.state = decision.state
-        self._silence = _silence(decision.state)
+        self._stands(decision.state)
         if decision.reason:
             where = {"run": self.run, "attempt": decision.state.attempt, "world": decision.state.world}
             log.info("%s %s: %s", self.run, type(event).__name__, decision.reason, extra=where)
@@ -209,11 +209,6 @@ class RunLoop:
         if due:
             self._asked_at[what] = now
         return due
-
-
-def _silence(state: State | None) -> float | None:
-    """A wait that runs out, or a budget that does."""
-    return None if state is None else _sooner(state.deadline, spending.due(state))
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -341,8 +341,11 @@ def _is_uuid(device: str) -> bool:
 
 def _is_new_boot(before: GpuLooked, now: GpuLooked) -> bool:
     """The driver was loaded anew: its counters began again, and say nothing about a change."""
-    counters = ((before.energy_j, now.energy_j), (before.ecc_corrected, now.ecc_corrected))
-    return any(was is not None and is_now is not None and is_now < was for was, is_now in counters)
+    return _fell(before.energy_j, now.energy_j) or _fell(before.ecc_corrected, now.ecc_corrected)
+
+
+def _fell(before: float | None, now: float | None) -> bool:
+    return before is not None and now is not None and now < before
 
 
 def _memory(before: GpuLooked, now: GpuLooked) -> Told | None:

@@ -87,9 +87,10 @@ class _Rank:
 
     def watched(self, at: float, limit_s: float) -> None:
         """The agent looked: the time since its last look counts, but for a pause of the agent itself."""
-        gap_s = min(at - self.looked_at, limit_s / 2)
-        self.silent_s = min(at - self.moved_at, self.silent_s + max(0.0, gap_s))
-        self.looked_at = max(at, self.looked_at)
+        if at > self.looked_at:
+            self.silent_s += min(at - self.looked_at, limit_s / 2)
+            self.looked_at = at
+        self.silent_s = min(at - self.moved_at, self.silent_s)
 
 
 class Hang:

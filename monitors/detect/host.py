@@ -58,6 +58,8 @@ class Host:
         self._world = 0
         self._nodes: dict[int, _Node] = {}
         self._ranks: dict[tuple[int, int], int] = {}
+        self.deadline: float | None = None
+        """when a line that waits for another witness is told without"""
 
     def world_began(self, world: int) -> None:
         """New ranks: what goes on to be wrong is news for them, and a line about an old one is history."""
@@ -67,16 +69,15 @@ class Host:
             node.lasting.rearm()
             node.told.clear()
             node.oom = None
-
-    @property
-    def deadline(self) -> float | None:
-        """When a line that waits for another witness is told without."""
-        # Asked after every signal, and nearly always nothing waits.
-        waiting = [node for node in self._nodes.values() if node.oom is not None or node.lines.waiting]
-        return min([min(self._waits(node)) for node in waiting]) if waiting else None
+        self.deadline = self._next()
 
     def see(self, signal: Signal) -> list[Incident]:
         """What the signal makes known."""
+        found = self._read(signal)
+        self.deadline = self._next()
+        return found
+
+    def _read(self, signal: Signal) -> list[Incident]:
         match signal:
             case RankStarted():
                 self._ranks[signal.node, signal.pid] = signal.rank
@@ -100,7 +101,11 @@ class Host:
             if node.oom is not None and now >= node.oom.at + self.config.victim_s:
                 saw, node.oom = node.oom, None
                 found += self._killed(saw, None, now)
+        self.deadline = self._next()
         return found
+
+    def _next(self) -> float | None:
+        return min((wait for node in self._nodes.values() for wait in self._waits(node)), default=None)
 
     def _node(self, number: int) -> _Node:
         if number not in self._nodes:
@@ -176,9 +181,11 @@ class Host:
         node = self._node(looked.node)
         found: list[Incident] = []
         seen: set[str] = set()
+        known = {*node.lasting.names(), *node.noted.names()}
         for finding in (*node.levels.read(looked), *self._flaps(node, looked)):
             seen.add(finding.what)
-            found += self._judged(node, looked, finding)
+            if finding.wrong or finding.what in known:
+                found += self._judged(node, looked, finding)
         for lasting in (node.lasting, node.noted):
             for what in set(lasting.names()) - seen:
                 lasting.see(what, wrong=False, at=looked.at)

@@ -54,7 +54,8 @@ class Limits:
         insort(ordered, took_s)
         if len(ordered) > self.config.samples_kept:
             del ordered[bisect_left(ordered, recent.popleft())]
-        self._settle(phase, ordered)
+        if len(ordered) >= self.config.samples_min:
+            self._limit[phase] = self._limit_of(phase, ordered)
 
     def learn_all(self, phase: str, took_s: Iterable[float]) -> None:
         """The same for many, oldest first."""
@@ -63,13 +64,12 @@ class Limits:
         while len(recent) > self.config.samples_kept:
             recent.popleft()
         self._sorted[phase] = sorted(recent)
-        self._settle(phase, self._sorted[phase])
+        if len(recent) >= self.config.samples_min:
+            self._limit[phase] = self._limit_of(phase, self._sorted[phase])
 
-    def _settle(self, phase: str, ordered: Sequence[float]) -> None:
-        config = self.config
-        if len(ordered) >= config.samples_min:
-            floor_s = config.floor_s if phase == _STEPS else config.unlearned_s
-            self._limit[phase] = max(floor_s, config.factor * _p99(ordered))
+    def _limit_of(self, phase: str, ordered: Sequence[float]) -> float:
+        floor_s = self.config.floor_s if phase == _STEPS else self.config.unlearned_s
+        return max(floor_s, self.config.factor * ordered[(len(ordered) * 99) // 100])
 
     def limit(self, phase: str) -> float:
         """Seconds of silence in this phase that are still fine."""

@@ -171,7 +171,7 @@ class Curve:
 
     def _fallen(self, row: Row, loss: float) -> list[Finding]:
         config = self.config.too_good
-        if len(self._judged) < self._too_good_rows or self._is_recent(self._fell):
+        if len(self._judged) < self._too_good_rows or (self._fell is not None and self._is_recent(self._fell)):
             return []
         before = self._judged[-config.rows - config.gap_rows].loss or 0.0
         if loss >= config.fall * before:
@@ -192,8 +192,8 @@ class Curve:
         fell, self._fell = self._fell, None
         return fell if fell is not None and self._is_recent(fell) else onset
 
-    def _is_recent(self, row: Row | None) -> bool:
-        return row is not None and row.step >= self._judged[0].step
+    def _is_recent(self, row: Row) -> bool:
+        return row.step >= self._judged[0].step
 
     def _led(self, onset: Row) -> Row:
         """The gradients often run high some steps before the loss does."""

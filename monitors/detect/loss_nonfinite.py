@@ -117,8 +117,14 @@ class Nonfinite:
             self._overflows = self._overflows + 1 if broken_norm else 0
             self._sound_norms += not broken_norm
             self._follow(grad_norm)
-        streak = self._vanished.rows or self._constant.rows
-        return self._news(self._broken(loss) or (self._dead() if streak else None))
+        sound = (loss is None or isfinite(loss)) and not self._zeros and not self._gradients
+        broken = None if sound else self._broken(loss)
+        if broken is None and (self._vanished.rows or self._constant.rows):
+            broken = self._dead()
+        if broken is None:
+            self._sound_rows += 1
+            return None
+        return self._news(broken)
 
     def _compare(self, loss: float) -> None:
         same = loss == self._last_loss
@@ -136,10 +142,7 @@ class Nonfinite:
             self._usual_rows += 1
             self._usual_norm += 0.1 * (min(norm, 10 * self._usual_norm or norm) - self._usual_norm)
 
-    def _news(self, broken: Broken | None) -> Broken | None:
-        if broken is None:
-            self._sound_rows += 1
-            return None
+    def _news(self, broken: Broken) -> Broken | None:
         is_news = self._sound_rows >= self.config.rearm_rows
         self._sound_rows = 0
         return broken if is_news else None

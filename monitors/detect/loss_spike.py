@@ -176,10 +176,12 @@ class Spikes:
         self._losses.append(loss)
         if not hot:
             self._level.accept(loss)
-        self._weigh(0.0 if reading is None else reading.sigmas)
+        sigmas = 0.0 if reading is None else reading.sigmas
+        if sigmas or self._evidence:
+            self._weigh(sigmas)
         if episode is not None:
             episode.excess.append(loss - episode.level)
-        elif reading is None or not self._opens(reading):
+        elif reading is None or not (hot and self._opens(reading)):
             return None
         else:
             episode = self._episode = self._open(reading)
@@ -192,13 +194,12 @@ class Spikes:
         return excess > config.lasting_sigmas * episode.sigma and excess > config.raised_height * abs(episode.level)
 
     def _opens(self, reading: Reading) -> bool:
-        return reading.strong or (reading.mild and self._evidence > self.config.evidence_sigmas)
+        return reading.strong or self._evidence > self.config.evidence_sigmas
 
     def _weigh(self, sigmas: float) -> None:
         """Cumulated sum (Page's test): a small shift that lasts says as much as a large one of one row."""
-        if sigmas or self._evidence:
-            sigmas = min(sigmas, self.config.row_sigmas_max)
-            self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
+        sigmas = min(sigmas, self.config.row_sigmas_max)
+        self._evidence = max(0.0, self._evidence + sigmas - self.config.slack_sigmas)
 
     def _open(self, reading: Reading) -> _Episode:
         """Begin at the first of the raised rows that led here, one dip allowed; the rise may have begun before it."""

@@ -107,8 +107,11 @@ class Brakes:
             grown_s = counted_s - was.get(reason, counted_s)
             if least is None or grown_s < 0.0:  # a counter that fell: the driver was loaded anew
                 continue
+            if grown_s < least * took_s:
+                gpu.polls.pop(reason, None)
+                continue
             gpu.share[reason] = min(1.0, grown_s / took_s)
-            _note(gpu, reason, seen=grown_s >= least * took_s, since=before.at)
+            _note(gpu, reason, seen=True, since=before.at)
 
 
 def grown(before: GpuLooked, now: GpuLooked) -> Mapping[str, float]:

@@ -123,7 +123,7 @@ class Recovery:
         if (said := self._misplaced(row)) and Kind.RECOVERY_WRONG not in self._told:
             found.append(self._wrong(row, said, confidence=1.0))
         if row.loss is not None:
-            found += self._lossy(row, Shown(loss=row.loss, fed=row.data_index, rank=row.rank))
+            found += self._lossy(row, Shown(row.loss, row.data_index, row.rank))
         found += self._timed(row)
         return found, self._proved(row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -37,7 +38,7 @@ class _Gpu:
     now: GpuLooked
     anchors: list[GpuLooked] = field(default_factory=list)
     """this look and the one before it, at least _ANCHOR_S apart"""
-    clocks: list[float] = field(default_factory=list)
+    clocks: deque[float] = field(default_factory=lambda: deque(maxlen=3))
 
 
 class Hardware:
@@ -65,7 +66,7 @@ class Hardware:
         if signal.at - gpu.anchors[-1].at >= _ANCHOR_S:
             gpu.anchors = [gpu.anchors[-1], signal]
         if signal.sm_clock_mhz is not None and (signal.utilisation or 0.0) >= 0.5:
-            gpu.clocks = [*gpu.clocks[-2:], signal.sm_clock_mhz]
+            gpu.clocks.append(signal.sm_clock_mhz)
 
     def outstanding(self, onset_at: float | None) -> Hint | None:
         """The one GPU, or the one node, that is held back while its peers are not; None: none, or too many."""

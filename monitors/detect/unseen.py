@@ -26,10 +26,10 @@ class Unseen:
         # Ordered by time: whoever was heard is put last, so the first is the deadline.
         self._seen: dict[int, float] = {}
         self._stopped: set[int] = set()
+        self.deadline: float | None = None
+        """when the node heard longest ago has been silent for too long"""
 
-    @property
-    def deadline(self) -> float | None:
-        """When the node heard longest ago has been silent for too long."""
+    def _next(self) -> float | None:
         oldest = next(iter(self._seen.values()), None)
         return None if oldest is None else oldest + self.config.silence_s
 
@@ -39,6 +39,7 @@ class Unseen:
         self._stopped.clear()
         self._seen = {node: max(at, self._seen.get(node, at)) for node in range(self._nodes)}
         self._seen = dict(sorted(self._seen.items(), key=lambda item: item[1]))
+        self.deadline = self._next()
 
     def see(self, signal: Signal) -> list[Incident]:
         """A sign of life, or the end of a world, after which a node owes none."""
@@ -50,14 +51,16 @@ class Unseen:
                 self._seen.pop(signal.node, None)
             case _:
                 pass
+        self.deadline = self._next()
         return []
 
     def silent(self, now: float) -> list[Incident]:
         """The nodes that have been silent for too long, each once."""
         incidents = []
-        while (deadline := self.deadline) is not None and now >= deadline:
+        while self.deadline is not None and now >= self.deadline:
             node = next(iter(self._seen))
             incidents.append(self._unseen(node, self._seen.pop(node), now))
+            self.deadline = self._next()
         return incidents
 
     def _unseen(self, node: int, since: float, now: float) -> Incident:

@@ -71,7 +71,8 @@ def _committed(state: State, event: e.CheckpointCommitted) -> Decision:
     state = replace(checkpoints.add(state, save), entered=True)
     state, told = (state, ()) if known else interval.measured(state, event)
     healed = tuple(o.id for o in state.open if o.incident.kind is Kind.SAVE_FAILED)
-    state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
+    if healed:
+        state = replace(state, open=tuple(o for o in state.open if o.id not in healed))
     # One heard of twice and read back already is not read again.
     unread = (CheckpointState.COMMITTED, CheckpointState.TAINTED)
     asked = any(c.name == save.name and c.state in unread for c in state.checkpoints)

@@ -69,22 +69,26 @@ def uses(state: State, at: float) -> tuple[Use, ...]:
     if limits is None:
         return ()
     wall_s, device_s = meter.seconds(state.meter, state.phase, at)
-    ranks = state.plan.nodes * state.plan.ranks_per_node
-    prices = state.plan.prices or UNPRICED
-    gpu_hours, kwh = ranks * device_s / HOUR_S, prices.kwh_of(state.meter.joules)
-    read = min(1.0, state.meter.read_gpu_s / (ranks * device_s)) if device_s else 1.0
-    money = prices.money(gpu_hours, kwh)
-    found = (
-        ("money", limits.money, money, prices.currency or "", read if prices.kwh else 1.0),
-        ("gpu_hours", limits.gpu_hours, gpu_hours, "GPU hours", 1.0),
-        ("kwh", limits.kwh, kwh, "kWh", read),
-        ("wall_hours", limits.wall_hours, wall_s / HOUR_S, "hours", 1.0),
-    )
-    return tuple(
-        Use(what=what, spent=spent, limit=limit, unit=unit, known_share=share)
-        for what, limit, spent, unit, share in found
-        if limit is not None and spent is not None
-    )
+    gpu_s, prices = state.plan.nodes * state.plan.ranks_per_node * device_s, state.plan.prices or UNPRICED
+    found: list[Use] = []
+    if limits.money is not None:
+        money = prices.money(gpu_s / HOUR_S, prices.kwh_of(state.meter.joules))
+        share, unit = (_read(state, gpu_s) if prices.kwh else 1.0), prices.currency or ""
+        if money is not None:
+            found.append(Use(what="money", spent=money, limit=limits.money, unit=unit, known_share=share))
+    if limits.gpu_hours is not None:
+        found.append(Use(what="gpu_hours", spent=gpu_s / HOUR_S, limit=limits.gpu_hours, unit="GPU hours"))
+    if limits.kwh is not None:
+        kwh, share = prices.kwh_of(state.meter.joules), _read(state, gpu_s)
+        found.append(Use(what="kwh", spent=kwh, limit=limits.kwh, unit="kWh", known_share=share))
+    if limits.wall_hours is not None:
+        found.append(Use(what="wall_hours", spent=wall_s / HOUR_S, limit=limits.wall_hours, unit="hours"))
+    return tuple(found)
+
+
+def _read(state: State, gpu_s: float) -> float:
+    """Share of the GPU-seconds that energy was read for."""
+    return min(1.0, state.meter.read_gpu_s / gpu_s) if gpu_s else 1.0
 
 
 def spent_out(state: State, at: float) -> str:

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         simulation = Simulation(drawn(seed, asked.days, asked.profile), PLANTED.get(asked.planted, decided))
         code, result = _run(simulation, asked.verbose)
         days += simulation._days()
+        simulation.forget()
         ends[str(result.state.phase) if result else f"exit {code}"] += 1
         if code:
             given = ((name, getattr(asked, name)) for name in ("days", "profile", "planted"))

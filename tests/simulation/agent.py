@@ -114,10 +114,9 @@ class Agent:
         if not lag_s:
             self._arrive(reports, self._link)
             return
-        time = self._cluster.time
-        self._busy_until = max(self._busy_until, time.now() + self._cluster.dice.uniform(0.0, lag_s))
-        link = self._link
-        time.after(self._busy_until - time.now(), lambda: self._arrive(reports, link))
+        time, link = self._cluster.time, self._link
+        self._busy_until = max(self._busy_until, time.at + self._cluster.dice.uniform(0.0, lag_s))
+        time.after(self._busy_until - time.at, lambda: self._arrive(reports, link))
 
     def _arrive(self, reports: list[Report], link: int) -> None:
         hear = self._cluster.office.hear

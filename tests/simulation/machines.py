@@ -26,6 +26,9 @@ class Work(StrEnum):
     IDLE = "idle"
 
 
+DRAWN_W = {Work.COMPUTES: FULL_W, Work.WAITS: SPIN_W, Work.IDLE: IDLE_W}
+
+
 @dataclass(slots=True, kw_only=True)
 class Gpu:
     """One board."""
@@ -83,7 +86,7 @@ class Gpu:
 
     def _looked(self, now: float, work: Work, dice: Random) -> GpuLooked:
         hot = self.hot_since is not None
-        watts = {Work.COMPUTES: min(FULL_W, self.cap_w), Work.WAITS: SPIN_W, Work.IDLE: IDLE_W}[work]
+        watts = min(DRAWN_W[work], self.cap_w) if work is Work.COMPUTES else DRAWN_W[work]
         full = work is Work.COMPUTES and not hot
         hot_s = self.heated_s + (now - self.hot_since if self.hot_since is not None else 0.0)
         uptime_s = now - EPOCH_S

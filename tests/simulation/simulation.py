@@ -86,10 +86,14 @@ class Simulation:
             self._until(self.time.now() + bound_s)
         return self._judged()
 
+    def forget(self) -> None:
+        """Let go of the journal, nearly all that it holds: the world is a knot that only the collector unties."""
+        self.office.journal.entries.clear()
+
     def _until(self, end: float) -> None:
         office, time = self.office, self.time
         entries, wakes, decided, up = office.journal.entries, 0, -1, False
-        while time.now() < end:
+        while time.at < end:
             # Nothing else ends it, and most of what happens is neither.
             if decided != len(entries) or up != office.up:
                 decided, up = len(entries), office.up
@@ -101,10 +105,10 @@ class Simulation:
             if deadline >= time.next_at:
                 time.step()
                 continue
-            wakes = wakes + 1 if deadline <= time.now() else 0
+            wakes = wakes + 1 if deadline <= time.at else 0
             if wakes > WAKES_MAX:
                 raise Stuck(f"the deadline {deadline} is past and does not move: {office.state}")
-            time.advance(min(max(deadline, time.now()), time.next_at))
+            time.advance(min(max(deadline, time.at), time.next_at))
             office.wake()
 
     def _over(self) -> bool:
@@ -163,7 +167,10 @@ def simulated(seed: int, *, days: float | None = None, profile: Profile | None =
 
 @cache
 def _collect_seldom() -> None:
-    """Frozen values make no cycles, and looking for them takes a tenth of the time: seldom, and not at what stays."""
+    """Frozen values make no cycles, and looking for them takes a tenth of the time: seldom, and not at what stays.
+
+    A run makes some 12 objects for each entry of its journal, which is to be forgotten before there are many of them.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 50, 1000)
+    gc.set_threshold(500_000, 50, 1000)

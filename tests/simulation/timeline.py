@@ -16,13 +16,14 @@ class Timeline:
     """Callbacks in the order of their times; equal times in the order of their scheduling. A `monitors.clock.Clock`."""
 
     def __init__(self) -> None:
-        self._now = EPOCH_S
+        self.at = EPOCH_S
+        """now, in seconds since the epoch"""
         self._number = count()
         self._queue: list[tuple[float, int, Call]] = []
 
     def now(self) -> float:
         """Seconds since the epoch."""
-        return self._now
+        return self.at
 
     @property
     def next_at(self) -> float:
@@ -31,14 +32,14 @@ class Timeline:
 
     def after(self, delay_s: float, call: Call) -> None:
         """Call later; never now, so that nothing is called from inside itself."""
-        heappush(self._queue, (self._now + (delay_s if delay_s > 0.001 else 0.001), next(self._number), call))
+        heappush(self._queue, (self.at + (delay_s if delay_s > 0.001 else 0.001), next(self._number), call))
 
     def advance(self, at: float) -> None:
         """Move on, at most to the next callback's time."""
         assert at <= self.next_at
-        self._now = max(self._now, at)
+        self.at = max(self.at, at)
 
     def step(self) -> None:
         """Move to the next callback and call it."""
-        self._now, _, call = heappop(self._queue)
+        self.at, _, call = heappop(self._queue)
         call()

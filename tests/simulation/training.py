@@ -191,7 +191,7 @@ class Training:
         if poison is None and step > LEARNING_STEPS and self._data.spoils(index):
             poison = self._truth.poisoned("spike", self.world, step)
             self._truth.poison_of[self.world] = poison
-        self.weights = replace(self.weights, step=step, poison=poison)
+        self.weights = Weights(step=step, jumped=self.weights.jumped, poison=poison)
         self._rows += 1
         self._row(step, index, poison)
         copy = self._copied()
@@ -219,7 +219,7 @@ class Training:
         return self.saves.is_due(step) or step in (self._knobs.steps, self.stop_at)
 
     def _now(self) -> Weights:
-        return trained_on(self.weights, self.weights.step, self._skips, self.weights.poison)
+        return trained_on(self.weights.step, self._skips, self.weights.poison)
 
     def _copied(self) -> Weights | None:
         """Every rank holds a copy of this step, or none does: they finish a step together."""

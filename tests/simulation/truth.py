@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitors.incidents import Incident, Kind
+from monitors.values import quick
 from orchestrator.core.actions import StartWorld
-from orchestrator.core.replacing import replace
 from orchestrator.core.state import CheckpointState, Opened, State
 
 Windows = tuple[tuple[int, int], ...]
@@ -34,6 +34,7 @@ class Poison:
     number: int
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """A model's whole past: the steps 1 to `step`, each once, and which data they were fed."""
@@ -211,6 +212,6 @@ class Truth:
                 raise Violation(f"{checkpoint.name} holds {save.weights.poison} and counts as good")
 
 
-def trained_on(weights: Weights, step: int, skips: Windows, poison: Poison | None) -> Weights:
-    """The weights after more steps."""
-    return replace(weights, step=step, jumped=jumped_before(skips, step), poison=poison)
+def trained_on(step: int, skips: Windows, poison: Poison | None) -> Weights:
+    """The weights of a model that was trained to this step."""
+    return Weights(step=step, jumped=jumped_before(skips, step), poison=poison)
