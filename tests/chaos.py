@@ -25,6 +25,7 @@ from orchestrator import contract
 
 RANKS = 4
 STEP_S = 0.1
+MODEL = ("--layers", "2")
 EVERY_S = 10.0
 WANTED = 0.85
 FAULTS = ("kill", "kill", "exception", "stop", "spin", "two", "agent", "supervisor")
@@ -47,7 +48,9 @@ def play(lab: Lab, minutes: float, seed: int) -> bool:
     """Run it; whether all of it held."""
     dice, done = random.Random(seed), Counter[str]()
     steps = int(minutes * 60 / STEP_S)
-    run = lab.submit(gpt(lab.folder, "--step-s", str(STEP_S), steps=steps), ranks_per_node=RANKS, checkpoint=SAVES)
+    run = lab.submit(
+        gpt(lab.folder, *MODEL, "--step-s", str(STEP_S), steps=steps), ranks_per_node=RANKS, checkpoint=SAVES
+    )
     lab.wait(run, lambda status: status["step"] >= 20)
     began = last = time.monotonic()
     while time.monotonic() - began < 60 * minutes and _runs(lab.status(run)):
@@ -57,7 +60,7 @@ def play(lab: Lab, minutes: float, seed: int) -> bool:
     lab.finish(run, within_s=60 * minutes + 300)
     books = contract.ledger(lab.home, run)
     _tell(lab, run, done, books)
-    undisturbed(lab.folder / "alone", "--steps", str(steps), ranks=RANKS, within_s=None)
+    undisturbed(lab.folder / "alone", *MODEL, "--steps", str(steps), ranks=RANKS, within_s=None)
     same = _same(lab.folder)
     print("bit-identical to the undisturbed run" if same else "DIFFERENT from the undisturbed run")
     return same and books["ettr"] >= WANTED
