@@ -28,6 +28,9 @@ STEPS = 60
 SMALL = ("--dim", "64", "--layers", "1", "--seq", "64", "--batch", "4")
 """a model whose step takes some milliseconds, so that what takes time is what is tested; a block and what is around it
 are two groups of shards already"""
+STEP_S = "0.05"
+"""that a supervised step takes: progress is written down once a second, and a fault must strike before the end; a step
+that sleeps leaves the cores to others"""
 ENV = {"OMP_NUM_THREADS": "1"}
 LOOK_S = 0.5
 """what is written within the same tick of the clock as a look at the journal is seen by then"""
@@ -77,7 +80,7 @@ def undisturbed(
     shared = {**ENV, "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
     shared |= {"MASTER_PORT": port, "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints")}
     shared |= {"LASTGOOD_SKIPS": json.dumps(list(skips))}
-    _, name, *words = [*gpt(folder), *args]
+    _, name, *words = [*gpt(folder), "--step-s", "0", *args]
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
     warm.run(warm.module, *((name, words, place) for place in places), folder=folder, within_s=within_s)
     return read(folder / "losses", folder / "weights")
@@ -86,7 +89,7 @@ def undisturbed(
 def gpt(folder: Path, *args: str, steps: int = STEPS) -> list[str]:
     """The recipe's command, small, writing what it computes into a folder."""
     out = ["--losses", str(folder / "losses"), "--weights", str(folder / "weights")]
-    return ["-m", "jobs.recipes.gpt", "--steps", str(steps), *SMALL, *out, *args]
+    return ["-m", "jobs.recipes.gpt", "--steps", str(steps), *SMALL, "--step-s", STEP_S, *out, *args]
 
 
 class Lab:

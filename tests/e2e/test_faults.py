@@ -7,9 +7,8 @@ from lab import Alone, Lab, gpt, read
 
 pytestmark = [pytest.mark.e2e]
 
-STEPS, STEP_S = 90, "0.03"
-"""enough for a drill to strike before the end, on a machine that is slow to carry it out, too; time is what it needs,
-and steps that sleep leave the cores to others"""
+STEPS = 90
+"""enough for a drill to strike before the end, on a machine that is slow to carry it out, too"""
 SAVES = {"every_steps": 20, "probation_steps": 12, "keep": 3}
 
 
@@ -23,7 +22,7 @@ SAVES = {"every_steps": 20, "probation_steps": 12, "keep": 3}
     ],
 )
 def test_a_fault_costs_steps_and_changes_nothing(lab: Lab, alone: Alone, drill: str, rank: int, kind: str) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", STEP_S, steps=STEPS), checkpoint=SAVES)
+    run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint=SAVES)
     lab.reach(run, 35)
     lab.drill(run, drill, rank)
     lab.finish(run)

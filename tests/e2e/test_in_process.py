@@ -12,7 +12,7 @@ from jobs import registry
 
 pytestmark = [pytest.mark.e2e]
 
-STEPS, STEP_S = 90, "0.03"
+STEPS = 90
 LONGER = (("exception", 0), ("stop", 1))
 SAVES = {"every_steps": 10, "probation_steps": 12, "keep": 3, "memory_every_steps": 1}
 
@@ -34,7 +34,7 @@ def processes(lab: Lab, run: str, rank: int) -> list[str]:
     ],
 )
 def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", STEP_S, steps=STEPS), checkpoint=SAVES, recovery={"in_process": True})
+    run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint=SAVES, recovery={"in_process": True})
     lab.wait(run, lambda status: status["step"] >= 35)
     lab.drill(run, drill, rank)
     lab.finish(run)

@@ -18,7 +18,7 @@ from orchestrator.journal import Journal
 
 pytestmark = [pytest.mark.e2e]
 
-STEPS, STEP_S = 90, "0.03"
+STEPS = 90
 NEVER = {"every_steps": 1000, "probation_steps": 12, "keep": 3}
 """no save before the last step: what comes back came from memory"""
 
@@ -39,7 +39,7 @@ def same(lab: Lab, expected: Trained) -> None:
 
 @pytest.mark.parametrize(("drill", "rank"), [("kill", 1), pytest.param("stop", 1, marks=pytest.mark.soak)])
 def test_a_crash_costs_a_step_at_most(lab: Lab, alone: Alone, drill: str, rank: int) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", STEP_S, steps=STEPS), checkpoint={**NEVER, "memory_every_steps": 1})
+    run = lab.submit(gpt(lab.folder, steps=STEPS), checkpoint={**NEVER, "memory_every_steps": 1})
     lab.wait(run, lambda status: status["step"] >= 35)
     lab.drill(run, drill, rank)
     lab.finish(run)

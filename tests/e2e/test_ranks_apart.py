@@ -63,7 +63,7 @@ def test_a_rank_that_calls_another_collective_holds_the_run(lab: Lab) -> None:
 
 @pytest.mark.long
 def test_gradients_that_stay_too_large_are_noted(lab: Lab) -> None:
-    run = lab.submit(gpt(lab.folder, steps=900))
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.02", steps=900))
     lab.reach(run, 250)
     lab.drill(run, "gradient", 1)
 

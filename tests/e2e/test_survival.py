@@ -71,7 +71,7 @@ def test_a_run_whose_supervisor_ends_while_it_is_launched_begins_all_the_same(la
 
 def test_a_killed_agent_takes_its_workers_along_and_a_new_attempt_finishes(lab: Lab, alone: Alone) -> None:
     run = lab.submit(gpt(lab.folder))
-    lab.reach(run, 35)
+    lab.reach(run, 20)
     lab.drill(run, "agent")
     lab.finish(run)
     assert lab.kinds(run) == ["agent_lost"]
