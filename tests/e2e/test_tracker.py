@@ -40,7 +40,7 @@ def steps_of(server: Server, run: str) -> list[tuple[int, int, float]]:
 
 @pytest.mark.parametrize("after", ["append", pytest.param("rewind", marks=pytest.mark.long)])
 def test_a_run_is_one_run_of_wandb_over_a_kill_and_an_outage(lab: Lab, server: Server, after: str) -> None:
-    run = lab.submit(gpt(lab.folder, steps=90), tracker=tracker(server, after_rewind=after), checkpoint=FROM_DISK)
+    run = lab.submit(gpt(lab.folder, steps=150), tracker=tracker(server, after_rewind=after), checkpoint=FROM_DISK)
     lab.reach(run, 20)
     server.wait(lambda s: len(s.rows(run, "train/step_s")) > 3, WITHIN_S)
     server.close()
