@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 help:
 	@echo "make demo    the main job, eight faults, nobody touching it: 3 minutes"
-	@echo "make test    the tests: about 10 minutes on 2 cores; make test-long: those that have a shorter one beside them"
+	@echo "make test    the tests: about 9 minutes on 2 cores; make test-long: those that have a shorter one beside them"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   figures, beside those of its peers: what a step pays, how fast a run comes back (ARGS=--help)"
 	@echo "make score   how well the senses judge labelled cases: make score CASES=FOLDER"
