@@ -74,6 +74,8 @@ class Guard:
         """Look for ever."""
         while True:
             now = self._clock.now()
+            if self._is_linked():
+                self._again_s = AGAIN_S  # it could start, however soon it is gone again
             if not self._is_linked() or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
                 self.look(now)
             await asyncio.sleep(LOOK_EVERY_S)
