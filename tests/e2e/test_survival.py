@@ -41,7 +41,8 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
         os.kill(pid, signal.SIGKILL)
         lab.wait(run, lambda _, pid=pid: lab.supervisor_pid() != pid, within_s=10)
     lab.finish(run, within_s=60 + steps * 0.2)
-    found = [one["kind"] for one in lab.incidents(run)]
+    # A supervisor that starts takes a core of two: a rank that is late for that is rightly noted.
+    found = [one["kind"] for one in lab.concluded(run)]
     assert set(found) <= {"supervisor_restarted"}, lab.told(run)
     status = lab.status(run)
     assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0), "a world was started anew"
