@@ -92,21 +92,25 @@ os._exit(0)
 """`-m MODULE WORDS`, ended as ranks of a run are: torch's threads may abort a process that takes itself down"""
 
 
+def places_alone(folder: Path, *, ranks: int, skips: Sequence[tuple[int, int]]) -> list[dict[str, str]]:
+    """What the environment tells each rank of a training that nobody watches."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"), "LASTGOOD_SKIPS": json.dumps(list(skips))}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
 def train_alone(
     folder: Path, argv: Sequence[str], *, ranks: int, env: dict[str, str], skips: Sequence[tuple[int, int]]
 ) -> None:
     """The same training with nobody watching and nothing happening to it. Raises SystemExit when it fails."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {**os.environ, **env, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"LASTGOOD_CHECKPOINTS": str(folder / "checkpoints"), "LASTGOOD_SKIPS": json.dumps(list(skips))}
     children = []
-    for rank in range(ranks):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(ranks)}
+    for rank, place in enumerate(places_alone(folder, ranks=ranks, skips=skips)):
         with (folder / f"rank{rank}.log").open("w") as log:
             command = [sys.executable, "-P", "-c", ALONE, *argv]
-            child = subprocess.Popen(command, env={**shared, **place}, stdout=log, stderr=log, cwd=folder)
+            child = subprocess.Popen(command, env={**os.environ, **env, **place}, stdout=log, stderr=log, cwd=folder)
         children.append(child)
     for rank, child in enumerate(children):
         if child.wait():

@@ -73,10 +73,10 @@ class Guard:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            now = self._clock.now()
-            if self._is_linked():
+            now, linked = self._clock.now(), self._is_linked()
+            if linked:
                 self._again_s = AGAIN_S  # it could start, however soon it is gone again
-            if not self._is_linked() or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
+            if not linked or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
                 self.look(now)
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -85,8 +85,6 @@ class Guard:
         where = self._ours()
         lives = where is not None and where.is_alive
         self._listen(where if lives else None, now)
-        if self._is_linked():
-            self._again_s = AGAIN_S
         if self._is_linked() or where is None or lives:
             self._gone_since = None
             return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from jobs.spec import Spec
 from monitors.signals import StepReported
 from orchestrator import contract
 from orchestrator.client import ask
+from orchestrator.demo import places_alone
 from orchestrator.home import Home
 from orchestrator.injection import inject
 from orchestrator.journal import Journal
@@ -74,15 +74,9 @@ def undisturbed(
 ) -> Trained:
     """The same training under no supervision at all, from start to end."""
     folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {**ENV, "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": port, "LASTGOOD_CHECKPOINTS": str(folder / "checkpoints")}
-    shared |= {"LASTGOOD_SKIPS": json.dumps(list(skips))}
     _, name, *words = [*gpt(folder), "--step-s", "0", *args]
-    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-    warm.run(warm.module, *((name, words, place) for place in places), folder=folder, within_s=within_s)
+    places = places_alone(folder, ranks=ranks, skips=skips)
+    warm.run(warm.module, *((name, words, ENV | place) for place in places), folder=folder, within_s=within_s)
     return read(folder / "losses", folder / "weights")
 
 

@@ -86,13 +86,6 @@ def lesson(path: str, rank: int, *, on_device: bool) -> Iterator[None]:
         yield
 
 
-def learn(path: str, rank: int, *, on_device: bool = False) -> int:
-    """All of it at once; returns how many answers are known."""
-    for _ in lesson(path, rank, on_device=on_device):
-        pass
-    return len(_known)
-
-
 def _is_of_cpu(question: Question) -> bool:
     _, args, kwargs = question
     return all(spec.mesh.device_type == "cpu" for spec in _specs((*args, *kwargs.values())))
