@@ -29,6 +29,12 @@ class SystemClock:
         return self._offset_s + time.monotonic()
 
 
+def until_shared(every_s: float) -> float:
+    """Seconds until the next multiple of `every_s`: whoever looks at the same moments wakes the host once for all."""
+    left_s = every_s - time.monotonic() % every_s
+    return left_s if left_s > every_s / 10 else left_s + every_s  # a timer may be early by a hair
+
+
 def uptime_s() -> float:
     """Seconds since this host's kernel started, as its log counts them."""
     return time.monotonic()

@@ -14,9 +14,14 @@ from orchestrator.core.state import ENDED
 from orchestrator.house import House
 from orchestrator.liverun import LiveRun
 
+AGENT_CHECK_S = 0.1
+"""between two searches for the processes of an agent that is not connected"""
+
 
 class Daemon(House):
     """All runs of one home, and whom they hear."""
+
+    _search_at = float("-inf")
 
     # Agents
 
@@ -83,6 +88,7 @@ class Daemon(House):
         live = self.runs.get(run)
         if live is not None and live.agents.disconnect(node, send):
             live.unseen_since[node] = self.clock.now()
+            self.changed.set()
 
     def save_rows(self) -> None:
         """Give the steps heard to the journal; what was reported until now may be acknowledged then."""
@@ -94,6 +100,9 @@ class Daemon(House):
     def wake(self) -> None:
         """Wake the runs whose deadline has come, let go of those that are over."""
         now = self.clock.now()
+        if now >= self._search_at:
+            self._search_at = now + AGENT_CHECK_S
+            self._find_dead_agents()
         for run, live in list(self.runs.items()):
             deadline = live.loop.deadline
             if deadline is not None and deadline <= now:
@@ -110,24 +119,25 @@ class Daemon(House):
     def wait_s(self, most_s: float) -> float:
         """Until the next deadline, at most `most_s`."""
         deadlines = [live.loop.deadline for live in self.runs.values() if live.loop.deadline is not None]
+        if any(live.missing() for live in self.runs.values()):
+            deadlines.append(self._search_at)
         return max(0.0, min([most_s, *(d - self.clock.now() for d in deadlines)]))
 
-    def find_dead_agents(self) -> None:
+    def _find_dead_agents(self) -> None:
         """Of the agents that are not connected: which are dead on a second witness?"""
         for run, live in list(self.runs.items()):
             with self.bulkhead(run):
-                self._find_dead_agents(run, live)
+                for node, since in live.missing().items():
+                    self._find_dead_agent(run, live, node, since)
 
-    def _find_dead_agents(self, run: str, live: LiveRun) -> None:
-        for node, since in list(live.unseen_since.items()):
-            state = live.loop.state
-            if state is None or node not in state.joined:
-                continue
-            gone = registry.witnesses(self.home.root, run, state.attempt, node)
-            if gone:
-                now = self.clock.now()
-                words = (f"its connection has been closed for {now - since:.1f} s", *gone)
-                live.loop.take(events.AgentGone(at=now, attempt=state.attempt, node=node, witnesses=words))
+    def _find_dead_agent(self, run: str, live: LiveRun, node: int, since: float) -> None:
+        state = live.loop.state
+        if state is None or node not in state.joined:  # what was found of another node has changed it
+            return
+        if gone := registry.witnesses(self.home.root, run, state.attempt, node):
+            now = self.clock.now()
+            words = (f"its connection has been closed for {now - since:.1f} s", *gone)
+            live.loop.take(events.AgentGone(at=now, attempt=state.attempt, node=node, witnesses=words))
 
     # People
 

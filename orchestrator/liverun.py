@@ -36,6 +36,12 @@ class LiveRun:
     inbox: Inbox
     unseen_since: dict[int, float]
 
+    def missing(self) -> dict[int, float]:
+        """Nodes that joined and are not connected, and since when."""
+        state = self.loop.state
+        joined = () if state is None else state.joined
+        return {node: since for node, since in self.unseen_since.items() if node in joined}
+
     def table(self, now: float) -> dict[str, Any]:
         """How its ranks stand: the answer to `requests.Ranks`, as in docs/dashboard.md."""
         state = self.loop.state

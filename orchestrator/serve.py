@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monitors import logbook
-from monitors.clock import SystemClock
+from monitors.clock import SystemClock, until_shared
 from orchestrator import metrics_settings
 from orchestrator.alerts.hook import HookNotifier
 from orchestrator.companions import Companions
@@ -29,10 +29,9 @@ from orchestrator.journal import Journal, JournalUnavailable
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-ACKNOWLEDGE_S = 0.25
+ACKNOWLEDGE_S = 0.5
 """how long an agent keeps a report at most while the supervisor is well"""
 HEARTBEAT_S = 1.0
-AGENT_CHECK_S = 0.1
 COMPANIONS_S = 1.0
 FAILED = 70
 """exit status, as EX_SOFTWARE of sysexits.h"""
@@ -66,7 +65,7 @@ def _publish(home: Home, port: int, started_at: float) -> None:
 async def _every(seconds: float, work: object) -> None:
     assert callable(work)
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(until_shared(seconds))
         work()
 
 
@@ -89,7 +88,6 @@ async def serve(home: Home) -> None:
     tasks: list[asyncio.Future[Any]] = [
         asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
         asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
-        asyncio.create_task(_every(AGENT_CHECK_S, daemon.find_dead_agents)),
         asyncio.create_task(_every(COMPANIONS_S, lambda: companions.tend(daemon.specs(), clock.now()))),
         asyncio.create_task(_wake(daemon)),
         asyncio.create_task(_idle(daemon, end, home)),

@@ -39,7 +39,7 @@ AGAIN = 75
 """exit status of a sender that has more to do, as EX_TEMPFAIL of sysexits.h"""
 PACE_S = 0.5
 QUIET_S = 1.0
-"""after its last entry: the rows of a run's last steps follow within a quarter of a second"""
+"""after its last entry: the rows of a run's last steps follow within half a second"""
 BOOKS_EVERY_S = 60.0
 AT_ONCE = 5000
 """lines in memory at most"""

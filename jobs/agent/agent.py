@@ -24,18 +24,18 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.probe import Prober
+from jobs.agent.pulse import Pulse
 from jobs.agent.saver import Saver
 from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
 from jobs.agent.survivors import Survivors, end
 from jobs.agent.wandb_service import Services
-from jobs.agent.world import World
+from jobs.agent.world import TICK_S, World
 from jobs.spec import Spec
 from monitors.clock import SystemClock
-from monitors.signals import SEEN_EVERY_S, Blind, NodeSeen, RankStarted, WorldStopped
+from monitors.signals import Blind, NodeSeen, RankStarted, WorldStopped
 
-TICK_S = 0.02
 TERM_GRACE_S = 5.0
 """TorchX gives the agent 10 s between TERM and KILL"""
 FLUSH_S = 2.0
@@ -75,12 +75,7 @@ class Agent:
         self._fetches: dict[int, asyncio.Task[None]] = {}
         """by world: copies that come from other nodes before it begins"""
         self._saver = Saver(
-            place,
-            spec,
-            clock=self._clock,
-            outbox=self._outbox,
-            nursery=lambda: self._nursery,
-            copies=self._copies.paths,
+            place, spec, clock=self._clock, outbox=self._outbox, nursery=lambda: self._nursery, copies=self._copies.paths
         )
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()
@@ -98,6 +93,7 @@ class Agent:
         self._why_refused = ""
         self._leaving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pulse = Pulse(self._clock, look=self._look, seen=self._seen)
         self._world_changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -124,9 +120,9 @@ class Agent:
             is_silent=lambda: self._link.silent,
             argv=guard.command(self._place.home),
         )
-        chores = self._storage.run(), self._prober.run(), self._caps.run(), self._copies.run(), self._tick()
-        for work in (self._link.run(), watchdog.run(), *chores):
-            self._spawn(work)
+        for part in (self._link, watchdog, self._storage, self._prober, self._caps, self._copies):
+            self._spawn(part.run())
+        self._pulse.beat()
         self._senses.start()
         while self._leaving is None:
             self._world_changed.clear()
@@ -319,6 +315,7 @@ class Agent:
             # One node is enough: all see the same folder.
             self._spawn(self._storage.clear(order.world, self._saver.spared))
         self._world.start()
+        self._pulse.beat()
 
     def _new_nursery(self) -> Nursery:
         return Nursery(
@@ -347,16 +344,11 @@ class Agent:
     def _blind(self, sense: str, why: str) -> None:
         self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense=sense, why=why))
 
-    async def _tick(self) -> None:
-        seen_at = float("-inf")
-        while True:
-            if self._world is not None:
-                self._world.look()
-            now = self._clock.now()
-            if now - seen_at >= SEEN_EVERY_S:
-                seen_at = now
-                self._outbox.put(NodeSeen(at=now, node=self._place.node, world=self._newest))
-            await asyncio.sleep(TICK_S if self._world is not None and self._world.alive else TICK_S * 2)
+    def _look(self) -> float:
+        return TICK_S if self._world is None else self._world.look()
+
+    def _seen(self, now: float) -> None:
+        self._outbox.put(NodeSeen(at=now, node=self._place.node, world=self._newest))
 
     def _refused(self, refused: orders.Refused) -> None:
         ends = self._patience.ends(refused, self._clock.now(), self._link.welcomes)

@@ -18,9 +18,10 @@ from pathlib import Path
 from jobs import registry
 from jobs.agent import address, environment
 from jobs.agent.child import Child, Exit
-from monitors.clock import Clock
+from monitors.clock import Clock, until_shared
 
 LOOK_EVERY_S = 0.1
+LINKED_EVERY_S = 0.5
 LOOK_LINKED_S = 1.0
 """while a connection says more than the process table does: a look reads a file, binds a socket and reads /proc"""
 GONE_S = 0.3
@@ -29,7 +30,7 @@ AGAIN_S = 2.0
 AGAIN_MAX_S = 30.0
 """one that cannot start is tried ever less often, but for ever: the run needs it"""
 SILENT_S = 120.0
-"""it acknowledges four times a second; a dying disk may hold it up for many seconds, but not for minutes"""
+"""it acknowledges twice a second; a dying disk may hold it up for many seconds, but not for minutes"""
 LAST_WORDS_S = 5.0
 """for one that hangs to write down where, before it is killed"""
 LOOKED_S = 1.0
@@ -78,7 +79,7 @@ class Guard:
                 self._again_s = AGAIN_S  # it could start, however soon it is gone again
             if not linked or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
                 self.look(now)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(until_shared(LINKED_EVERY_S if linked else LOOK_EVERY_S))
 
     def look(self, now: float) -> bool:
         """One look; True when it made us start a supervisor."""

@@ -29,6 +29,9 @@ from monitors.sense.progress import RankSense, Where
 from monitors.sense.selection import Selection
 from monitors.signals import DrillDone, RankExited, RankStarted, WorldStarted, WorldStopped
 
+TICK_S = 0.05
+STEADY_S = 0.5
+"""while every rank trains and has just moved: one look less leaves 2 ms of a core to training"""
 LEFTOVER_GRACE_S = 5.0
 """for what the workers of a world that ended well left running: a logger that uploads its last lines"""
 NOT_STARTED = 127
@@ -120,8 +123,8 @@ class World:
         """Say that every rank of this node was started."""
         self._outbox.put(WorldStarted(at=self._clock.now(), node=self._place.node, world=self.number))
 
-    def look(self) -> None:
-        """Report what the living ranks tell."""
+    def look(self) -> float:
+        """Report what the living ranks tell; returns how often that should be done now."""
         now = self._clock.now()
         if self._saver is not None:
             self._saver.tell(self.number, (worker.sense for worker in self._living()))
@@ -132,6 +135,8 @@ class World:
                 self._outbox.put(seen)
         for told in self._selection.take():
             self._outbox.put(told)
+        steady = self.alive and all(worker.sense.just_moved(now) for worker in self._living())
+        return STEADY_S if steady else TICK_S
 
     def stop(self, grace_s: float = 0.0) -> None:
         """End it on an order; a later call may shorten the grace, not lengthen it."""

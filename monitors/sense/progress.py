@@ -28,8 +28,7 @@ from monitors.signals import (
     StepReported,
 )
 
-CHANGED_EVERY_S = 0.05
-"""a rank that changes faster is reported no more often than this"""
+_TRAINS = (Phase.STEP, Phase.SAVE, Phase.EVAL, Phase.DATA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +68,12 @@ class RankSense:
         self._utterances = Utterances(folder, node=where.node, world=where.world, rank=where.rank)
         self._has_pattern = pattern is not None
         self._rows_read = 0
+        self._row_at = float("-inf")
+        """when the newest of them was finished"""
         self._uses_sdk = False
         self._stood: tuple[int, Phase] = (0, Phase.STARTING)
-        self._moved_at = at
+        self._mark = _mark(self._reader.look())
+        self._looked_at = self._moved_at = at
         self._sent_at = float("-inf")
         self._is_news = True
 
@@ -85,6 +87,10 @@ class RankSense:
         """It says nothing of what it does just now: its CPU use tells whether it does anything."""
         return not self._uses_sdk or self._stood[1] is Phase.STARTING
 
+    def just_moved(self, now: float) -> bool:
+        """It is past its start, and moved so lately that nobody need look before long."""
+        return self._stood[1] in _TRAINS and now - self._moved_at < SEEN_EVERY_S
+
     def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
         """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
         standing = self._reader.look()
@@ -92,12 +98,12 @@ class RankSense:
         self._uses_sdk = self._uses_sdk or bool(notes) or _touched(standing)
         if self._uses_sdk:
             steps = self._rows(now)
-            phase = Phase(standing.phase)
-            self._stand(now, standing.step, phase, moved=busy and phase is Phase.STARTING)
+            self._follow(now, standing, busy=busy)
             spent_s = standing.spent_s
         else:
             steps = self._output(now, busy)
             spent_s = ()
+        self._looked_at = now
         said = self._utterances.end(now, self.step) if final else self._utterances.look(now, self.step)
         return [*notes, *steps, *said, *self._progress(now, spent_s, due=final)]
 
@@ -122,17 +128,26 @@ class RankSense:
         """No look after this."""
         self._reader.close()
 
-    def _stand(self, now: float, step: int, phase: Phase, *, moved: bool) -> None:
+    def _follow(self, now: float, standing: Standing, *, busy: bool) -> None:
+        """The rank says itself when it moved; looks are seldom while it does."""
+        phase = Phase(standing.phase)
+        before, self._mark = self._mark, _mark(standing)
+        moved_at = max(self._row_at, now - standing.phase_for_s) if self._mark != before else None
+        self._stand(standing.step, phase, now if busy and phase is Phase.STARTING else moved_at, now)
+
+    def _stand(self, step: int, phase: Phase, moved_at: float | None, now: float) -> None:
+        """It stands there; `moved_at`: when it came to, or moved on the way, None if it has not since the last look."""
         changed = (step, phase) != self._stood
         self._stood = (step, phase)
         self._is_news = self._is_news or changed
-        if moved or changed:
-            self._moved_at = now
+        if moved_at is not None:  # after the last look, whatever its clock says
+            self._moved_at = min(now, max(self._looked_at, moved_at))
 
     def _rows(self, now: float) -> list[Signal]:
         head, rows = self._reader.rows(self._rows_read)
         missed = head - self._rows_read - len(rows)
         self._rows_read = head
+        self._row_at = rows[-1].at if rows else self._row_at
         signals: list[Signal] = []
         for row in rows:
             self._selection.put(self._where.rank, row)
@@ -166,7 +181,8 @@ class RankSense:
             step, phase = found[-1].step, Phase.STEP
         elif wrote and not self._has_pattern:
             phase = Phase.STEP  # with nothing to learn the step from, output is all the progress there is
-        self._stand(now, step, phase, moved=wrote or busy)
+        moved = wrote or busy or (step, phase) != self._stood
+        self._stand(step, phase, now if moved else None, now)
         return [self._read_off(now, one) for one in found]
 
     def _read_off(self, now: float, found: Found) -> StepReported:
@@ -181,8 +197,7 @@ class RankSense:
         )
 
     def _progress(self, now: float, spent_s: tuple[float, ...], *, due: bool) -> list[Signal]:
-        wait_s = CHANGED_EVERY_S if self._is_news else SEEN_EVERY_S
-        if not due and now - self._sent_at < wait_s:
+        if not due and not self._is_news and now - self._sent_at < SEEN_EVERY_S:
             return []
         self._sent_at, self._is_news = now, False
         step, phase = self._stood
@@ -203,6 +218,11 @@ class RankSense:
 
 def _touched(standing: Standing) -> bool:
     return standing.speaks or standing.head > 0 or standing.step != 0 or standing.phase != PHASES[0]
+
+
+def _mark(standing: Standing) -> tuple[int, int, float]:
+    """Differs when it moved."""
+    return standing.head, standing.step, standing.phase_since_s
 
 
 class Notes:

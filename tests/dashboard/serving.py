@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,8 @@ POLICY = (
 
 Told = tuple[str, Any] | None
 """name and data of an event; None: the stream ends"""
+LISTENS_WITHIN_S = 20.0
+"""on a loaded machine"""
 
 
 class Served(ABC):
@@ -37,7 +40,7 @@ class Served(ABC):
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.streams: list[queue.Queue[Told]] = []
+        self.streams: list[tuple[str, queue.Queue[Told]]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"fake": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -59,13 +62,17 @@ class Served(ABC):
 
     def drop(self) -> None:
         """Ends all streams, as a server does that is started anew."""
-        for listener in self.streams:
+        for _, listener in self.streams:
             listener.put(None)
         self.streams.clear()
 
-    def tell(self, name: str, data: Any) -> None:
-        """An event to every page."""
-        for listener in self.streams:
+    def tell(self, name: str, data: Any, *, asked: str = "") -> None:
+        """An event to every page, once one listens that `asked` for it: what it has read says nothing of its stream."""
+        until = time.monotonic() + LISTENS_WITHIN_S
+        while not any(asked in query for query, _ in tuple(self.streams)):
+            assert time.monotonic() < until, f"no page listens {asked}"
+            time.sleep(0.01)
+        for _, listener in tuple(self.streams):
             listener.put((name, data))
 
     def login(self, token: str) -> tuple[int, dict[str, Any]]:
@@ -87,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.fake.asked.append(self.path)
         if url.path == "/api/stream":
-            self._stream()
+            self._stream(url.query)
         elif url.path.startswith("/api/"):
             self._json(url.path, {name: values[-1] for name, values in parse_qs(url.query).items()})
         else:
@@ -133,10 +140,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self) -> None:
+    def _stream(self, query: str) -> None:
         listener: queue.Queue[Told] = queue.Queue()
         listener.put(("hello", {"at": made.NOW, "version": "0.2.0", "cursor": "1"}))
-        self.fake.streams.append(listener)
+        self.fake.streams.append((query, listener))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")

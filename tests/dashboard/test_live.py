@@ -139,7 +139,7 @@ def test_the_map_of_1024_ranks_is_live(fake: Fake, visit: Open) -> None:
     page.evaluate("performance.clearMeasures()")
     for n in (7, 8, 9):
         fake.ranks["ranks"]["lag"][1000] = n
-        fake.tell("ranks", fake.ranks)
+        fake.tell("ranks", fake.ranks, asked="ranks=1")
         expect(page.locator(".panel tbody tr", has=page.get_by_role("link", name="1000"))).to_contain_text(str(n))
     drawn = page.evaluate(DRAW_RANKS)
     print(f"one drawing of 1,024 ranks: {drawn:.1f} ms")

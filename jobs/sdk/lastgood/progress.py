@@ -71,6 +71,7 @@ class Standing:
     phase: str
     phase_since_s: float
     """monotonic seconds"""
+    phase_for_s: float
     step: int
     spent_s: tuple[float, ...]
     """per phase in the order of PHASES, the running phase counted up to the look"""
@@ -257,12 +258,14 @@ class Reader:
         """Where the rank is now."""
         phase, since_ns = _PHASE.unpack_from(self._memory, _AT_PHASE)
         spent = list(_SPENT.unpack_from(self._memory, _AT_SPENT))[: len(PHASES)]
-        spent[phase] += max(0.0, (time.monotonic_ns() - since_ns) * 1e-9)
+        phase_for_s = max(0.0, (time.monotonic_ns() - since_ns) * 1e-9)
+        spent[phase] += phase_for_s
         return Standing(
             head=_HEAD.unpack_from(self._memory, _AT_HEAD)[0],
             notes=_HEAD.unpack_from(self._memory, _AT_NOTES)[0],
             phase=PHASES[phase],
             phase_since_s=since_ns * 1e-9,
+            phase_for_s=phase_for_s,
             step=_I64.unpack_from(self._memory, _AT_STEP)[0],
             spent_s=tuple(spent),
             speaks=_HEAD.unpack_from(self._memory, _AT_SPEAKS)[0] == 1,
