@@ -75,7 +75,7 @@ class Agent:
         self._fetches: dict[int, asyncio.Task[None]] = {}
         """by world: copies that come from other nodes before it begins"""
         self._saver = Saver(
-            place, spec, clock=self._clock, outbox=self._outbox, nursery=lambda: self._nursery, copies=self._copies.paths
+            place, spec, self._clock, self._outbox, nursery=lambda: self._nursery, copies=self._copies.paths
         )
         self._world: World | None = None
         self._ranks: tuple[RankStarted, ...] = ()

@@ -49,9 +49,9 @@ class Saver:
         self,
         place: Place,
         spec: Spec,
-        *,
         clock: Clock,
         outbox: Outbox,
+        *,
         nursery: Callable[[], Nursery | None],
         copies: Callable[[int], Sequence[str]],
     ) -> None:

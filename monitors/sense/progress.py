@@ -74,7 +74,7 @@ class RankSense:
         self._stood: tuple[int, Phase] = (0, Phase.STARTING)
         self._mark = _mark(self._reader.look())
         self._looked_at = self._moved_at = at
-        self._sent_at = float("-inf")
+        self._silences = 0.0
         self._is_news = True
 
     @property
@@ -197,9 +197,11 @@ class RankSense:
         )
 
     def _progress(self, now: float, spent_s: tuple[float, ...], *, due: bool) -> list[Signal]:
-        if not due and not self._is_news and now - self._sent_at < SEEN_EVERY_S:
+        # Counted from when it moved: a rank that has been silent for the 1 s of the lowest limit is told of just then.
+        silences = (now - self._moved_at) // SEEN_EVERY_S
+        if not due and not self._is_news and silences == self._silences:
             return []
-        self._sent_at, self._is_news = now, False
+        self._silences, self._is_news = silences, False
         step, phase = self._stood
         return [
             RankProgress(

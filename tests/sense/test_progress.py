@@ -114,6 +114,14 @@ def pass_s(clock: SystemClock, seconds: float) -> None:
         time.sleep(0.01)
 
 
+def test_silence_is_told_just_when_it_has_lasted_a_second(rank: Rank) -> None:
+    sense = rank.sense()
+    rank.writer.phase("step")
+    (moved,) = of(s.RankProgress, sense.look(100.13))
+    told = [one.at - moved.moved_at for n in range(1, 30) for one in of(s.RankProgress, sense.look(100.13 + n * 0.05))]
+    assert [round(age_s, 2) for age_s in told] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.25], abs=0.051)
+
+
 def test_a_look_that_comes_late_knows_when_the_rank_moved(rank: Rank) -> None:
     clock = SystemClock()
     sense = rank.sense()
