@@ -6,7 +6,7 @@ make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
 make bench ARGS="table FILE --draw docs/recovery.svg"     table and picture of rows that were measured before
 make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes
 make bench ARGS="dashboard"                               its load and latency with 200 runs and ten viewers: a minute
-make bench ARGS="overhead"                                what supervision costs a step: 10 minutes
+make bench ARGS="overhead"                                what supervision costs a step: 22 minutes
 make bench ARGS="report", ARGS="memory", ARGS="ends"      a report, a copy in memory, hearing of an end: seconds
 make bench ARGS="processes"                               the memory of each process of a run: seconds
 """
@@ -42,7 +42,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--faults", type=_some(TITLES), default=tuple(TITLES), help=f"of {', '.join(TITLES)}")
     parser.add_argument("--rounds", type=int, default=5, help="each runs every peer with every fault once")
     parser.add_argument("--trials", type=int, default=100, help="kills, and as many exceptions, in one run")
-    parser.add_argument("--blocks", type=int, default=10, help="without supervision, of the overhead")
+    parser.add_argument("--blocks", type=int, default=300, help="without supervision, of the overhead")
     parser.add_argument("--out", type=Path, help="rows are appended there; default: bench-TIME.jsonl")
     parser.add_argument("--draw", type=Path, help="the picture; default: docs/recovery.svg, where all peers took part")
     options = parser.parse_args(words)

@@ -16,7 +16,7 @@ class Line:
     at: float
     """seconds since the epoch"""
     event: str
-    """entered, step, fault, done; of the overhead job also bare, bare_step, supervised"""
+    """entered, step, fault, done; of the overhead job also bare_step"""
     rank: int
     size: int
     """ranks in the world that the rank believes in"""
@@ -139,9 +139,7 @@ def blocks(lines: Iterable[Line]) -> list[tuple[str, float]]:
 
 
 def overhead(found: Sequence[tuple[str, float]]) -> list[float]:
-    """For each block without that lies between two with: what a step with costs more, as a share of one without."""
-    shares = []
-    for before, bare, after in zip(found, found[1:], found[2:], strict=False):
-        if (before[0], bare[0], after[0]) == ("with", "without", "with"):
-            shares.append((before[1] + after[1]) / 2 / bare[1] - 1)
-    return shares
+    """For each block with and the one without after it: what a step costs more, as a share of the usual."""
+    bare_s = [step_s for kind, step_s in found if kind == "without"]
+    pairs = [(a[1], b[1]) for a, b in pairwise(found) if (a[0], b[0]) == ("with", "without")]
+    return [(step_s - without_s) / statistics.mean(bare_s) for step_s, without_s in pairs]

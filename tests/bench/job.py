@@ -18,8 +18,10 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,6 @@ from torch.distributed.tensor import DTensor
 VOCABULARY, DIM, LAYERS, HEADS, SEQ, BATCH = 2048, 192, 4, 4, 64, 2
 RANKS = 2
 SAVE_EVERY = 10
-FREEZE_WITHIN_S = 5.0
 
 
 class GPT(nn.Module):
@@ -218,23 +219,26 @@ def supervised(options: argparse.Namespace, run: Any) -> None:
 def between_bare_blocks(
     steps: Iterable[int], options: argparse.Namespace, run: Any, learn: Callable[[int], float], lines: Lines
 ) -> Iterator[int]:
-    """Every `block` steps, do nearly as many inside one, with neither the SDK nor (the referee freezes it) an agent.
-
-    A quarter into the block: saves at round steps are over by then.
-    """
+    """Every `block` steps, do as many inside one, without the SDK and with all that is around the ranks frozen."""
     for step in steps:
         yield step
-        if step % options.block != options.block // 4:
+        if step % options.block:
             continue
         with run.phase("eval"):
-            lines.say("bare")
-            deadline = time.monotonic() + FREEZE_WITHIN_S
-            while not (options.out / "frozen").exists() and time.monotonic() < deadline:
-                time.sleep(0.005)
-            for number in range(options.block - 1):
+            signalled(options.out, run.rank, signal.SIGSTOP)
+            for number in range(options.block):
                 learn(step)
                 lines.say("bare_step", step=number)
-            lines.say("supervised")
+            signalled(options.out, run.rank, signal.SIGCONT)
+
+
+def signalled(out: Path, rank: int, number: int) -> None:
+    """By rank 0, to the processes that the referee names."""
+    named = out / "around"
+    if rank == 0 and named.exists():
+        for pid in named.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), number)
 
 
 def parse() -> argparse.Namespace:

@@ -1,18 +1,19 @@
 """What does being supervised cost a step of about 100 ms? With and without, in turns, inside one run.
 
 Blocks with: training through the SDK, agent, senses and supervisor at work. Blocks without: as many steps of the same
-training inside one step of the SDK, while everything of lastgood outside the ranks is frozen (SIGSTOP). Each block
-without is held against the mean of its two neighbours, so that a machine that gets slower favours neither.
+training inside one step of the SDK, while everything of lastgood outside the ranks is frozen (SIGSTOP).
+
+A step here takes 10 % more or less than the one before, whoever watches it, and slowly changes besides. So blocks are
+short, that both kinds have the same of that, and hundreds, that half a percent can be told: the error of the mean is
+printed beside it. The first step of a block, in which what was frozen makes up for it, is left out.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,13 @@ from jobs import registry
 from tests.bench import figures, sessions
 from tests.bench.peers import JOB
 
-BLOCK_STEPS = 100
-"""10 s: long beside a save, whose writing may reach into a block without"""
-WITHIN_S = 240.0
-LOOK_EVERY_S = 0.05
-"""what looks takes time from the ranks, with and without"""
+BLOCK_STEPS = 10
+"""1 s: each look, acknowledgement and beat of the supervisor comes once or more"""
+WARM_BLOCKS = 10
+"""of both kinds: spares begin, the first save and the cost of a copy are measured"""
+STEP_S_MOST = 1.0
+LOOK_EVERY_S = 5.0
+"""who is around the ranks; to look takes time from them"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,67 +61,50 @@ def main(blocks: int) -> bool:
 
 def measured(setting: Setting, blocks: int) -> bool:
     """Run one setting, and tell."""
-    until = blocks * BLOCK_STEPS
-
-    def done(lines: list[figures.Line]) -> bool:
-        return any(line.event == "done" for line in lines[-2:])
-
+    until = (blocks + WARM_BLOCKS) * BLOCK_STEPS
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
         out = Path(folder)
         words = (str(JOB), "--out", folder, "--until", str(until), "--by", "lastgood", "--block", str(BLOCK_STEPS))
         session = sessions.Supervised(words, out, checkpoint=setting.checkpoint)
         watch = sessions.Watch(out)
         try:
-            spent = [without(session, watch, out) for _ in range(blocks)]
-            assert watch.wait(done, within_s=WITHIN_S, session=session, every_s=LOOK_EVERY_S), session.said()
+            spent = followed(session, watch, out, within_s=2 * until * STEP_S_MOST)
         finally:
             session.close()
-    # The first two blocks warm up what is slow the first time: the first save, the cost of a copy that is measured.
-    found = figures.blocks(watch.lines)[2:]
+    found = figures.blocks(watch.lines)[2 * WARM_BLOCKS :]
     shares = figures.overhead(found)
-    bare_s = statistics.median(step_s for kind, step_s in found if kind == "without")
-    share = statistics.median(shares)
-    met = share < setting.wanted
+    bare_s = statistics.mean(step_s for kind, step_s in found if kind == "without")
+    share, error = statistics.mean(shares), statistics.stdev(shares) / len(shares) ** 0.5
     print(
-        f"{setting.title}: {share:+.2%} of a step of {1e3 * bare_s:.0f} ms "
-        f"({len(shares)} blocks, {min(shares):+.2%} to {max(shares):+.2%}), wanted < {setting.wanted:.1%}; "
-        f"agent, senses and supervisor took {statistics.median(spent):.2%} of a core, load {os.getloadavg()[0]:.1f}",
+        f"{setting.title}: {share:+.2%} \u00b1 {error:.2%} of a step of {1e3 * bare_s:.0f} ms "
+        f"({len(shares)} blocks of {BLOCK_STEPS} steps with, and as many without), wanted < {setting.wanted:.1%}; "
+        f"agent, senses and supervisor took {spent:.2%} of a core, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
-    return met
+    return share < setting.wanted
 
 
-def without(session: sessions.Supervised, watch: sessions.Watch, out: Path) -> float:
-    """Freeze what is not a rank while the job trains alone; the share of a core that it took since it was thawed."""
+def followed(session: sessions.Supervised, watch: sessions.Watch, out: Path, *, within_s: float) -> float:
+    """Until the job is done, tell it whom to freeze; the share of a core that they took while they were not."""
 
-    def next_(event: str) -> bool:
-        seen = len(watch.look())
+    def done(lines: list[figures.Line]) -> bool:
+        return any(line.event == "done" for line in lines[-2:])
 
-        def there(lines: list[figures.Line]) -> bool:
-            return any(line.event == event and line.rank == 0 for line in lines[seen:])
-
-        return watch.wait(there, within_s=WITHIN_S, session=session, every_s=LOOK_EVERY_S)
-
-    began, used = time.monotonic(), cpu_s(around(session, watch))
-    assert next_("bare"), session.said()
     others = around(session, watch)
-    share = (cpu_s(others) - used) / (time.monotonic() - began)
-    signalled(others, signal.SIGSTOP)
-    (out / "frozen").touch()
-    try:
-        ended = next_("supervised")
-    finally:
-        (out / "frozen").unlink()
-        signalled(others, signal.SIGCONT)
-    assert ended, session.said()
-    return share
-
-
-def signalled(processes: Iterable[psutil.Process], number: int) -> None:
-    """Send it to those that are still there: some only read a checkpoint back."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+    began, used = time.monotonic(), cpu_s(others)
+    deadline, spent = began + within_s, 0.0
+    while not done(watch.look()):
+        assert time.monotonic() < deadline, session.said()
+        assert not session.ended(), session.said()
+        others = around(session, watch)
+        (out / "draft").write_text(" ".join(str(process.pid) for process in others))
+        os.replace(out / "draft", out / "around")
+        if figures.whole(watch.lines, 1) <= WARM_BLOCKS * BLOCK_STEPS:
+            began, used = time.monotonic(), cpu_s(others)
+        else:
+            spent = (cpu_s(others) - used) / (time.monotonic() - began)
+        time.sleep(LOOK_EVERY_S)
+    return 2 * spent  # half of the time they were frozen
 
 
 def around(session: sessions.Supervised, watch: sessions.Watch) -> list[psutil.Process]:
@@ -133,7 +119,7 @@ def around(session: sessions.Supervised, watch: sessions.Watch) -> list[psutil.P
     return [process for process in found if process.pid not in ranks]
 
 
-def cpu_s(processes: Iterable[psutil.Process]) -> float:
+def cpu_s(processes: list[psutil.Process]) -> float:
     """Seconds of CPU that they, and children of theirs that ended, have used."""
     used = 0.0
     for process in processes:
