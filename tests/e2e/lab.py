@@ -32,6 +32,7 @@ STEP_S = "0.05"
 """that a supervised step takes: progress is written down once a second, and a fault must strike before the end; a step
 that sleeps leaves the cores to others"""
 ENV = {"OMP_NUM_THREADS": "1"}
+ROWS_WITHIN_S = 10.0
 LOOK_S = 0.5
 """what is written within the same tick of the clock as a look at the journal is seen by then"""
 
@@ -144,6 +145,14 @@ class Lab:
         """Every step that was heard of, by world."""
         with Journal(Home(self.home).journal, read_only=True) as journal:
             return journal.rows(run)
+
+    def first_step(self, run: str, world: int) -> int:
+        """The first step that was heard of in a world; rows are kept a moment after what the state says."""
+        deadline = time.monotonic() + ROWS_WITHIN_S
+        while not (steps := [row.step for row in self.rows(run) if row.world == world]):
+            assert time.monotonic() < deadline, f"{run}: no step of world {world} is kept\n{self.told(run)}"
+            time.sleep(0.05)
+        return min(steps)
 
     def wait(self, run: str, until: Callable[[dict[str, Any]], bool], *, within_s: float = 120.0) -> dict[str, Any]:
         """Poll the status until it holds; a run that ends before it does is a failure of the test."""

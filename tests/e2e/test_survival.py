@@ -93,8 +93,7 @@ def test_a_stopped_run_has_saved_and_resumes_where_it_was(lab: Lab) -> None:
     assert newest == stopped["step"], "the last step was not saved"
     ask(lab.home, {"ask": "resume", "run": run, "by": "the test"}, start=True)
     lab.reach(run, newest + 5)
-    first = min(row.step for row in lab.rows(run) if row.world == 2)
-    assert first == newest + 1
+    assert lab.first_step(run, world=2) == newest + 1
     assert lab.concluded(run) == []
 
 
