@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,8 +29,6 @@ from monitors.clock import Clock
 from monitors.sense.progress import RankSense
 from monitors.signals import Blind, SaveCommitted, SaveFailed
 
-PRIORITY = 5
-"""behind the ranks, which may need every core; at the lowest one, saves of a training on the CPU took minutes"""
 BACKOFF_S = (1.0, 60.0)
 """before the next saver: doubled each time, from one to the other"""
 WITHIN_S = 3660.0
@@ -138,8 +135,6 @@ class Saver:
             ours.close()
             self._lost(f"it could not be started: {error}")
             return
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, PRIORITY)
         ours.setblocking(False)
         self._channel = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._heard)

@@ -18,8 +18,6 @@ from jobs.agent.outbox import Outbox
 from monitors.clock import Clock
 from monitors.signals import Blind, CheckpointDeleted, CheckpointRefused, CheckpointVerified, Signal
 
-LOWEST_PRIORITY = 19
-
 log = logging.getLogger(__name__)
 
 
@@ -94,8 +92,6 @@ async def _run_verifier(path: Path) -> tuple[Exit, str]:
     with open(reading, "rb") as output:
         with open(writing, "wb") as end:
             child = Child(argv, ended.set_result, stdout=end, stderr=subprocess.STDOUT)
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, LOWEST_PRIORITY)
         try:
             how = await asyncio.shield(ended)
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from lastgood import background
 from lastgood.manifest import CheckpointDamaged, verify
 
 NICENESS = 10
@@ -43,5 +44,5 @@ def _tell(damage: CheckpointDamaged, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(NICENESS)
+    background.step_back(NICENESS)
     sys.exit(main())

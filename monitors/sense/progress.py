@@ -28,6 +28,8 @@ from monitors.signals import (
     StepReported,
 )
 
+PATIENCE_STEPS = 1.5
+"""times the newest step; who names the one that hangs asks for more from 1.8 times the usual step on"""
 _TRAINS = (Phase.STEP, Phase.SAVE, Phase.EVAL, Phase.DATA)
 
 
@@ -69,7 +71,8 @@ class RankSense:
         self._has_pattern = pattern is not None
         self._rows_read = 0
         self._row_at = float("-inf")
-        """when the newest of them was finished"""
+        self._step_s = 0.0
+        """when the newest of them was finished, and how long it took"""
         self._uses_sdk = False
         self._stood: tuple[int, Phase] = (0, Phase.STARTING)
         self._mark = _mark(self._reader.look())
@@ -89,7 +92,8 @@ class RankSense:
 
     def just_moved(self, now: float) -> bool:
         """It is past its start, and moved so lately that nobody need look before long."""
-        return self._stood[1] in _TRAINS and now - self._moved_at < SEEN_EVERY_S
+        patience_s = max(SEEN_EVERY_S, PATIENCE_STEPS * self._step_s)
+        return self._stood[1] in _TRAINS and now - self._moved_at < patience_s
 
     def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
         """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
@@ -147,7 +151,8 @@ class RankSense:
         head, rows = self._reader.rows(self._rows_read)
         missed = head - self._rows_read - len(rows)
         self._rows_read = head
-        self._row_at = rows[-1].at if rows else self._row_at
+        if rows:
+            self._row_at, self._step_s = rows[-1].at, rows[-1].step_s
         signals: list[Signal] = []
         for row in rows:
             self._selection.put(self._where.rank, row)

@@ -17,6 +17,7 @@ import pytest
 from stage import Stage, is_running, kill, until
 
 from jobs.agent import orders
+from jobs.agent.world import STEADY_S
 from lastgood import manifest
 from monitors import signals as s
 
@@ -114,7 +115,8 @@ def test_a_saver_that_dies_is_told_and_the_ranks_save_by_themselves_until_there_
     os.kill(pid, signal.SIGSTOP)  # so that it dies over a save
     before = len(notes(stage, 0, "staged"))
     until(lambda: len(notes(stage, 0, "staged")) > before, "a save is staged")
-    until(lambda: len(notes(stage, 0, "staged")) > before + 1, "the first of two is begun")
+    first = notes(stage, 0, "staged")[before]
+    until(lambda: notes(stage, 0, "staged")[-1]["at"] > first["at"] + 2 * STEADY_S, "the agent has begun it")
     kill(pid)
     (failed,) = stage.wait_for(s.SaveFailed)
     assert "the saver of node 0 is lost: it ended with signal 9" in failed.why

@@ -133,6 +133,10 @@ def test_a_look_that_comes_late_knows_when_the_rank_moved(rank: Rank) -> None:
     assert late - 0.3 < seen.moved_at <= late - 0.1
     assert sense.just_moved(seen.moved_at + 0.2)
     assert not sense.just_moved(seen.moved_at + 0.3)
+    rank.writer.row(2, 2, 1.0, None, None, None, 2.0)
+    (slow,) = of(s.RankProgress, sense.look(clock.now()))
+    assert sense.just_moved(slow.moved_at + 2.9), "its steps take 2 s"
+    assert not sense.just_moved(slow.moved_at + 3.1)
     rank.writer.phase("eval")
     pass_s(clock, 0.1)
     (evaluates,) = of(s.RankProgress, sense.look(late := clock.now()))

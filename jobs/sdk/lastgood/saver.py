@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lastgood import shown, worker
+from lastgood import background, shown, worker
 from lastgood.commit import Commit, Outcome, Part, Save, side_by_side
 from lastgood.copies import Copy
 from lastgood.drafts import DraftPlanner
@@ -30,11 +30,14 @@ from lastgood.manifest import Name
 from lastgood.meeting import Meeting
 
 ORDER_BYTES = 1 << 16
+NICENESS = 5
+"""behind the ranks, which may need every core; at the lowest one, saves of a training on the CPU took minutes"""
 
 
 def main() -> None:
     """Obey until the agent is gone."""
     worker.die_with_agent(os.environ)
+    background.step_back(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = worker.taken_channel()
     shown.show_name("lastgood-saver")
