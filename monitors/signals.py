@@ -1,7 +1,6 @@
 """What did a sensor see? Facts with a time and a place, and no opinion.
 
-Every signal carries `at` (seconds since the epoch, on the clock of the host that saw it). `node` is the index of the
-node in the attempt, `rank` the global rank, `world` the number of the set of ranks inside the attempt.
+`at`: epoch seconds on the clock of the host that saw it. `node` and `world` count within the attempt, `rank` is global.
 """
 
 from __future__ import annotations
@@ -111,6 +110,8 @@ class RankProgress:
     """when the rank last moved: a new step, a new phase, or (unmodified scripts) output or CPU use"""
     spent_s: tuple[float, ...] = ()
     """seconds this process spent in each phase so far, in the order of PHASES"""
+    longest_s: float = 0.0
+    """of the steps since it was sent last the longest, with all that was done in it"""
     speaks: bool = False
     """it uses the SDK: it will tell when it has done a step, so that until then it has done none"""
 

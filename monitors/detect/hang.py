@@ -213,7 +213,9 @@ class Hang:
             running_s = signal.at - signal.moved_at if signal.phase is _STEPS else 0.0
             ended_s = spent_s[_STEP] - max(0.0, running_s)
             ended = _STEPS if rank.step > rank.base_step else FIRST_STEP
-            self._limits.learn(ended, (ended_s - rank.spent_s[_STEP]) / steps)
+            all_s = ended_s - rank.spent_s[_STEP]
+            # Of several steps in one look the longest counts, which may hold an evaluation, but no more than all took.
+            self._limits.learn(ended, max(all_s / steps, min(all_s, signal.longest_s)))
             rank.spent_s[_STEP] = ended_s
 
     def _learn_bare(self, rank: _Rank, signal: RankProgress) -> None:

@@ -71,13 +71,13 @@ class RankSense:
         self._has_pattern = pattern is not None
         self._rows_read = 0
         self._row_at = float("-inf")
-        self._step_s = 0.0
+        self._step_s = self._longest_s = 0.0
         """when the newest of them was finished, and how long it took"""
         self._uses_sdk = False
         self._stood: tuple[int, Phase] = (0, Phase.STARTING)
         self._mark = _mark(self._reader.look())
         self._looked_at = self._moved_at = at
-        self._silences = 0.0
+        self._sent_at, self._silences = float("-inf"), 0.0
         self._is_news = True
 
     @property
@@ -91,7 +91,12 @@ class RankSense:
         return not self._uses_sdk or self._stood[1] is Phase.STARTING
 
     def just_moved(self, now: float) -> bool:
-        """It is past its start, and moved so lately that nobody need look before long."""
+        """It trains, moved so lately that nobody need look before long, and will say itself when it moves next.
+
+        Of output nothing tells how many steps it was and when each ended, but a look at each.
+        """
+        if not self._uses_sdk:
+            return False
         patience_s = max(SEEN_EVERY_S, PATIENCE_STEPS * self._step_s)
         return self._stood[1] in _TRAINS and now - self._moved_at < patience_s
 
@@ -153,6 +158,7 @@ class RankSense:
         self._rows_read = head
         if rows:
             self._row_at, self._step_s = rows[-1].at, rows[-1].step_s
+            self._longest_s = max(self._longest_s, *(row.step_s for row in rows))
         signals: list[Signal] = []
         for row in rows:
             self._selection.put(self._where.rank, row)
@@ -204,9 +210,11 @@ class RankSense:
     def _progress(self, now: float, spent_s: tuple[float, ...], *, due: bool) -> list[Signal]:
         # Counted from when it moved: a rank that has been silent for the 1 s of the lowest limit is told of just then.
         silences = (now - self._moved_at) // SEEN_EVERY_S
-        if not due and not self._is_news and silences == self._silences:
+        same = silences == self._silences and (silences > 0 or now - self._sent_at < SEEN_EVERY_S)
+        if not due and not self._is_news and same:
             return []
-        self._silences, self._is_news = silences, False
+        self._sent_at, self._silences, self._is_news = now, silences, False
+        longest_s, self._longest_s = self._longest_s, 0.0
         step, phase = self._stood
         return [
             RankProgress(
@@ -218,6 +226,7 @@ class RankSense:
                 phase=phase,
                 moved_at=self._moved_at,
                 spent_s=spent_s,
+                longest_s=longest_s,
                 speaks=self._uses_sdk,
             )
         ]

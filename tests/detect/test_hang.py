@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from monitors.incidents import Blame, Kind
-from monitors.signals import NodeSeen, Phase, StepReported
+from monitors.detect.hang import Hang, HangConfig
+from monitors.incidents import Blame, Incident, Kind
+from monitors.signals import PHASES, NodeSeen, Phase, RankProgress, StepReported
 from tests.detect.worlds import World
 
 
@@ -147,6 +148,40 @@ def test_what_was_learned_outlives_the_world_and_the_first_step_is_its_own_phase
     world.train(5)
     assert world.incidents == []
     assert world.until_incident(5) <= 1.3
+
+
+@pytest.mark.parametrize(("in_eval_s", "limit_s"), [(0.0, 3.0), (0.4, 3.0), (0.8, 1.0)])
+def test_of_several_steps_in_one_look_the_longest_counts_as_far_as_it_was_a_step(
+    in_eval_s: float, limit_s: float
+) -> None:
+    """Four steps of 0.1 s and one of 0.5, of which, or besides which, some was spent in an evaluation."""
+    hang, at, spent_s = Hang(HangConfig(), ranks=1), 0.0, [0.0] * len(PHASES)
+
+    def told(step: int, moved_at: float, longest_s: float = 0.0) -> list[Incident]:
+        return hang.see(
+            RankProgress(
+                at=at,
+                node=0,
+                world=0,
+                rank=0,
+                step=step,
+                phase=Phase.STEP,
+                moved_at=moved_at,
+                spent_s=tuple(spent_s),
+                longest_s=longest_s,
+            )
+        )
+
+    told(1, at)
+    for look in range(1, 31):
+        at += 0.9
+        spent_s[PHASES.index(Phase.EVAL)] += in_eval_s
+        spent_s[PHASES.index(Phase.STEP)] += 0.9 - in_eval_s
+        assert told(1 + 5 * look, at, longest_s=0.5) == []
+    silent_from = at
+    while not told(151, silent_from):
+        at += 0.05
+    assert at - silent_from == pytest.approx(limit_s, abs=0.11)
 
 
 def test_stored_rows_teach_step_times_again() -> None:

@@ -122,6 +122,24 @@ def test_silence_is_told_just_when_it_has_lasted_a_second(rank: Rank) -> None:
     assert [round(age_s, 2) for age_s in told] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.25], abs=0.051)
 
 
+@pytest.mark.parametrize("says", ["working\n", ""], ids=["it prints", "it starts, and is busy"])
+def test_a_rank_that_moves_without_news_is_told_of_as_often_as_one_that_does_not(rank: Rank, says: str) -> None:
+    sense = rank.sense()
+    told = []
+    for n in range(1, 41):
+        rank.prints(says)
+        told += of(s.RankProgress, sense.look(now := 100.0 + n * 0.05, busy=not says))
+        assert now - told[-1].moved_at < s.SEEN_EVERY_S + 0.001, "what is known of it is no silence"
+    assert len(told) < 12
+
+
+def test_a_rank_that_only_prints_must_be_looked_at_often(rank: Rank) -> None:
+    sense = rank.sense(pattern=r"step (?P<step>\d+)")
+    rank.prints("step 1\n")
+    assert of(s.StepReported, sense.look(101.0))
+    assert not sense.just_moved(101.0)
+
+
 def test_a_look_that_comes_late_knows_when_the_rank_moved(rank: Rank) -> None:
     clock = SystemClock()
     sense = rank.sense()
