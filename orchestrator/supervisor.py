@@ -26,7 +26,8 @@ SNAPSHOT_EVERY = 1000
 """decisions between states that are kept for good; the newest one is always there"""
 REPEATED = actions.StartWorld | actions.StopWorld | actions.SaveEvery | actions.StopAfterStep | actions.CapPower
 """what an agent that dials is told again"""
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.5
+"""a rank that falls silent just after a look is looked at again before its lowest limit, 1 s, is over"""
 PROBE_EVERY_S = 5.0
 """an order that was lost with a connection is given again; one that is being carried out is not disturbed by it"""
 
