@@ -22,6 +22,7 @@ from monitors.clock import Clock, until_shared
 
 LOOK_EVERY_S = 0.1
 LINKED_EVERY_S = 0.5
+"""that a connection broke is seen within that; each time the agent wakes a core that training may want"""
 LOOK_LINKED_S = 1.0
 """while a connection says more than the process table does: a look reads a file, binds a socket and reads /proc"""
 GONE_S = 0.3

@@ -140,6 +140,6 @@ def blocks(lines: Iterable[Line]) -> list[tuple[str, float]]:
 
 def overhead(found: Sequence[tuple[str, float]]) -> list[float]:
     """For each block with and the one without after it: what a step costs more, as a share of the usual."""
-    bare_s = [step_s for kind, step_s in found if kind == "without"]
+    usual_s = statistics.mean(step_s for kind, step_s in found if kind == "without")
     pairs = [(a[1], b[1]) for a, b in pairwise(found) if (a[0], b[0]) == ("with", "without")]
-    return [(step_s - without_s) / statistics.mean(bare_s) for step_s, without_s in pairs]
+    return [(step_s - without_s) / usual_s for step_s, without_s in pairs]

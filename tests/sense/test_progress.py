@@ -237,7 +237,7 @@ def test_a_rank_that_waits_for_the_others_to_join_speaks_already(rank: Rank) -> 
     assert sense.is_mute
     assert sense.look(102.0, busy=True)[-1].moved_at == 102.0
     rank.writer.phase("restoring")
-    assert sense.look(103.0)[-1].moved_at == pytest.approx(103.0, abs=0.5)
+    assert sense.look(103.0)[-1].moved_at == pytest.approx(103.0, abs=0.1)
     assert not sense.is_mute
 
 
@@ -246,7 +246,7 @@ def test_with_the_sdk_output_is_no_progress(rank: Rank) -> None:
     rank.writer.phase("step")
     sense.look(101.0)
     rank.prints("I live\n")
-    assert sense.look(110.0, busy=True)[-1].moved_at == pytest.approx(101.0, abs=0.5)
+    assert sense.look(110.0, busy=True)[-1].moved_at == pytest.approx(101.0, abs=0.1)
 
 
 def test_without_a_pattern_output_is_all_the_progress_there_is(rank: Rank) -> None:

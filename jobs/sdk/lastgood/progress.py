@@ -72,6 +72,7 @@ class Standing:
     phase_since_s: float
     """monotonic seconds"""
     phase_for_s: float
+    """how long it has been in it"""
     step: int
     spent_s: tuple[float, ...]
     """per phase in the order of PHASES, the running phase counted up to the look"""
