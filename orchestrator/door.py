@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 LINE_BYTES_MAX = 32 * 1024 * 1024
 """a traceback with a 10 MB message must not cost the link"""
 FIRST_LINE_S = 10.0
+GATHER_S = 0.01
+"""what the agents of a run say at the same moment is acknowledged at once, while it is in the core's caches"""
+ACKNOWLEDGE_S = 0.5
+"""how long an agent keeps a report at most while the supervisor is well"""
 
 
 class Ended(Exception):
@@ -51,6 +55,7 @@ class Door:
         self._links: set[asyncio.StreamWriter] = set()
         self._agents: dict[tuple[str, int], _Link] = {}
         self._server: asyncio.Server | None = None
+        self._heard_more = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """ends with what went wrong in us: nothing may go on in a state that nobody understands"""
 
@@ -63,6 +68,17 @@ class Door:
         """Listen no more; who is connected stays so."""
         if self._server is not None:
             self._server.close()
+
+    async def answer(self) -> None:
+        """Acknowledge for ever, soon after something was said; also to whom nothing is taken in: somebody listens."""
+        loop = asyncio.get_running_loop()
+        not_before = loop.time()
+        while True:
+            await self._heard_more.wait()
+            await asyncio.sleep(max(GATHER_S, not_before - loop.time()))
+            self._heard_more.clear()
+            not_before = loop.time() + ACKNOWLEDGE_S
+            self.acknowledge()
 
     def acknowledge(self) -> None:
         """Everything heard until now is in the journal: the agents may forget it."""
@@ -129,6 +145,7 @@ class Door:
         taken = self._daemon.message(link.hello.run, link.hello.node, message)
         if taken and isinstance(message, o.Report):
             link.heard = max(link.heard, message.seq)
+        self._heard_more.set()
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -29,8 +29,6 @@ from orchestrator.journal import Journal, JournalUnavailable
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-ACKNOWLEDGE_S = 0.5
-"""how long an agent keeps a report at most while the supervisor is well"""
 HEARTBEAT_S = 1.0
 COMPANIONS_S = 1.0
 FAILED = 70
@@ -86,7 +84,7 @@ async def serve(home: Home) -> None:
     _publish(home, port, clock.now())
     log.info("supervising on port %d: %s", port, ", ".join(daemon.runs) or "no run")
     tasks: list[asyncio.Future[Any]] = [
-        asyncio.create_task(_every(ACKNOWLEDGE_S, door.acknowledge)),
+        asyncio.create_task(door.answer()),
         asyncio.create_task(_every(HEARTBEAT_S, lambda: journal.heartbeat(clock.now()))),
         asyncio.create_task(_every(COMPANIONS_S, lambda: companions.tend(daemon.specs(), clock.now()))),
         asyncio.create_task(_wake(daemon)),

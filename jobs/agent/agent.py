@@ -24,14 +24,14 @@ from jobs.agent.outbox import Outbox
 from jobs.agent.patience import Patience
 from jobs.agent.place import Place
 from jobs.agent.probe import Prober
-from jobs.agent.pulse import Pulse
+from jobs.agent.pulse import TICK_S, Pulse
 from jobs.agent.saver import Saver
 from jobs.agent.spares import Spares
 from jobs.agent.storage import Storage
 from jobs.agent.stores import Stores
 from jobs.agent.survivors import Survivors, end
 from jobs.agent.wandb_service import Services
-from jobs.agent.world import TICK_S, World
+from jobs.agent.world import World
 from jobs.spec import Spec
 from monitors.clock import SystemClock
 from monitors.signals import Blind, NodeSeen, RankStarted, WorldStopped
@@ -93,7 +93,7 @@ class Agent:
         self._why_refused = ""
         self._leaving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pulse = Pulse(self._clock, look=self._look, seen=self._seen)
+        self._pulse = Pulse(self._clock, look=self._look, glance=self._glance, seen=self._seen)
         self._world_changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -344,8 +344,11 @@ class Agent:
     def _blind(self, sense: str, why: str) -> None:
         self._outbox.put(Blind(at=self._clock.now(), node=self._place.node, sense=sense, why=why))
 
-    def _look(self) -> float:
-        return TICK_S if self._world is None else self._world.look()
+    def _look(self) -> bool:
+        return self._world is not None and self._world.look()
+
+    def _glance(self) -> bool:
+        return self._world is not None and self._world.goes_on
 
     def _seen(self, now: float) -> None:
         self._outbox.put(NodeSeen(at=now, node=self._place.node, world=self._newest))

@@ -23,15 +23,15 @@ from monitors.clock import Clock, until_shared
 LOOK_EVERY_S = 0.1
 LINKED_EVERY_S = 0.5
 """that a connection broke is seen within that; each time the agent wakes a core that training may want"""
-LOOK_LINKED_S = 1.0
-"""while a connection says more than the process table does: a look reads a file, binds a socket and reads /proc"""
+LOOK_LINKED_S = 10.0
+"""while it answers, which says more than the process table does: a look reads a file, binds a socket and reads /proc"""
 GONE_S = 0.3
 """a supervisor that is being replaced by a newer one is gone for less"""
 AGAIN_S = 2.0
 AGAIN_MAX_S = 30.0
 """one that cannot start is tried ever less often, but for ever: the run needs it"""
 SILENT_S = 120.0
-"""it acknowledges twice a second; a dying disk may hold it up for many seconds, but not for minutes"""
+"""it acknowledges what it hears; a dying disk may hold it up for many seconds, but not for minutes"""
 LAST_WORDS_S = 5.0
 """for one that hangs to write down where, before it is killed"""
 LOOKED_S = 1.0
@@ -78,7 +78,8 @@ class Guard:
             now, linked = self._clock.now(), self._is_linked()
             if linked:
                 self._again_s = AGAIN_S  # it could start, however soon it is gone again
-            if not linked or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
+            answers = linked and not self._is_silent()
+            if not answers or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
                 self.look(now)
             await asyncio.sleep(until_shared(LINKED_EVERY_S if linked else LOOK_EVERY_S))
 

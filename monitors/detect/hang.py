@@ -46,6 +46,8 @@ _STARVED_PATIENCE = 4.0
 _UNSEEN_PATIENCE = 1.5
 """times the limit for a rank whose look, or whose flight recorder, is not back while those of others are: it may be the
 one that is stopped, and a verdict that names the wrong rank is worse than half a limit more"""
+_LEARNED_AT_ONCE = 16
+"""steps of one look: of more, one that took long counts for more than its share, which only makes limits longer"""
 _SMALL_WORLD = 64
 """ranks; in larger worlds silent ranks must not each cause a look over all of them"""
 
@@ -207,16 +209,21 @@ class Hang:
             if index < len(spent_s) and spent_s[index] > rank.spent_s[index] and phase is not signal.phase:
                 self._limits.learn(phase, spent_s[index] - rank.spent_s[index])
                 rank.spent_s[index] = spent_s[index]
-        steps = signal.step - rank.step
-        if steps > 0:
-            # What it has spent in the step that runs now is not part of the one that ended.
+        if signal.step > rank.step:
+            # What it has spent in the step that runs now is not part of the ones that ended.
             running_s = signal.at - signal.moved_at if signal.phase is _STEPS else 0.0
             ended_s = spent_s[_STEP] - max(0.0, running_s)
-            ended = _STEPS if rank.step > rank.base_step else FIRST_STEP
-            all_s = ended_s - rank.spent_s[_STEP]
-            # Of several steps in one look the longest counts, which may hold an evaluation, but no more than all took.
-            self._limits.learn(ended, max(all_s / steps, min(all_s, signal.longest_s)))
+            self._learn_steps(rank, signal, ended_s - rank.spent_s[_STEP])
             rank.spent_s[_STEP] = ended_s
+
+    def _learn_steps(self, rank: _Rank, signal: RankProgress, all_s: float) -> None:
+        """From the time that all the steps since the last look took."""
+        steps = signal.step - rank.step
+        # The longest of several may hold an evaluation, but no more than all took.
+        longest_s = max(all_s / steps, min(all_s, signal.longest_s))
+        self._limits.learn(_STEPS if rank.step > rank.base_step else FIRST_STEP, longest_s)
+        for _ in range(min(steps, _LEARNED_AT_ONCE) - 1):
+            self._limits.learn(_STEPS, (all_s - longest_s) / (steps - 1))
 
     def _learn_bare(self, rank: _Rank, signal: RankProgress) -> None:
         """From the times of new steps, where a script counts nothing itself."""

@@ -30,6 +30,8 @@ from monitors.signals import (
 
 PATIENCE_STEPS = 1.5
 """times the newest step; who names the one that hangs asks for more from 1.8 times the usual step on"""
+ROWS_RESTED = 200
+"""steps that nobody has read: the ring holds some thousand, and many at once take long"""
 _TRAINS = (Phase.STEP, Phase.SAVE, Phase.EVAL, Phase.DATA)
 
 
@@ -99,6 +101,17 @@ class RankSense:
             return False
         patience_s = max(SEEN_EVERY_S, PATIENCE_STEPS * self._step_s)
         return self._stood[1] in _TRAINS and now - self._moved_at < patience_s
+
+    def goes_on(self, now: float) -> bool:
+        """At a glance, for a tenth of a look: it trains, has just done a step, and has no more to tell than steps."""
+        standing = self._reader.look()
+        return (
+            self._uses_sdk
+            and Phase(standing.phase) in _TRAINS
+            and abs(now - self._reader.newest()) < SEEN_EVERY_S
+            and standing.notes == self._notes.read_bytes
+            and standing.head - self._rows_read < ROWS_RESTED
+        )
 
     def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
         """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
@@ -248,20 +261,21 @@ class Notes:
         self._place = {"node": where.node, "world": where.world, "rank": where.rank}
         self._path = path
         self._noted = noted
-        self._offset = 0
+        self.read_bytes = 0
+        """of the file"""
 
     def read(self, now: float, whole_bytes: int | None) -> list[Signal]:
         """Signals of the notes up to `whole_bytes`; None: to the end, where a half line is no note."""
-        if whole_bytes is not None and whole_bytes <= self._offset:
+        if whole_bytes is not None and whole_bytes <= self.read_bytes:
             return []
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
-                body = file.read() if whole_bytes is None else file.read(whole_bytes - self._offset)
+                file.seek(self.read_bytes)
+                body = file.read() if whole_bytes is None else file.read(whole_bytes - self.read_bytes)
         except FileNotFoundError:
             return []
         lines = body[: body.rfind(b"\n") + 1]
-        self._offset += len(lines)
+        self.read_bytes += len(lines)
         return [signal for line in lines.splitlines() for signal in self._signals(now, line)]
 
     def _signals(self, now: float, line: bytes) -> list[Signal]:

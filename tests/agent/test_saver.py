@@ -17,7 +17,7 @@ import pytest
 from stage import Stage, is_running, kill, until
 
 from jobs.agent import orders
-from jobs.agent.world import STEADY_S
+from jobs.agent.pulse import STEADY_S
 from lastgood import manifest
 from monitors import signals as s
 

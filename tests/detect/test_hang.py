@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from monitors.detect.hang import Hang, HangConfig
@@ -182,6 +184,21 @@ def test_of_several_steps_in_one_look_the_longest_counts_as_far_as_it_was_a_step
     while not told(151, silent_from):
         at += 0.05
     assert at - silent_from == pytest.approx(limit_s, abs=0.11)
+
+
+def test_one_look_at_many_steps_teaches_as_much_as_many_looks() -> None:
+    """A rank that hangs a second after its first steps is not left for as long as one of whom nothing is known."""
+    hang = Hang(HangConfig(), ranks=1)
+    spent_s = [0.0] * len(PHASES)
+    seen = RankProgress(at=0.0, node=0, world=0, rank=0, step=0, phase=Phase.STEP, moved_at=0.0, spent_s=tuple(spent_s))
+    hang.see(seen)
+    spent_s[PHASES.index(Phase.STEP)] = 1.4
+    hang.see(replace(seen, at=1.4, moved_at=1.4, step=10, spent_s=tuple(spent_s), longest_s=0.5))
+    told, at = list[Incident](), 1.4
+    while not told and at < 10.0:
+        at += 0.05
+        told = hang.see(replace(seen, at=at, moved_at=1.4, step=10, spent_s=tuple(spent_s)))
+    assert at == pytest.approx(1.4 + 1.0, abs=0.11)
 
 
 def test_stored_rows_teach_step_times_again() -> None:

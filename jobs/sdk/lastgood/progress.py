@@ -272,6 +272,12 @@ class Reader:
             speaks=_HEAD.unpack_from(self._memory, _AT_SPEAKS)[0] == 1,
         )
 
+    def newest(self) -> float:
+        """When the newest row was finished, epoch seconds; 0 while there is none. Nearly free."""
+        head = int(_HEAD.unpack_from(self._memory, _AT_HEAD)[0])
+        slot = (head - 1) % self._capacity
+        return RECORD.unpack_from(self._memory, HEADER_BYTES + slot * RECORD.size)[2] if head else 0.0
+
     def rows(self, since: int) -> tuple[int, list[Row]]:
         """The rows after the first `since`, and the new count; rows that were overwritten meanwhile are left out."""
         head = int(_HEAD.unpack_from(self._memory, _AT_HEAD)[0])
