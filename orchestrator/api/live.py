@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class Live:
         self._followed: dict[str, Following] = {}
         self._alerts: tuple[float, ...] = ()
         self._silences: int | None = None
-        self._home_body: tuple[float, Body] | None = None
+        self._home_body: tuple[float, int, Body] | None = None
+        self._editions: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Tell, for ever."""
@@ -73,12 +75,16 @@ class Live:
             raise Missing(f"no run '{run[:60]}'")
         return self.board.row(run, self.tail.journal, self._clock.now())
 
+    def edition(self, run: str = EVERYBODY) -> int:
+        """Another one since something was decided: whoever was told of that must not be given what was read before."""
+        return self._editions[run]
+
     def home(self) -> Body:
         """`/api/home`, made once for all who ask at about the same time. Raises JournalUnavailable."""
-        now = self._clock.now()
-        if self._home_body is None or now - self._home_body[0] >= SHARED_S:
-            self._home_body = (now, Body(self._home_parts(now)))
-        return self._home_body[1]
+        now, edition = self._clock.now(), self.edition()
+        if self._home_body is None or self._home_body[1] != edition or now - self._home_body[0] >= SHARED_S:
+            self._home_body = (now, edition, Body(self._home_parts(now)))
+        return self._home_body[2]
 
     def _home_parts(self, now: float) -> dict[str, Any]:
         rows = self.board.rows(self.tail.journal, now) if self._home.journal.exists() else []
@@ -146,6 +152,7 @@ class Live:
         board, now = self.board, self._clock.now()
         if board.parts:
             changed, board.parts = board.parts, {}
+            self._editions.update([EVERYBODY, *changed])
             rows = [board.row(run, self.tail.journal, now) for run in changed]
             self.hub.publish(EVERYBODY, "runs", {"at": now, "rows": rows})
             board.moved -= changed.keys()
@@ -176,6 +183,7 @@ class Live:
             self._alerts = mark
             told = await self._desk.ask(lambda: shown(self._home, now))
             self._silences = len(told["silences"]) if told["configured"] else None
+            self._editions[EVERYBODY] += 1
             self.hub.publish(EVERYBODY, "alerts", {"at": now})
 
     def _again(self, runs: Iterable[str]) -> None:

@@ -44,8 +44,8 @@ def routes(server: Server) -> list[Route]:
         Route("/api/runs/{run}", partial(_run, server)),
         Route("/api/runs/{run}/incidents/{id}", partial(_incident, server)),
         Route("/api/runs/{run}/ranks", partial(_ranks, server.live, server.ranks)),
-        Route("/api/nodes", partial(_nodes, server.desk)),
-        Route("/api/alerts", partial(_alerts, server.desk)),
+        Route("/api/nodes", partial(_nodes, server)),
+        Route("/api/alerts", partial(_alerts, server)),
         Route("/api/reports", partial(_reports, server.desk)),
     ]
 
@@ -62,7 +62,7 @@ def _shared(server: Server, parse: Callable[[Request], Work]) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         run, work = asking.run_of(request), parse(request)
-        key = f"{request.url.path}?{request.url.query}"
+        key = f"{request.url.path}?{request.url.query} {server.live.edition(run)}"
         return answer(request, await server.desk.shared(key, lambda: work(server.desk, run)))
 
     return endpoint
@@ -83,14 +83,14 @@ async def _run(server: Server, request: Request) -> Response:
     run, role = asking.run_of(request), _role(request)
     row, cursor = server.live.row(run), server.live.hub.cursor
     work = lambda: page.run(server.desk, run, row, cursor, role)  # noqa: E731
-    return answer(request, await server.desk.shared(f"run {run} {role}", work))
+    return answer(request, await server.desk.shared(f"run {run} {role} {server.live.edition(run)}", work))
 
 
 async def _incident(server: Server, request: Request) -> Response:
     run, role, id_ = asking.run_of(request), _role(request), str(request.path_params["id"])
     cursor = server.live.hub.cursor
     work = lambda: page.incident(server.desk, run, id_, cursor, role)  # noqa: E731
-    return answer(request, await server.desk.shared(f"incident {run} {id_} {role}", work))
+    return answer(request, await server.desk.shared(f"incident {run} {id_} {role} {server.live.edition(run)}", work))
 
 
 async def _ranks(live: Live, ranks: Ranks, request: Request) -> Response:
@@ -100,12 +100,15 @@ async def _ranks(live: Live, ranks: Ranks, request: Request) -> Response:
     return answer(request, Body(await ranks.table(run)))
 
 
-async def _nodes(desk: Desk, request: Request) -> Response:
-    return answer(request, await desk.shared("nodes", lambda: fleet.nodes(desk)))
+async def _nodes(server: Server, request: Request) -> Response:
+    desk = server.desk
+    return answer(request, await desk.shared(f"nodes {server.live.edition()}", lambda: fleet.nodes(desk)))
 
 
-async def _alerts(desk: Desk, request: Request) -> Response:
-    return answer(request, await desk.shared("alerts", lambda: shown(desk.home, desk.clock.now())))
+async def _alerts(server: Server, request: Request) -> Response:
+    desk = server.desk
+    work = lambda: shown(desk.home, desk.clock.now())  # noqa: E731
+    return answer(request, await desk.shared(f"alerts {server.live.edition()}", work))
 
 
 async def _reports(desk: Desk, request: Request) -> Response:

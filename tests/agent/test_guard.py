@@ -56,14 +56,14 @@ def looks(
 
 
 class Ticking(SystemClock):
-    """A tenth of a second later each time it is asked."""
+    """Two seconds later each time it is asked."""
 
     def __init__(self) -> None:
         self.asked = 0
 
     def now(self) -> float:
         self.asked += 1
-        return self.asked / 10
+        return 2.0 * self.asked
 
 
 class Looking(Guard):
@@ -76,13 +76,22 @@ class Looking(Guard):
         return super().look(now)
 
 
-@pytest.mark.parametrize(("linked", "times"), [(True, (0.1, 1.1)), (False, tuple(n / 10 for n in range(1, 13)))])
-def test_while_linked_it_looks_once_a_second(tmp_path: Path, linked: bool, times: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    ("linked", "silent", "times"),
+    [
+        (True, False, (2.0, 12.0)),
+        (True, True, tuple(map(float, range(2, 15, 2)))),
+        (False, False, tuple(map(float, range(2, 15, 2)))),
+    ],
+)
+def test_while_it_answers_looks_are_seldom(
+    tmp_path: Path, linked: bool, silent: bool, times: tuple[float, ...]
+) -> None:
     async def watch() -> tuple[float, ...]:
         clock = Ticking()
-        guard = Looking(tmp_path, clock, is_linked=lambda: linked, is_silent=lambda: False, argv=("true",))
+        guard = Looking(tmp_path, clock, is_linked=lambda: linked, is_silent=lambda: silent, argv=("true",))
         running = asyncio.create_task(guard.run())
-        while clock.asked < 12:
+        while clock.asked < 7:
             await asyncio.sleep(0.01)
         running.cancel()
         return guard.looked

@@ -71,6 +71,26 @@ def test_a_run_that_is_looked_at_brings_its_events_points_and_numbers(home: Home
         play(home, course)
 
 
+def test_who_was_told_is_not_given_what_was_read_for_others_before(home: Home) -> None:
+    journal = Journal(home.journal)
+    script = Script(journal).join().begin(0).train(5)
+    paths = (f"/api/runs/{RUN}", "/api/home", f"/api/runs/{RUN}/timeline")
+
+    async def course(browser: Browser) -> None:
+        events = browser.events(f"/api/stream?run={RUN}")
+        await browser.until("hello", events)
+        before = [await browser.json(path) for path in paths]
+        script.fail(Kind.WORKER_KILLED)
+        await browser.until("run", events, lambda told: "incidents" in told["changed"])
+        after = [await browser.json(path) for path in paths]
+        assert [body["row"]["state"] for body in (before[0], after[0])] == ["RUNNING", "RECOVERING"]
+        assert after[1]["runs"][0]["state"] == "RECOVERING"
+        assert after[2] != before[2]
+
+    with journal:
+        play(home, course)
+
+
 def test_a_run_that_is_new_is_told_of(home: Home) -> None:
     async def course(browser: Browser) -> None:
         assert (await browser.json("/api/home"))["runs"] == []
