@@ -61,6 +61,7 @@ def test_every_page_shows_the_run(stage: Played, visit: Open) -> None:
     expect(page.locator("#runbook")).to_contain_text("Meaning")
 
 
+@pytest.mark.long
 def test_every_action_is_done(stage: Played, visit: Open) -> None:
     run, lab = stage.run, stage.lab
     page = visit(f"{stage.url}/runs/{run}/incidents/i1")

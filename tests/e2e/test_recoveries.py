@@ -32,6 +32,7 @@ def test_a_killed_run_proves_itself(lab: Lab, memory: bool) -> None:
     assert proof.endswith("data position as expected."), proof
 
 
+@pytest.mark.long
 def test_a_run_that_is_slow_after_a_restart_is_told(lab: Lab) -> None:
     lukewarm = script(lab, until=420)
     text = (lab.folder / "tiny.py").read_text()

@@ -30,6 +30,7 @@ def asked(lab: Lab, **request: object) -> None:
     assert answer["ok"], answer
 
 
+@pytest.mark.long
 def test_a_run_whose_budget_is_spent_saves_is_held_and_goes_on_with_more(lab: Lab) -> None:
     run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=STEPS), cost=PRICES)
     status = lab.reach(run, 20)

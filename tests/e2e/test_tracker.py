@@ -38,7 +38,8 @@ def steps_of(server: Server, run: str) -> list[tuple[int, int, float]]:
     return [(row["lastgood/world"], row["trainer/step"], row["train/loss"]) for row in rows]
 
 
-@pytest.mark.parametrize("after", ["append", pytest.param("rewind", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("after", ["append", "rewind"])
 def test_a_run_is_one_run_of_wandb_over_a_kill_and_an_outage(lab: Lab, server: Server, after: str) -> None:
     run = lab.submit(gpt(lab.folder, steps=150), tracker=tracker(server, after_rewind=after), checkpoint=FROM_DISK)
     lab.reach(run, 20)
