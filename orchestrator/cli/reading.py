@@ -84,7 +84,9 @@ def _tell(run: dict[str, Any]) -> None:
     if run["power"]:
         click.echo(f"  power       {power_line(run['power'])}")
     if run["waits_for"]:
-        until = f", until {clock(run['deadline'])} at most" if run["deadline"] else ""
+        # While it trains, detectors act on a silence long before this.
+        timed = run["deadline"] and run["state"] != "RUNNING"
+        until = f", until {clock(run['deadline'])} at most" if timed else ""
         click.echo(f"  waits for   {run['waits_for']}{until}")
     _tell_next(run)
 
