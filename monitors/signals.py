@@ -55,8 +55,7 @@ class RankStarted:
     rank: int
     pid: int
     gpu: str | None = None
-    """the GPU that it was given, as CUDA_VISIBLE_DEVICES names it: an index, a UUID or the start of one, MIG-...;
-    empty: none; None: not known"""
+    """its own, as CUDA_VISIBLE_DEVICES names it: index, UUID or its start, MIG-...; empty: none; None: not known"""
     gpus: tuple[str, ...] | None = None
     """all that the ranks of its node may see, named in the same way; None: every GPU of the node"""
     gpu_order: str = ""
@@ -112,8 +111,10 @@ class RankProgress:
     """seconds this process spent in each phase so far, in the order of PHASES"""
     longest_s: float = 0.0
     """of the steps since it was sent last the longest, with all that was done in it"""
+    glanced_at: float = 0.0
+    """when the agent had seen before, at a glance, that it moved"""
     speaks: bool = False
-    """it uses the SDK: it will tell when it has done a step, so that until then it has done none"""
+    """it uses the SDK: until it tells that it has done a step it has done none"""
 
 
 @quick
@@ -173,8 +174,7 @@ class RankExited:
     ordered: bool = False
     """the agent ended it on an order: not a fault"""
     recording: tuple[int, ...] = ()
-    """ranks of its node whose flight recorders wrote by themselves what they saw, or have begun to: a
-    `CollectivesLooked` of each follows"""
+    """ranks of its node whose flight recorders wrote by themselves, or began to: a `CollectivesLooked` each follows"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ class Agent:
             self._clock,
             is_linked=lambda: self._link.up,
             is_silent=lambda: self._link.silent,
+            welcomes=lambda: self._link.welcomes,
             argv=guard.command(self._place.home),
         )
         for part in (self._link, watchdog, self._storage, self._prober, self._caps, self._copies):

@@ -55,13 +55,16 @@ class Guard:
         *,
         is_linked: Callable[[], bool],
         is_silent: Callable[[], bool],
+        welcomes: Callable[[], int] = lambda: 0,
         argv: Sequence[str],
     ) -> None:
-        """`is_silent`: it took too long to answer us, and has said nothing since."""
+        """`is_silent`: it took too long to answer us, and has said nothing since; `welcomes`: how often one took us."""
         self._home = home
         self._clock = clock
         self._is_linked = is_linked
         self._is_silent = is_silent
+        self._welcomes = welcomes
+        self._known_by = 0
         self._argv = argv
         self._gone_since: float | None = None
         self._again_s = AGAIN_S
@@ -78,7 +81,9 @@ class Guard:
             now, linked = self._clock.now(), self._is_linked()
             if linked:
                 self._again_s = AGAIN_S  # it could start, however soon it is gone again
-            answers = linked and not self._is_silent()
+                self._gone_since = None
+            before, self._known_by = self._known_by, self._welcomes()
+            answers = linked and not self._is_silent() and self._known_by == before
             if not answers or self._looked_at is None or now - self._looked_at >= LOOK_LINKED_S:
                 self.look(now)
             await asyncio.sleep(until_shared(LINKED_EVERY_S if linked else LOOK_EVERY_S))

@@ -46,10 +46,11 @@ _STARVED_PATIENCE = 4.0
 _UNSEEN_PATIENCE = 1.5
 """times the limit for a rank whose look, or whose flight recorder, is not back while those of others are: it may be the
 one that is stopped, and a verdict that names the wrong rank is worse than half a limit more"""
-_LEARNED_AT_ONCE = 16
-"""steps of one look: of more, one that took long counts for more than its share, which only makes limits longer"""
 _SMALL_WORLD = 64
 """ranks; in larger worlds silent ranks must not each cause a look over all of them"""
+_LEARNED_AT_ONCE = 16
+"""steps of one look, in a small world: of more, one that took long counts for more than its share, which only makes
+limits longer"""
 
 
 @dataclass(slots=True)
@@ -174,6 +175,8 @@ class Hang:
             return []  # older than what is known
         if signal.moved_at != rank.moved_at or signal.step != rank.step or signal.phase is not rank.phase:
             self._moved(signal.rank, rank, signal)
+        if signal.glanced_at > rank.moved_at:
+            rank.watched(signal.glanced_at, self._limits.limit(rank.limit_phase))
         return self._watched(signal.rank, rank, signal.at)
 
     def _first_seen(self, signal: RankProgress) -> _Rank:
@@ -188,12 +191,12 @@ class Hang:
         )
 
     def _moved(self, number: int, rank: _Rank, signal: RankProgress) -> None:
+        if rank.phase in STARTS and signal.phase not in STARTS:
+            rank.base_step = self._restored.get(number, signal.step)
         if signal.spent_s:
             self._learn(rank, signal)
         elif signal.step > rank.step:
             self._learn_bare(rank, signal)
-        if rank.phase in STARTS and signal.phase not in STARTS:
-            rank.base_step = self._restored.get(number, signal.step)
         rank.step, rank.phase, rank.moved_at = signal.step, signal.phase, signal.moved_at
         rank.silent_s, rank.looks_wanted = 0.0, 0
         rank.first_look = rank.process = rank.collectives = None
@@ -209,7 +212,7 @@ class Hang:
             if index < len(spent_s) and spent_s[index] > rank.spent_s[index] and phase is not signal.phase:
                 self._limits.learn(phase, spent_s[index] - rank.spent_s[index])
                 rank.spent_s[index] = spent_s[index]
-        if signal.step > rank.step:
+        if signal.step > rank.step and signal.phase not in STARTS:
             # What it has spent in the step that runs now is not part of the ones that ended.
             running_s = signal.at - signal.moved_at if signal.phase is _STEPS else 0.0
             ended_s = spent_s[_STEP] - max(0.0, running_s)
@@ -218,11 +221,14 @@ class Hang:
 
     def _learn_steps(self, rank: _Rank, signal: RankProgress, all_s: float) -> None:
         """From the time that all the steps since the last look took."""
-        steps = signal.step - rank.step
+        # What a rank was restored to is no step that it has done.
+        steps = signal.step - max(rank.step, rank.base_step)
+        if steps < 1:
+            return
         # The longest of several may hold an evaluation, but no more than all took.
         longest_s = max(all_s / steps, min(all_s, signal.longest_s))
         self._limits.learn(_STEPS if rank.step > rank.base_step else FIRST_STEP, longest_s)
-        for _ in range(min(steps, _LEARNED_AT_ONCE) - 1):
+        for _ in range(min(steps, _LEARNED_AT_ONCE if self._size <= _SMALL_WORLD else 1) - 1):
             self._limits.learn(_STEPS, (all_s - longest_s) / (steps - 1))
 
     def _learn_bare(self, rank: _Rank, signal: RankProgress) -> None:

@@ -22,6 +22,7 @@ from monitors.signals import (
     RankEntered,
     RankProgress,
     RankRestored,
+    RankSaid,
     SaveCommitted,
     SaveFailed,
     Signal,
@@ -70,6 +71,8 @@ class RankSense:
         self._notes = Notes(where, folder / "notes.jsonl", noted)
         self._logs = Logs(folder, pattern)
         self._utterances = Utterances(folder, node=where.node, world=where.world, rank=where.rank)
+        self._heard: list[RankSaid] = []
+        """at glances"""
         self._has_pattern = pattern is not None
         self._rows_read = 0
         self._row_at = float("-inf")
@@ -79,6 +82,7 @@ class RankSense:
         self._stood: tuple[int, Phase] = (0, Phase.STARTING)
         self._mark = _mark(self._reader.look())
         self._looked_at = self._moved_at = at
+        self._glanced_at = 0.0
         self._sent_at, self._silences = float("-inf"), 0.0
         self._is_news = True
 
@@ -103,15 +107,15 @@ class RankSense:
         return self._stood[1] in _TRAINS and now - self._moved_at < patience_s
 
     def goes_on(self, now: float) -> bool:
-        """At a glance, for a tenth of a look: it trains, has just done a step, and has no more to tell than steps."""
+        """At a glance, for a part of a look: it trains, has just done a step, and has no more to tell than steps."""
         standing = self._reader.look()
-        return (
-            self._uses_sdk
-            and Phase(standing.phase) in _TRAINS
-            and abs(now - self._reader.newest()) < SEEN_EVERY_S
-            and standing.notes == self._notes.read_bytes
-            and standing.head - self._rows_read < ROWS_RESTED
-        )
+        moves = Phase(standing.phase) in _TRAINS and abs(now - self._reader.newest()) < SEEN_EVERY_S
+        unread = standing.notes != self._notes.read_bytes or standing.head - self._rows_read > ROWS_RESTED
+        if not (self._uses_sdk and moves) or unread:
+            return False
+        self._glanced_at = now
+        self._heard += self._utterances.look(now, standing.step)
+        return not self._heard
 
     def look(self, now: float, *, busy: bool = False, final: bool = False) -> list[Signal]:
         """What is new. `busy`: it used the CPU lately. `final`: it has ended, so read all there is."""
@@ -126,7 +130,8 @@ class RankSense:
             steps = self._output(now, busy)
             spent_s = ()
         self._looked_at = now
-        said = self._utterances.end(now, self.step) if final else self._utterances.look(now, self.step)
+        said, self._heard = self._heard, []
+        said += self._utterances.end(now, self.step) if final else self._utterances.look(now, self.step)
         return [*notes, *steps, *said, *self._progress(now, spent_s, due=final)]
 
     def order_save_every(self, steps: int) -> None:
@@ -228,6 +233,7 @@ class RankSense:
             return []
         self._sent_at, self._silences, self._is_news = now, silences, False
         longest_s, self._longest_s = self._longest_s, 0.0
+        glanced_at, self._glanced_at = self._glanced_at, 0.0
         step, phase = self._stood
         return [
             RankProgress(
@@ -240,6 +246,7 @@ class RankSense:
                 moved_at=self._moved_at,
                 spent_s=spent_s,
                 longest_s=longest_s,
+                glanced_at=glanced_at,
                 speaks=self._uses_sdk,
             )
         ]

@@ -47,21 +47,23 @@ class Desk:
         self._rows: OrderedDict[str, Rows] = OrderedDict()
         self._submissions: dict[str, Submission] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="desk")
-        self._shared: OrderedDict[str, tuple[float, asyncio.Future[Body]]] = OrderedDict()
+        self._shared: OrderedDict[str, tuple[float, int, asyncio.Future[Body]]] = OrderedDict()
 
     async def ask(self, work: Callable[[], Answer]) -> Answer:
         """What `work` finds in the desk's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def shared(self, key: str, work: Callable[[], dict[str, Any]], shared_s: float = SHARED_S) -> Body:
-        """The same as a body, made once for all who ask at about the same time."""
+    async def shared(
+        self, key: str, work: Callable[[], dict[str, Any]], *, edition: int = 0, shared_s: float = SHARED_S
+    ) -> Body:
+        """The same as a body, made once for all who ask at about the same time, and of the same edition."""
         now = self.clock.now()
         known = self._shared.get(key)
-        if known is not None and (not known[1].done() or now - known[0] < shared_s):
-            return await asyncio.shield(known[1])
+        if known is not None and known[1] == edition and (not known[2].done() or now - known[0] < shared_s):
+            return await asyncio.shield(known[2])
         made: asyncio.Future[Body] = asyncio.ensure_future(self.ask(lambda: Body(work())))
         made.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._shared[key] = (now, made)
+        self._shared[key] = (now, edition, made)
         while len(self._shared) > ANSWERS_KEPT:
             self._shared.popitem(last=False)
         return await asyncio.shield(made)

@@ -62,8 +62,8 @@ def _shared(server: Server, parse: Callable[[Request], Work]) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         run, work = asking.run_of(request), parse(request)
-        key = f"{request.url.path}?{request.url.query} {server.live.edition(run)}"
-        return answer(request, await server.desk.shared(key, lambda: work(server.desk, run)))
+        key, edition = f"{request.url.path}?{request.url.query}", server.live.edition(run)
+        return answer(request, await server.desk.shared(key, lambda: work(server.desk, run), edition=edition))
 
     return endpoint
 
@@ -83,14 +83,15 @@ async def _run(server: Server, request: Request) -> Response:
     run, role = asking.run_of(request), _role(request)
     row, cursor = server.live.row(run), server.live.hub.cursor
     work = lambda: page.run(server.desk, run, row, cursor, role)  # noqa: E731
-    return answer(request, await server.desk.shared(f"run {run} {role} {server.live.edition(run)}", work))
+    return answer(request, await server.desk.shared(f"run {run} {role}", work, edition=server.live.edition(run)))
 
 
 async def _incident(server: Server, request: Request) -> Response:
     run, role, id_ = asking.run_of(request), _role(request), str(request.path_params["id"])
     cursor = server.live.hub.cursor
     work = lambda: page.incident(server.desk, run, id_, cursor, role)  # noqa: E731
-    return answer(request, await server.desk.shared(f"incident {run} {id_} {role} {server.live.edition(run)}", work))
+    key, edition = f"incident {run} {id_} {role}", server.live.edition(run)
+    return answer(request, await server.desk.shared(key, work, edition=edition))
 
 
 async def _ranks(live: Live, ranks: Ranks, request: Request) -> Response:
@@ -102,19 +103,19 @@ async def _ranks(live: Live, ranks: Ranks, request: Request) -> Response:
 
 async def _nodes(server: Server, request: Request) -> Response:
     desk = server.desk
-    return answer(request, await desk.shared(f"nodes {server.live.edition()}", lambda: fleet.nodes(desk)))
+    return answer(request, await desk.shared("nodes", lambda: fleet.nodes(desk), edition=server.live.edition()))
 
 
 async def _alerts(server: Server, request: Request) -> Response:
     desk = server.desk
     work = lambda: shown(desk.home, desk.clock.now())  # noqa: E731
-    return answer(request, await desk.shared(f"alerts {server.live.edition()}", work))
+    return answer(request, await desk.shared("alerts", work, edition=server.live.edition()))
 
 
 async def _reports(desk: Desk, request: Request) -> Response:
     days = asking.whole(request.query_params, "days", 7, 1, 366) or 7
     work = lambda: contract_money.report(desk.journal, days, desk.clock.now())  # noqa: E731
-    return answer(request, await desk.shared(f"report {days}", work, REPORT_S))
+    return answer(request, await desk.shared(f"report {days}", work, shared_s=REPORT_S))
 
 
 def _timeline(request: Request) -> Work:

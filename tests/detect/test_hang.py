@@ -8,7 +8,7 @@ import pytest
 
 from monitors.detect.hang import Hang, HangConfig
 from monitors.incidents import Blame, Incident, Kind
-from monitors.signals import PHASES, NodeSeen, Phase, RankProgress, StepReported
+from monitors.signals import PHASES, NodeSeen, Phase, RankProgress, RankRestored, StepReported
 from tests.detect.worlds import World
 
 
@@ -199,6 +199,54 @@ def test_one_look_at_many_steps_teaches_as_much_as_many_looks() -> None:
         at += 0.05
         told = hang.see(replace(seen, at=at, moved_at=1.4, step=10, spent_s=tuple(spent_s)))
     assert at == pytest.approx(1.4 + 1.0, abs=0.11)
+
+
+def test_the_step_that_a_rank_is_restored_to_teaches_nothing() -> None:
+    """A thousand steps in no time would make a second of silence a hang, whatever a step takes."""
+    hang, at, spent_s = Hang(HangConfig(), ranks=1), 0.0, [0.0] * len(PHASES)
+
+    def told(step: int, phase: Phase, passed_s: float) -> list[Incident]:
+        nonlocal at
+        at += passed_s
+        spent_s[PHASES.index(Phase.STEP)] += passed_s if phase is Phase.STEP else 0.0
+        seen = RankProgress(at=at, node=0, world=0, rank=0, step=step, phase=phase, moved_at=at, spent_s=tuple(spent_s))
+        return hang.see(seen)
+
+    told(0, Phase.STARTING, 1.0)
+    told(0, Phase.RESTORING, 1.0)
+    hang.see(RankRestored(at=at, node=0, world=0, rank=0, checkpoint="step-00001000.a1w1", step=1000))
+    told(1000, Phase.STEP, 1.0)
+    for step in range(1001, 1004):
+        assert told(step, Phase.STEP, 5.0) == []
+        silent = hang.see(
+            RankProgress(
+                at=at + 4.9,
+                node=0,
+                world=0,
+                rank=0,
+                step=step,
+                phase=Phase.STEP,
+                moved_at=at,
+                spent_s=tuple(spent_s),
+            )
+        )
+        assert silent == [], "a step of five seconds is none"
+
+
+@pytest.mark.parametrize(("glanced_at", "after_s"), [(10.5, 1.0), (0.0, 1.2)])
+def test_a_glance_that_saw_a_rank_move_is_no_pause_of_its_agent(glanced_at: float, after_s: float) -> None:
+    hang = Hang(HangConfig(), ranks=1)
+    seen = RankProgress(at=0.0, node=0, world=0, rank=0, step=0, phase=Phase.STEP, moved_at=0.0)
+    for step in range(101):
+        at = 0.1 * step
+        assert hang.see(replace(seen, at=at, moved_at=at, step=step)) == []
+    stopped_at = 10.3
+    told = hang.see(replace(seen, at=11.0, moved_at=stopped_at, step=103, glanced_at=glanced_at))
+    at = 11.0
+    while not told:
+        at += 0.05
+        told = hang.see(replace(seen, at=at, moved_at=stopped_at, step=103))
+    assert at - stopped_at == pytest.approx(after_s, abs=0.06)
 
 
 def test_stored_rows_teach_step_times_again() -> None:

@@ -223,6 +223,27 @@ def test_a_fault_of_ours_ends_the_decisions_about_one_run_and_loses_no_report(tm
     play(tmp_path, course)
 
 
+def test_what_is_said_is_acknowledged_once_the_journal_has_it_and_also_where_nobody_decides(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        spoil_spec(scene)
+        door = Door(scene.daemon(), scene.home.token())
+        port = await door.open("127.0.0.1", 0)
+        answering = asyncio.create_task(door.answer())
+        ill, well = [await _Dialled.of(port, scene.hello(run)) for run in (ILL, WELL)]
+        for seq in (1, 2):
+            well.report(seq, s.StepReported(at=2e6, node=0, world=1, rank=0, step=10 + seq, loss=1.0))
+        while (await well.line()).get("seq") != 2:
+            pass
+        assert [row.step for row in scene.journal.rows(WELL)][-2:] == [11, 12]
+        assert (await ill.line())["seq"] == 0, "that it trains on unsupervised is not that nobody is there"
+        answering.cancel()
+        for agent in (ill, well):
+            await agent.hang_up()
+        door.close()
+
+    play(tmp_path, course)
+
+
 class _Dialled:
     """An agent's end of a connection."""
 

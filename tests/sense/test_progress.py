@@ -254,3 +254,43 @@ def test_without_a_pattern_output_is_all_the_progress_there_is(rank: Rank) -> No
     assert sense.look(101.0)[-1].phase is s.Phase.STARTING
     rank.prints("hello\n")
     assert sense.look(102.0)[-1].phase is s.Phase.STEP
+
+
+@pytest.mark.parametrize("what", ["nothing", "a note", "output", "an evaluation", "many steps", "silence"])
+def test_a_glance_is_enough_while_there_is_nothing_but_steps(rank: Rank, what: str) -> None:
+    sense, now = rank.sense(), time.time()
+    rank.writer.phase("step")
+    assert not sense.goes_on(now), "nobody has looked at it yet"
+    rank.step(1)
+    sense.look(now - 1.0)
+    rank.step(2)
+    match what:
+        case "a note":
+            rank.note("drilled", drill="kill", rank=0, world=3, node=0)
+        case "output":
+            rank.prints("RuntimeError: CUDA error: an illegal memory access was encountered\n", "stderr.log")
+        case "an evaluation":
+            rank.writer.phase("eval")
+        case "many steps":
+            for step in range(3, 300):
+                rank.step(step)
+        case "silence":
+            now += 0.3
+        case _:
+            pass
+    assert sense.goes_on(now) == (what in ("nothing", "an evaluation"))
+
+
+def test_what_is_said_between_two_looks_is_told_with_the_step_of_then(rank: Rank) -> None:
+    sense, now = rank.sense(), time.time()
+    rank.writer.phase("step")
+    rank.step(1)
+    sense.look(now - 1.0)
+    rank.step(2)
+    rank.prints("RuntimeError: CUDA error: an illegal memory access was encountered\n", "stderr.log")
+    assert not sense.goes_on(now)
+    rank.step(3)
+    (said,) = of(s.RankSaid, sense.look(now + 0.5))
+    assert (said.at, said.step) == (now, 2)
+    (progress_,) = of(s.RankProgress, sense.look(now + 1.0))
+    assert progress_.glanced_at == 0.0
