@@ -114,7 +114,7 @@ def test_a_saver_that_dies_is_told_and_the_ranks_save_by_themselves_until_there_
     before = len(notes(stage, 0, "staged"))
     until(lambda: len(notes(stage, 0, "staged")) > before, "a save is staged")
     first = notes(stage, 0, "staged")[before]
-    until(lambda: notes(stage, 0, "staged")[-1]["at"] > first["at"] + 2 * STEADY_S, "the agent has begun it")
+    until(lambda: notes(stage, 0, "staged")[-1]["at"] > first["at"] + 4 * STEADY_S, "the agent has begun it")
     kill(pid)
     (failed,) = stage.wait_for(s.SaveFailed)
     assert "the saver of node 0 is lost: it ended with signal 9" in failed.why
