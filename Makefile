@@ -36,7 +36,7 @@ demo: .venv/ready
 # A file stays with one worker: what it makes once is made once. (xdist_group does nothing from pytest 9.2 on.)
 SHORT := not soak and not long
 test: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "$(SHORT) and not e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "$(SHORT) and not e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "$(SHORT) and browser and not alone" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -n 2 -m "$(SHORT) and e2e and not alone and not browser" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m "$(SHORT) and alone" $(ARGS) || test $$? -eq 5

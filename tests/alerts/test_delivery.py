@@ -99,6 +99,12 @@ def begun(home: Home) -> Callable[[], bool]:
     return is_begun
 
 
+def sent(home: Home, name: str) -> bool:
+    """All that a channel was to be told was told, and is known to have been: what was not is told again."""
+    waiting = {channel["name"]: channel["waiting"] for channel in shown(home, time.time())["channels"]}
+    return waiting[name] == 0
+
+
 def acts(hook: s.Hook) -> list[tuple[str, str]]:
     return [(message["act"], message["kind"]) for message in hook.told]
 
@@ -120,12 +126,12 @@ def test_a_channel_that_hangs_delays_no_other_and_gets_all_when_it_is_back(home:
     one.down = s.HANG
     script.fail(Kind.WORKER_KILLED).stop().begin(50).train(60).save().train(5)
     began = time.monotonic()
-    alerting(home, lambda: bool(two.told))
+    alerting(home, lambda: bool(two.told) and sent(home, "two"))
     assert time.monotonic() - began < 15, "the other waited for the one that hangs"
     assert one.told == []
     one.down = None
     one.released.set()
-    alerting(home, lambda: bool(one.told))
+    alerting(home, lambda: bool(one.told) and sent(home, "one"))
     assert acts(one) == acts(two) == [("note", "worker_killed")]
     health = {channel["name"]: channel for channel in shown(home, time.time())["channels"]}
     assert health["one"]["failing_since"] is None

@@ -68,6 +68,7 @@ def test_copies_outlive_their_agent(lab: Lab, alone: Alone) -> None:
     gone(lab, run)
 
 
+@pytest.mark.long
 def test_copies_outlive_their_node(lab: Lab, alone: Alone) -> None:
     """A node is gone with all that is on it: its ranks come back from what it had sent to another one."""
     run = lab.submit(

@@ -99,6 +99,7 @@ lastgood.main(train)
 """
 
 
+@pytest.mark.long
 def test_a_script_that_calls_wandb_keeps_one_run_and_its_rows(lab: Lab, server: Server) -> None:
     script = lab.folder / "script.py"
     script.write_text(SCRIPT)
