@@ -25,7 +25,9 @@ GLOO = """
         print("all", int(ones.sum()), flush=True)
         time.sleep(float(os.environ["LATE"]))
         if os.environ["STUCK"]:
-            dist.all_reduce(ones, group=dist.new_group())
+            group = dist.new_group()
+            print("made", flush=True)
+            dist.all_reduce(ones, group=group)
             dist.all_reduce(ones)
 """
 
@@ -156,8 +158,8 @@ def test_gloo_ranks_come_out_of_what_nobody_will_answer(start: Callable[..., Ran
 
     living, last = [start(GLOO, **place(rank, 9)) for rank in range(2)], start(GLOO, **place(2, 9))
     assert [rank.says() for rank in (*living, last)] == ["all 12"] * 3
-    # Alive, and it answers nobody: perhaps in a collective, or where it has made a group; then in its sleep, while the
-    # others make a group with it.
+    # Alive, and it answers nobody: in a collective; then in its sleep, while the others make a group with it.
+    assert last.says() == "made"
     last.process.send_signal(signal.SIGSTOP)
     _leave(living, 9)
     last.process.kill()

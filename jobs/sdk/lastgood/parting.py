@@ -1,7 +1,8 @@
 """How does a rank leave the groups of a world whose peers may never answer again?
 
 NCCL aborts its communicators. gloo cannot: a collective of its own ends only when a connection does. So the connections
-that were made with each group are remembered, and shut down: whoever waits on either end wakes at once.
+that were made with each group are remembered, and shut down: whoever waits on either end wakes at once. Who waits to be
+dialled by a peer that stopped half-way into a group has no connection yet: it does not wake, and is killed in time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 _connections: set[tuple[int, int]] = set()
 """descriptor and inode of each socket that came with a process group of this process"""
+_making: list[set[tuple[int, int]]] = []
+"""the connections there were before each group that is just being made"""
 
 
 def watch_groups() -> None:
@@ -39,24 +42,32 @@ def remembered() -> Iterator[None]:
     """The connections that are made in here are the groups': their own, and that to the store, at which a rank waits
     that makes a group with a peer who never comes."""
     before = set(_sockets())
+    _making.append(before)
     try:
         yield
     finally:
         _connections.update(set(_sockets()) - before)
+        _making.remove(before)
 
 
 def wake() -> None:
     """End what any thread waits for in a collective; the groups are of no use after this."""
-    for fd, inode in set(_sockets()) & _connections:
+    disconnect()
+    _abort_nccl()
+
+
+def disconnect() -> None:
+    """End every connection of a group, also of one that is just being made; safe to do again and again."""
+    there = set(_sockets())
+    for fd, inode in (there & _connections).union(*(there - before for before in tuple(_making))):
         with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
             if os.fstat(fd).st_ino == inode:
                 connection.shutdown(socket.SHUT_RDWR)
-    _connections.clear()
-    _abort_nccl()
 
 
 def forget() -> None:
     """No group is left in this process, and the names of the next ones are those of a new process."""
+    _connections.clear()
     if "torch.distributed" not in sys.modules:
         return
     import torch.distributed as dist

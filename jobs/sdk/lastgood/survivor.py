@@ -123,6 +123,7 @@ class Survivor:
             with self._lock:
                 if self._inside:
                     _raise_in(self._main, WorldOver)
+                    parting.disconnect()  # it may have been on its way to wait for a peer
 
     def _go_in(self) -> None:
         self._outside.clear()
