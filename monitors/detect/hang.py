@@ -10,7 +10,7 @@ nothing. Looks are signals, so every verdict falls when one arrives and none by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from monitors.detect.culprit import Standing, Verdict, named
 from monitors.detect.limits import FIRST_STEP, STARTS, Limits, LimitsConfig
@@ -256,7 +256,9 @@ class Hang:
         if isinstance(signal, CollectivesLooked):
             rank.collectives = signal
         else:
-            rank.process = signal
+            before = rank.process
+            # A later look comes before its stack does: it has not moved, so the older one still tells where it stands.
+            rank.process = replace(signal, stack=before.stack) if before and not signal.stack else signal
             rank.first_look = rank.first_look or signal
         return self._judge(signal.at) if rank.silent_s > 0 else []
 

@@ -249,6 +249,16 @@ def test_a_glance_that_saw_a_rank_move_is_no_pause_of_its_agent(glanced_at: floa
     assert at - stopped_at == pytest.approx(after_s, abs=0.06)
 
 
+def test_the_stack_of_an_earlier_look_is_told_where_that_of_the_last_has_not_come() -> None:
+    world = trained()
+    for after_s, stack in ((0.4, ("train.py:7 in load_batch",)), (0.3, ())):
+        world.passes(after_s)
+        for rank in world.ranks:
+            world.kernel(rank.number, "S", stack)
+    world.until_incident(5)
+    assert any("load_batch" in said for said in world.incidents[0].evidence if said.startswith("stack of"))
+
+
 def test_stored_rows_teach_step_times_again() -> None:
     world = World()
     rows = [
