@@ -150,11 +150,11 @@ class Mirror:
             self._arrivals.see(newest.facts.world, arrived=arrived)
 
     def _failed(self, why: str) -> None:
-        if self._failing_since is None:
-            self._failing_since = self._clock.now()
         if why != self._failure:
             log.warning("rank %d: no copy arrives: %s", self._rank, why)
-        self._failure = why
+        self._failure = why  # first: another thread asks for it as soon as it has failed for long
+        if self._failing_since is None:
+            self._failing_since = self._clock.now()
 
     def _sent(self, newest: Held, partner: Partner) -> bool | None:
         """Whether the copy arrived before it was overwritten; None: it was not wanted, and is offered again."""
