@@ -47,7 +47,8 @@ def test_the_others_go_on_in_their_process(lab: Lab, alone: Alone, drill: str, r
 
 @pytest.mark.long
 def test_a_spare_takes_the_place_of_a_lost_rank(lab: Lab, alone: Alone) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", "0.1", steps=STEPS), checkpoint=SAVES)
+    # Spares are made by what the ranks leave of the machine: long steps leave most of it, and end long after.
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.4", steps=STEPS), checkpoint=SAVES)
     lab.wait(run, lambda _: len(spares(run)) == 2)
     waiting = spares(run)
     lab.drill(run, "kill", 1)
