@@ -31,6 +31,8 @@ ENTRIES_MAX = 40_000
 CALLS_BEFORE, CALLS_AFTER = 64, 16
 """collectives kept before the oldest unfinished one (a training step has that many in a group), and from it on"""
 ARRIVALS = 64
+ARRIVALS_SMALL, SMALL_RANKS = 192, 64
+"""of a small group more steps can be told, and fewer looks do"""
 FRAMES = 12
 _TEXT = 200
 _DIMENSIONS = 64
@@ -132,7 +134,7 @@ class Dump:
             sizes=newest.sizes,
             dtypes=newest.dtypes,
             frames=newest.frames,
-            arrivals=tuple({entry.seq: entry.created_s for entry in collectives}.items())[-ARRIVALS:],
+            arrivals=tuple({entry.seq: entry.created_s for entry in collectives}.items())[-_arrivals_most(ranks) :],
             calls=_calls(collectives, completed),
             peers=tuple(sorted({p for e in entries if e.is_p2p and not over[e.record] for p in _peers(e, ranks)})),
         )
@@ -210,7 +212,8 @@ def _dump(value: dict[str, Any]) -> Dump:
         raise Refused("the dump has no list of entries")
     if len(rows) > ENTRIES_MAX:
         raise Refused(f"the dump has {len(rows):,} entries, at most {ENTRIES_MAX:,} are read")
-    entries = tuple(_entry(row, number) for number, row in enumerate(rows) if isinstance(row, dict))
+    told = [(_int(row.get("record_id"), number), row) for number, row in enumerate(rows) if isinstance(row, dict)]
+    entries = tuple(_entry(row, record) for record, row in _needed(told))
     groups = {
         name[:_TEXT]: (_text(_field(known, "desc")), _ranks(_field(known, "ranks")))
         for name, known in _pairs(value.get("pg_config"))
@@ -220,11 +223,40 @@ def _dump(value: dict[str, Any]) -> Dump:
         library_version=_text(value.get("comm_lib_version") or value.get("nccl_version")),
         groups=groups,
         entries=entries,
-        is_complete=all(entry.record < len(entries) for entry in entries),
+        is_complete=all(record < len(told) for record, _ in told),
     )
 
 
-def _entry(row: dict[str, Any], number: int) -> Entry:
+def _needed(told: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
+    """The newest of each group, what is not over, and what came just before that: to read all 2,000 takes 0.1 s."""
+    by_group: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    for record, row in sorted(told, key=lambda one: one[0]):
+        library, _, _ = _text(row.get("profiling_name")).rpartition(":")
+        by_group.setdefault((library, _group(row)), []).append((record, row))
+    return [one for (library, _), rows in by_group.items() for one in rows[_first_needed(library, rows) :]]
+
+
+def _first_needed(library: str, rows: list[tuple[int, dict[str, Any]]]) -> int:
+    newest = max(0, len(rows) - ARRIVALS_SMALL)
+    doubted = (place for place, (_, row) in enumerate(rows[:newest]) if not _is_over(library, row))
+    return max(0, min(newest, next(doubted, newest) - CALLS_BEFORE - 1))
+
+
+def _is_over(library: str, row: Mapping[str, Any]) -> bool:
+    """By itself, whatever it is a part of."""
+    return bool(row.get("retired")) if library == "gloo" else row.get("state") == "completed"
+
+
+def _arrivals_most(ranks: tuple[int, ...]) -> int:
+    return ARRIVALS_SMALL if 0 < len(ranks) <= SMALL_RANKS else ARRIVALS
+
+
+def _group(row: dict[str, Any]) -> str:
+    names = _items(row.get("process_group"))
+    return _text(names[0]) if names else str(_int(row.get("pg_id")))
+
+
+def _entry(row: dict[str, Any], record: int) -> Entry:
     library, _, op = _text(row.get("profiling_name")).rpartition(":")
     names = _items(row.get("process_group"))
     is_p2p = bool(row.get("is_p2p")) or op.startswith(("send ", "recv "))
@@ -233,9 +265,9 @@ def _entry(row: dict[str, Any], number: int) -> Entry:
     dtypes = [_text(name) for key in ("input_dtypes", "output_dtypes") for name in _items(row.get(key))[:_DIMENSIONS]]
     inputs, outputs = _shapes(row.get("input_sizes")), _shapes(row.get("output_sizes"))
     return Entry(
-        record=_int(row.get("record_id"), number),
+        record=record,
         library=library or "?",
-        group=_text(names[0]) if names else str(_int(row.get("pg_id"))),
+        group=_group(row),
         desc=_text(names[1]) if len(names) > 1 else "",
         seq=seq,
         op=op,

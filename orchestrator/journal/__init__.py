@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +80,8 @@ class Journal:
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self._file = File(Path(path), read_only=read_only)
+        self.beat_at = float("-inf")
+        """the newest heartbeat written here"""
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +137,12 @@ class Journal:
         values = (run, entry, kept, state.policy.version, code_version(), wire.dumps(state))
         db.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", values)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """All that is written inside is kept, or nothing of it, and the disk is waited for once."""
+        with self._file.transaction():
+            yield
+
     def mark(self, entry: int, position: int, at: float) -> None:
         """The action was performed: it will not be performed again after a crash."""
         with self._file.transaction() as db:
@@ -160,6 +169,7 @@ class Journal:
         """The supervisor is alive."""
         with self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO alive VALUES ('supervisor', ?)", (at,))
+        self.beat_at = at
 
     def leave(self, at: float) -> None:
         """The supervisor ends because it was told to, or has nothing to do: its absence is no fault."""

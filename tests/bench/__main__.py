@@ -6,7 +6,7 @@ make bench ARGS="recovery --rounds 1 --faults kill"       a look: 2 minutes
 make bench ARGS="table FILE --draw docs/recovery.svg"     table and picture of rows that were measured before
 make bench ARGS="trials --trials 100"                     100 kills and 100 exceptions inside one run: 25 minutes
 make bench ARGS="dashboard"                               its load and latency with 200 runs and ten viewers: a minute
-make bench ARGS="overhead"                                what supervision costs a step: 22 minutes
+make bench ARGS="overhead"                                what supervision costs a step: 35 minutes
 make bench ARGS="report", ARGS="memory", ARGS="ends"      a report, a copy in memory, hearing of an end: seconds
 make bench ARGS="processes"                               the memory of each process of a run: seconds
 """

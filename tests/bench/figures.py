@@ -122,10 +122,11 @@ def step_s(lines: Iterable[Line], until: float) -> float:
     return round(statistics.median(later - at for at, later in pairwise(told)), 4)
 
 
-def blocks(lines: Iterable[Line]) -> list[tuple[str, float]]:
+def blocks(lines: Iterable[Line], steps: int) -> list[tuple[str, float]]:
     """Of the overhead job, by rank 0: (with or without, seconds of a step) for each block in its order.
 
-    The first step of a block, which also pays for the change, and blocks of less than three steps are left out.
+    The last `steps` of a block count but for the first of them, which may also pay for the change; shorter blocks are
+    left out.
     """
     found: list[tuple[str, list[float]]] = []
     for line in sorted((line for line in lines if line.rank == 0), key=lambda line: line.at):
@@ -135,7 +136,7 @@ def blocks(lines: Iterable[Line]) -> list[tuple[str, float]]:
         if not found or found[-1][0] != kind:
             found.append((kind, []))
         found[-1][1].append(line.at)
-    return [(kind, (told[-1] - told[0]) / (len(told) - 1)) for kind, told in found if len(told) > 2]
+    return [(kind, (told[-1] - told[-steps]) / (steps - 1)) for kind, told in found if len(told) >= steps]
 
 
 def overhead(found: Sequence[tuple[str, float]]) -> list[float]:

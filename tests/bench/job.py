@@ -219,10 +219,10 @@ def supervised(options: argparse.Namespace, run: Any) -> None:
 def between_bare_blocks(
     steps: Iterable[int], options: argparse.Namespace, run: Any, learn: Callable[[int], float], lines: Lines
 ) -> Iterator[int]:
-    """Every `block` steps, do as many inside one, without the SDK and with all that is around the ranks frozen."""
+    """After every two blocks, do one inside a step, without the SDK and with all that is around the ranks frozen."""
     for step in steps:
         yield step
-        if step % options.block:
+        if step % (2 * options.block):
             continue
         with run.phase("eval"):
             signalled(options.out, run.rank, signal.SIGSTOP)
@@ -248,7 +248,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--until", type=int, required=True, help="the last step")
     parser.add_argument("--by", choices=("plain", "heartbeats", "inprocess", "lastgood"), default="plain")
     parser.add_argument("--timeout-s", type=float, default=1800.0, help="of a collective")
-    parser.add_argument("--block", type=int, default=0, help="steps between blocks without supervision; 0: none")
+    parser.add_argument("--block", type=int, default=0, help="steps without supervision after twice as many with; 0: none")
     return parser.parse_args()
 
 

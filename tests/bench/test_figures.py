@@ -104,7 +104,7 @@ def block(began: float, event: str, steps: int, step_s: float) -> list[Line]:
 
 def test_a_block_with_is_held_against_the_one_without_after_it() -> None:
     lines = block(0.0, "step", 10, 0.101) + block(2.0, "bare_step", 10, 0.1) + block(4.0, "step", 10, 0.103)
-    found = figures.blocks(lines)
+    found = figures.blocks(lines, 10)
     assert [(kind, pytest.approx(step_s)) for kind, step_s in found] == [
         ("with", 0.101),
         ("without", 0.1),
@@ -112,6 +112,12 @@ def test_a_block_with_is_held_against_the_one_without_after_it() -> None:
     ]
     assert figures.overhead(found) == [pytest.approx(0.01)]
     assert figures.overhead(found[1:]) == []
+
+
+def test_the_steps_after_a_change_do_not_count() -> None:
+    slow, usual = block(0.0, "step", 10, 0.2), block(2.0, "step", 10, 0.1)
+    assert figures.blocks([*slow, *usual], 10) == [("with", pytest.approx(0.1))]
+    assert figures.blocks(slow[:9], 10) == []
 
 
 def test_a_line_that_is_not_whole_yet_is_left_for_later() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from monitors.sense import flight_recorder
 from monitors.sense.flight_recorder import Where
-from monitors.sense.flight_recorder_dump import BYTES_MAX, Dump, parse
+from monitors.sense.flight_recorder_dump import ARRIVALS_SMALL, BYTES_MAX, CALLS_AFTER, CALLS_BEFORE, Dump, parse
 from monitors.sense.flight_recorder_pickle import OPCODES_MAX, Refused, load
 from monitors.signals import GroupStatus
 
@@ -109,6 +109,37 @@ def test_sends_and_receives_do_not_move_the_number_of_collectives() -> None:
     status = only(read(dump(entry(1), passed, waits, pg_status={3: {"last_enqueued_collective": 5}})))
     assert (status.enqueued, status.completed) == (1, 1)
     assert status.peers == (0,), "the group's first rank; rank 1 of the group is global rank 2"
+
+
+RING = 2000
+
+
+def test_of_a_full_ring_the_newest_are_told() -> None:
+    found = read(dump(*(entry(seq) for seq in range(5001, 5001 + RING))))
+    status = only(found)
+    assert (status.enqueued, status.completed) == (7000, 7000)
+    assert [seq for seq, _ in status.arrivals] == list(range(7001 - ARRIVALS_SMALL, 7001))
+    assert not found.is_complete
+    assert len(found.entries) < RING / 5
+
+
+@pytest.mark.parametrize("library", ["nccl", "gloo"])
+@pytest.mark.parametrize("waits_in", [5001, 5040, 6000, 6999])
+def test_of_a_full_ring_what_is_not_over_is_told_however_old(library: str, waits_in: int) -> None:
+    over = {"state": "scheduled"} if library == "gloo" else {}
+    rows = [entry(seq, f"{library}:all_reduce", **over) for seq in range(5001, 5001 + RING)]
+    rows[waits_in - 5001] |= RUNNING
+    status = only(read(dump(*rows)))
+    assert (status.enqueued, status.completed) == (7000, waits_in - 1)
+    before, after = max(5001, waits_in - 1 - CALLS_BEFORE), min(7000, waits_in - 1 + CALLS_AFTER)
+    assert [seq for seq, _ in status.calls] == list(range(before, after + 1))
+
+
+def test_of_a_full_ring_a_group_that_was_called_long_ago_is_told() -> None:
+    once = entry(1, process_group=("9", "pp"), record_id=0)
+    found = read(dump(once, *(entry(seq, record_id=seq) for seq in range(1, RING))))
+    assert {status.group: status.enqueued for status in found.statuses} == {"nccl:9": 1, "nccl:7": RING - 1}
+    assert found.is_complete
 
 
 def test_a_coalesced_operation_speaks_for_what_it_holds() -> None:
