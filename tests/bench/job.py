@@ -248,7 +248,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--until", type=int, required=True, help="the last step")
     parser.add_argument("--by", choices=("plain", "heartbeats", "inprocess", "lastgood"), default="plain")
     parser.add_argument("--timeout-s", type=float, default=1800.0, help="of a collective")
-    parser.add_argument("--block", type=int, default=0, help="steps without supervision after twice as many with; 0: none")
+    parser.add_argument(
+        "--block", type=int, default=0, help="steps without supervision after twice as many with; 0: none"
+    )
     return parser.parse_args()
 
 
