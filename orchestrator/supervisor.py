@@ -163,12 +163,16 @@ class RunLoop:
         decision = self._decide(before, event)
         self._decided += 1
         snapshot = self._decided % SNAPSHOT_EVERY == 1 or decision.state.phase in ENDED
-        with self._journal.at_once():  # each time that the disk is waited for takes a core from training
-            event_id = self._journal.record(self.run, event, decision, snapshot=snapshot, submission=self._submission)
-            self._journal.add_rows(self.run, self._inbox.rows)
-            self._journal.heartbeat(self._clock.now())
-        self._inbox.rows = []
-        self._submission = None
+        event_id = self._journal.record(
+            self.run,
+            event,
+            decision,
+            rows=self._inbox.rows,
+            alive_at=self._clock.now(),
+            snapshot=snapshot,
+            submission=self._submission,
+        )
+        self._inbox.rows, self._submission = [], None
         self._stands(decision.state)
         if decision.reason:
             where = {"run": self.run, "attempt": decision.state.attempt, "world": decision.state.world}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +105,8 @@ class Journal:
         event: Event,
         decision: Decision,
         *,
+        rows: Sequence[StepReported] = (),
+        alive_at: float | None = None,
         snapshot: bool = False,
         submission: Submission | None = None,
     ) -> int:
@@ -113,6 +114,7 @@ class Journal:
 
         The state decided on is always written, in place of the one before; `snapshot` keeps it for good, as a point
         that `load` can fall back to and a replay can start from. A run is taken in with its first event: `submission`.
+        `rows` as for `add_rows`, `alive_at` as for `heartbeat`: each wait for the disk takes a core from training.
         """
         opened = json.dumps([wire.encode(o) for o in decision.opened])
         closed = json.dumps(decision.closed)
@@ -130,18 +132,16 @@ class Journal:
             bodies = [(entry, n, run, wire.dumps(action)) for n, action in enumerate(decision.actions)]
             db.executemany("INSERT INTO actions VALUES (?, ?, ?, ?, NULL)", bodies)
             self._keep(db, run, entry, decision.state, snapshot)
+            if rows:
+                self.add_rows(run, rows)
+            if alive_at is not None:
+                self.heartbeat(alive_at)
         return entry
 
     def _keep(self, db: sqlite3.Connection, run: str, entry: int, state: State, kept: bool) -> None:
         db.execute("DELETE FROM snapshots WHERE run = ? AND NOT kept", (run,))
         values = (run, entry, kept, state.policy.version, code_version(), wire.dumps(state))
         db.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", values)
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """All that is written inside is kept, or nothing of it, and the disk is waited for once."""
-        with self._file.transaction():
-            yield
 
     def mark(self, entry: int, position: int, at: float) -> None:
         """The action was performed: it will not be performed again after a crash."""

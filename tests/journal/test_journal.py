@@ -202,6 +202,23 @@ def test_who_left_is_known_until_somebody_lives_again(journal: Journal) -> None:
     assert not journal.has_left()
 
 
+def test_a_decision_keeps_the_steps_heard_before_it_and_says_who_lives(journal: Journal) -> None:
+    rows = [StepReported(at=T0, node=0, world=1, rank=0, step=step) for step in (1, 2)]
+    journal.record(RUN, EVENT, DECISION, rows=rows, alive_at=T0 + 3)
+    assert journal.rows(RUN) == rows
+    assert journal.last_heartbeat() == T0 + 3
+
+
+def test_a_decision_that_is_not_kept_keeps_no_step_and_no_sign_of_life(journal: Journal, path: Path) -> None:
+    rows = [StepReported(at=T0, node=0, world=1, rank=0, step=1)]
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON alive BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.record(RUN, EVENT, DECISION, rows=rows, alive_at=T0 + 3)
+    assert (list(journal.entries(RUN)), journal.rows(RUN), journal.last_heartbeat()) == ([], [], None)
+    assert journal.beat_at < T0
+
+
 def test_the_heartbeat_is_the_newest(journal: Journal) -> None:
     assert journal.last_heartbeat() is None
     journal.heartbeat(T0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitors.clock import SystemClock
+from monitors.signals import StepReported
 from monitors.watch import Watch, WatchConfig
 from orchestrator import runbooks
 from orchestrator.core import actions as a
@@ -112,3 +113,21 @@ def test_a_save_that_was_deleted_while_it_was_read_is_no_incident(tmp_path: Path
             run.answered(e.CheckpointRefused(at=4.0, checkpoint=NAME, why="is gone"))
             assert run.state is not None
             assert run.state.incidents == (0 if gone else 1)
+
+
+def test_the_steps_heard_before_a_decision_are_written_with_it(tmp_path: Path) -> None:
+    heard = [StepReported(at=2.0, node=0, world=1, rank=0, step=step) for step in (1, 2, 3)]
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.submit("one", "one", {}, "", 1.0)
+        run = loop(journal, World())
+        run.take(e.RunSubmitted(at=1.0, run="one", plan=e.Plan(), policy=runbooks.load(None)))
+        began = journal.beat_at
+        for row in heard[:2]:
+            run.see(row)
+        assert journal.rows("one") == []
+        run.take(e.AgentJoined(at=1.5, attempt=1, node=0, host="h"))
+        assert journal.rows("one") == heard[:2]
+        assert journal.beat_at > began
+        run.see(heard[2])
+        run.save_rows()
+        assert journal.rows("one") == heard

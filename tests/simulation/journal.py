@@ -55,20 +55,23 @@ class MemoryJournal:
 
     def record(
         self,
-        run: str,  # noqa: ARG002
+        run: str,
         event: events.Event,
         decision: Decision,
         *,
+        rows: Iterable[StepReported] = (),
+        alive_at: float | None = None,  # noqa: ARG002
         snapshot: bool = False,  # noqa: ARG002
         submission: object = None,  # noqa: ARG002
     ) -> int:
-        """Write an event and its decision, all or nothing."""
+        """Write an event, its decision and the steps heard before, all or nothing."""
         self._maybe_crash()
         entry = len(self.entries)
         before = self.entries[-1].decision.state if self.entries else None
         self.entries.append(Entry(event, decision))
         if self.recorded is not None:
             self.recorded(before, event, decision)
+        self.add_rows(run, rows)
         if decision.actions:
             self._unmarked |= {(entry, position): action for position, action in enumerate(decision.actions)}
         self._maybe_crash()
