@@ -28,7 +28,7 @@ from monitors.detect.start import Start, StartConfig
 from monitors.detect.straggler import Straggler
 from monitors.detect.unseen import Unseen, UnseenConfig
 from monitors.hardware import GpuEvent, GpuFailed, GpuLooked, HostLooked, KernelSaw, ProbeDone
-from monitors.incidents import Incident, Subject
+from monitors.incidents import Incident, Kind, Subject
 from monitors.placement import Placement
 
 _See = Callable[[Any], list[Incident] | None]
@@ -190,6 +190,11 @@ class Watch:
             detector.world_began(world)
         self._recovery.world_began(world, how)
         self._attribution.world_began(world)
+
+    def resolved(self, kind: Kind) -> None:
+        """A person called an incident of this kind over, which ends nothing: the next sign of it is news."""
+        if kind is Kind.SAVE_FAILED:
+            self._saves.resolved()
 
     def rewound(self, step: int) -> None:
         """The run goes on from this step; what came after it is forgotten."""

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[bytes], None]
 
-SOON_S = 1.5
-"""how far ahead the last step of a gentle stop lies: all agents must have told their ranks before one is there"""
+SOON_S = 2.5
+"""how far ahead the last step of a gentle stop lies: all agents must have told their ranks before one is there, and
+what is known of their progress is a second old (`jobs/agent/pulse.py`)"""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from monitors.detect.probes import ProbeWanted
 from monitors.detect.recovery import Resumption
 from monitors.detect.running_median import RunningMedian
 from monitors.hardware import GpuLooked, PowerCapped
-from monitors.incidents import Incident
+from monitors.incidents import Incident, Kind
 from monitors.watch import Watch
 from orchestrator.core import events as e
 from orchestrator.readings import SEEN, Readings
@@ -114,6 +114,10 @@ class Inbox:
         self.began(world, at, spoke=spoke)
         self._world.speaks = speaks
         self._world.told_entered = self._world.told_restored = trains
+
+    def resolved(self, kind: Kind) -> None:
+        """A person called an incident of this kind over."""
+        self._watch.resolved(kind)
 
     def launched(self) -> None:
         """Another attempt begins, on the same nodes or on others."""

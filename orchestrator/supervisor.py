@@ -178,6 +178,7 @@ class RunLoop:
             where = {"run": self.run, "attempt": decision.state.attempt, "world": decision.state.world}
             log.info("%s %s: %s", self.run, type(event).__name__, decision.reason, extra=where)
         self._follow(before, decision.state)
+        self._let_go(before, event, decision)
         for index, action in enumerate(decision.actions):
             self._perform(event_id, index, action)
 
@@ -196,6 +197,14 @@ class RunLoop:
         if before is None or after.world != before.world:
             self._asked_at.clear()
             self._inbox.began(after.world, after.since, _resumption(after), spoke=budget.tells_steps(after))
+
+    def _let_go(self, before: State | None, event: events.Event, decision: Decision) -> None:
+        """What a person called over is told anew if it goes on."""
+        if before is None or not isinstance(event, events.IncidentResolved):
+            return
+        for one in before.open:
+            if one.id in decision.closed:
+                self._inbox.resolved(one.incident.kind)
 
     def _perform(self, event_id: int, index: int, action: actions.Action) -> None:
         perform(self.run, action, self._ports, self.answered)

@@ -52,6 +52,10 @@ class Saves:
         """The failure was the end of the world before."""
         self._unsettled = None
 
+    def resolved(self) -> None:
+        """A person called the failure over: one that comes again is news."""
+        self._failing = False
+
     def see(self, signal: Signal, *, world: int = 0, step: int = 0) -> list[Incident]:
         """What the signal makes known. `world` and `step` are where the run stands, for signals that do not say."""
         match signal:

@@ -32,7 +32,7 @@ CALLS_BEFORE, CALLS_AFTER = 64, 16
 """collectives kept before the oldest unfinished one (a training step has that many in a group), and from it on"""
 ARRIVALS = 64
 ARRIVALS_SMALL, SMALL_RANKS = 192, 64
-"""of a small group more steps can be told, and fewer looks do"""
+"""of a small world more steps can be told, and fewer looks do"""
 FRAMES = 12
 _TEXT = 200
 _DIMENSIONS = 64
@@ -134,10 +134,16 @@ class Dump:
             sizes=newest.sizes,
             dtypes=newest.dtypes,
             frames=newest.frames,
-            arrivals=tuple({entry.seq: entry.created_s for entry in collectives}.items())[-_arrivals_most(ranks) :],
+            arrivals=tuple({entry.seq: entry.created_s for entry in collectives}.items())[-self._arrivals_most :],
             calls=_calls(collectives, completed),
             peers=tuple(sorted({p for e in entries if e.is_p2p and not over[e.record] for p in _peers(e, ranks)})),
         )
+
+    @property
+    def _arrivals_most(self) -> int:
+        """The same for all groups of a rank: each has to reach back as far as the others."""
+        known = [len(ranks) for _, ranks in self.groups.values()]
+        return ARRIVALS_SMALL if 0 < max(known, default=0) <= SMALL_RANKS else ARRIVALS
 
     def _untouched(self, libraries: Iterable[str], seen: Iterable[tuple[str, str]]) -> list[GroupStatus]:
         """Groups that this rank is in and never called; where the ring has lost entries, nobody can say."""
@@ -228,27 +234,44 @@ def _dump(value: dict[str, Any]) -> Dump:
 
 
 def _needed(told: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
-    """The newest of each group, what is not over, and what came just before that: to read all 2,000 takes 0.1 s."""
-    by_group: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    """The newest of each group, what is not over, and what came just before that: to read all 2,000 takes 0.1 s.
+
+    Sends and receives apart: there may be hundreds of them for each collective.
+    """
+    by_group: dict[tuple[str, str, bool], list[tuple[int, dict[str, Any]]]] = {}
     for record, row in sorted(told, key=lambda one: one[0]):
-        library, _, _ = _text(row.get("profiling_name")).rpartition(":")
-        by_group.setdefault((library, _group(row)), []).append((record, row))
-    return [one for (library, _), rows in by_group.items() for one in rows[_first_needed(library, rows) :]]
+        library, op = _called(row)
+        by_group.setdefault((library, _group(row), _is_p2p(row, op)), []).append((record, row))
+    return [one for (library, *_), rows in by_group.items() for one in rows[_first_needed(library, rows) :]]
 
 
 def _first_needed(library: str, rows: list[tuple[int, dict[str, Any]]]) -> int:
     newest = max(0, len(rows) - ARRIVALS_SMALL)
-    doubted = (place for place, (_, row) in enumerate(rows[:newest]) if not _is_over(library, row))
+    whole = {_seq(row) for _, row in rows if "coalesced" in _called(row)[1].lower() and _is_over(library, row)}
+    doubted = (
+        place for place, (_, row) in enumerate(rows[:newest]) if not _is_over(library, row) and _seq(row) not in whole
+    )
     return max(0, min(newest, next(doubted, newest) - CALLS_BEFORE - 1))
+
+
+def _called(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Library and operation."""
+    library, _, op = _text(row.get("profiling_name")).rpartition(":")
+    return library, op
+
+
+def _is_p2p(row: Mapping[str, Any], op: str) -> bool:
+    return bool(row.get("is_p2p")) or op.startswith(("send ", "recv "))
+
+
+def _seq(row: Mapping[str, Any]) -> int:
+    old = _int(row.get("seq_id"))  # before 2.1 one number counted both
+    return _int(row.get("p2p_seq_id" if _is_p2p(row, _called(row)[1]) else "collective_seq_id"), old)
 
 
 def _is_over(library: str, row: Mapping[str, Any]) -> bool:
     """By itself, whatever it is a part of."""
     return bool(row.get("retired")) if library == "gloo" else row.get("state") == "completed"
-
-
-def _arrivals_most(ranks: tuple[int, ...]) -> int:
-    return ARRIVALS_SMALL if 0 < len(ranks) <= SMALL_RANKS else ARRIVALS
 
 
 def _group(row: dict[str, Any]) -> str:
@@ -257,11 +280,8 @@ def _group(row: dict[str, Any]) -> str:
 
 
 def _entry(row: dict[str, Any], record: int) -> Entry:
-    library, _, op = _text(row.get("profiling_name")).rpartition(":")
+    library, op = _called(row)
     names = _items(row.get("process_group"))
-    is_p2p = bool(row.get("is_p2p")) or op.startswith(("send ", "recv "))
-    old = _int(row.get("seq_id"))  # before 2.1 one number counted both
-    seq = _int(row.get("p2p_seq_id"), old) if is_p2p else _int(row.get("collective_seq_id"), old)
     dtypes = [_text(name) for key in ("input_dtypes", "output_dtypes") for name in _items(row.get(key))[:_DIMENSIONS]]
     inputs, outputs = _shapes(row.get("input_sizes")), _shapes(row.get("output_sizes"))
     return Entry(
@@ -269,9 +289,9 @@ def _entry(row: dict[str, Any], record: int) -> Entry:
         library=library or "?",
         group=_group(row),
         desc=_text(names[1]) if len(names) > 1 else "",
-        seq=seq,
+        seq=_seq(row),
         op=op,
-        is_p2p=is_p2p,
+        is_p2p=_is_p2p(row, op),
         created_s=_int(row.get("time_created_ns")) / 1e9,
         state=_text(row.get("state")),
         retired=bool(row.get("retired")),

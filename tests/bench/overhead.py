@@ -26,8 +26,8 @@ from jobs import registry
 from tests.bench import figures, sessions
 from tests.bench.peers import JOB
 
-BLOCK_STEPS = 10
-"""1 s: a look, an acknowledgement, and a transaction of the supervisor"""
+BLOCK_STEPS = 11
+"""1 s: a look, an acknowledgement, and a transaction of the supervisor; and no multiple of what copies and saves are"""
 WARM_BLOCKS = 10
 """of both kinds: spares begin, the first save and the cost of a copy are measured"""
 STEP_S_MOST = 1.0

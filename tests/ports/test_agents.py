@@ -54,7 +54,7 @@ def test_a_step_is_chosen_only_when_somebody_hears_it(tmp_path: Path) -> None:
     port = agents(tmp_path, 40)
     lines = joined(port, 0)
     port.stop_after_step(STOP)
-    assert lines.last_steps == [45]
+    assert lines.last_steps == [47]
 
 
 def test_what_cannot_be_noted_is_not_ordered(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from monitors.clock import SystemClock
-from monitors.signals import StepReported
+from monitors.signals import SaveFailed, StepReported
 from monitors.watch import Watch, WatchConfig
 from orchestrator import runbooks
 from orchestrator.core import actions as a
@@ -131,3 +132,22 @@ def test_the_steps_heard_before_a_decision_are_written_with_it(tmp_path: Path) -
         run.see(heard[2])
         run.save_rows()
         assert journal.rows("one") == heard
+
+
+def test_a_failing_save_that_a_person_called_over_is_told_again(tmp_path: Path) -> None:
+    def failed(at: float) -> SaveFailed:
+        return SaveFailed(at=at, node=0, world=1, rank=0, step=4, why="No space left on device", errno=errno.ENOSPC)
+
+    with Journal(tmp_path / "journal.db") as journal:
+        journal.submit("one", "one", {}, "", 1.0)
+        run = loop(journal, World())
+        run.take(e.RunSubmitted(at=1.0, run="one", plan=e.Plan(), policy=runbooks.load(None)))
+        run.take(e.AgentJoined(at=1.5, attempt=1, node=0, host="h"))
+        run.see(failed(2.0))
+        run.see(failed(3.0))
+        assert run.state is not None
+        assert run.state.incidents == 1
+        run.take(e.IncidentResolved(at=4.0, by="ada", incident=run.state.open[0].id))
+        assert run.state.open == ()
+        run.see(failed(5.0))
+        assert run.state.incidents == 2

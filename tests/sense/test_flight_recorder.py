@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 
 from monitors.sense import flight_recorder
 from monitors.sense.flight_recorder import Where
-from monitors.sense.flight_recorder_dump import ARRIVALS_SMALL, BYTES_MAX, CALLS_AFTER, CALLS_BEFORE, Dump, parse
+from monitors.sense.flight_recorder_dump import (
+    ARRIVALS,
+    ARRIVALS_SMALL,
+    BYTES_MAX,
+    CALLS_AFTER,
+    CALLS_BEFORE,
+    SMALL_RANKS,
+    Dump,
+    parse,
+)
 from monitors.sense.flight_recorder_pickle import OPCODES_MAX, Refused, load
 from monitors.signals import GroupStatus
 
@@ -140,6 +149,38 @@ def test_of_a_full_ring_a_group_that_was_called_long_ago_is_told() -> None:
     found = read(dump(once, *(entry(seq, record_id=seq) for seq in range(1, RING))))
     assert {status.group: status.enqueued for status in found.statuses} == {"nccl:9": 1, "nccl:7": RING - 1}
     assert found.is_complete
+
+
+def test_sends_do_not_push_the_collectives_of_their_group_out() -> None:
+    p2p = {"is_p2p": True, "profiling_name": "nccl:send 0->1"}
+    sends = [entry(10, record_id=10 + number, p2p_seq_id=number, **p2p) for number in range(1, 600)]
+    status = only(read(dump(*(entry(seq) for seq in range(1, 11)), *sends)))
+    assert (status.enqueued, status.completed, len(status.arrivals)) == (10, 10, 10)
+
+
+def test_what_a_finished_coalesced_operation_holds_is_no_reason_to_read_the_whole_ring() -> None:
+    ids = iter(range(4000))
+    rows = [
+        entry(seq, op, record_id=next(ids), **more)
+        for seq in range(1, 1001)
+        for op, more in (("nccl:all_gather", RUNNING), ("nccl:allgather_coalesced", {}))
+    ]
+    found = read(dump(*rows))
+    assert only(found).completed == 1000
+    assert len(found.entries) < len(rows) / 5
+
+
+def test_all_groups_of_a_rank_reach_back_as_far_as_those_of_a_large_world() -> None:
+    rows = [
+        entry(seq, process_group=(name, ""), record_id=2 * seq + (name == "9")) for seq in range(300) for name in "79"
+    ]
+    for size, kept in ((SMALL_RANKS, ARRIVALS_SMALL), (SMALL_RANKS + 1, ARRIVALS)):
+        config = {
+            name: {"name": name, "desc": "", "ranks": str(list(range(ranks)))}
+            for name, ranks in (("7", size), ("9", 2))
+        }
+        found = read(dump(*rows, pg_config=config))
+        assert {len(status.arrivals) for status in found.statuses} == {kept}
 
 
 def test_a_coalesced_operation_speaks_for_what_it_holds() -> None:

@@ -270,7 +270,7 @@ class Memory:
             if (more := size - copy.bytes) > self._room():
                 raise OSError(f"the copies of the state would have to grow by {more >> 20} MiB")
             self._copies[turn] = Copy(copy.path, at_least=size)
-            self._side.register(*self._copies[turn].address)
+            self._side.register(self._copies[turn])
 
     def _seal(self, copy: Copy, _taken: Pieces, staged: dict[str, Any] | None) -> None:
         self._side.wait()
@@ -303,9 +303,16 @@ class Memory:
             self._turn_off(str(error))
             return
         for copy in self._copies:
-            self._side.register(*copy.address)
-        why = "" if count > 1 else "there is memory for one copy only: a rank that dies over it has none"
-        self._note(made("copies", sense=SENSE, why=why, count=count, bytes=size))
+            self._side.register(copy)
+        self._note(made("copies", sense=SENSE, why=self._fewer(count, size), count=count, bytes=size))
+
+    def _fewer(self, count: int, size: int) -> str:
+        """Why there are less copies than places for them; empty where there are not."""
+        if count == 1:
+            return "there is memory for one copy only: a rank that dies over it has none"
+        return f"there is memory for {count} copies of {size >> 20} MiB, not {len(self._paths)}" * (
+            count < len(self._paths)
+        )
 
     def _room(self) -> int:
         """Bytes that this rank may take."""

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 from torch.optim import Optimizer
 
+from lastgood.copies import Copy
 from lastgood.snapshot import State
 
 Buffers = dict[MetadataIndex, torch.Tensor]
@@ -74,10 +76,17 @@ class SideStream:
         self._stream: torch.cuda.Stream | None = None
         self._done: torch.cuda.Event | None = None
 
-    def register(self, address: int, size: int) -> None:
-        """Pin host memory, so that the GPU writes to it by itself; where that is refused, copies take longer."""
-        if torch.cuda.is_initialized():
-            torch.cuda.cudart().cudaHostRegister(address, size, 0)
+    def register(self, copy: Copy) -> None:
+        """Pin its memory as long as it is mapped, so that the GPU writes to it by itself; refused, copies take longer.
+
+        Memory mapped later at the same address would pass for pinned, and the GPU would go on writing to the old pages.
+        """
+        if not torch.cuda.is_initialized():
+            return
+        driver = torch.cuda.cudart()
+        address, size = copy.address
+        if driver.cudaHostRegister(address, size, 0) == driver.cudaError.success:
+            finalize(copy, driver.cudaHostUnregister, address).atexit = False
 
     @contextmanager
     def beside(self, state: State) -> Iterator[None]:
