@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.checkpoint import folder
+from jobs.checkpoint.verify import DAMAGED
 from monitors.clock import Clock
 from orchestrator.core import actions
 from orchestrator.core.events import CheckpointDeleted, CheckpointRefused, CheckpointVerified
@@ -64,7 +65,9 @@ class CheckpointFolder:
             verdict = await self._read_back(name)
             if isinstance(verdict, CheckpointVerified | CheckpointRefused):
                 return verdict
-            # Killed, or out of memory: that says nothing about the checkpoint.
+            if name in self._given_up:
+                return None
+            # Killed, out of memory, or the storage does not answer: that says nothing about the checkpoint.
             log.error("%s could not be read back: %s", name, verdict)
             await asyncio.sleep(again_s)
         return None
@@ -87,10 +90,10 @@ class CheckpointFolder:
                 return f"not read back within {READ_BACK_S:.0f} s"
         if child.returncode == 0:
             return CheckpointVerified(at=self._clock.now(), checkpoint=name)
-        why = _damage(out)
-        if why is not None:
+        why = _finding(out)
+        if why is not None and child.returncode == DAMAGED:
             return CheckpointRefused(at=self._clock.now(), checkpoint=name, why=why)
-        return f"status {child.returncode}: {err.decode(errors='replace').strip()[-300:]}"
+        return why or f"status {child.returncode}: {err.decode(errors='replace').strip()[-300:]}"
 
     async def _delete(self, name: str, answer: Answer) -> None:
         try:
@@ -103,7 +106,7 @@ class CheckpointFolder:
         self._doomed.discard(name)
 
 
-def _damage(out: bytes) -> str | None:
+def _finding(out: bytes) -> str | None:
     try:
         verdict = json.loads(out.splitlines()[-1])
         return f"{verdict['file']}: {verdict['why']}"

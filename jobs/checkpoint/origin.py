@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.errors import SpecError
-from lastgood.manifest import CheckpointDamaged, Manifest, names, parse_name, read
+from lastgood.manifest import CheckpointDamaged, CheckpointUnreadable, Manifest, names, parse_name, read
 from lastgood.skips import Skips
 
 KEY = "checkpoint.resume_from"
@@ -22,6 +22,8 @@ def origin(path: str, skips: Sequence[tuple[int, int]]) -> Manifest:
         found = read(path)
     except CheckpointDamaged as damage:
         raise SpecError(f"{KEY}: {folder} is damaged: {damage.file}: {damage.why}") from None
+    except CheckpointUnreadable as unread:
+        raise SpecError(f"{KEY}: {folder}: {unread.file}: {unread.why}") from None
     fed = Skips(tuple(skips)).data_index(found.step + 1)
     if fed != found.data_index:
         raise SpecError(

@@ -3,6 +3,7 @@
     python -P -m jobs.checkpoint.verify PATH [--json]
 
 Exit status 0: every byte matches the manifest. 1: damaged, and one line says which file and why. 2: called wrongly.
+3: it cannot be read now, which says nothing about its bytes; one line says which file and why.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import sys
 from collections.abc import Sequence
 
 from lastgood import background
-from lastgood.manifest import CheckpointDamaged, verify
+from lastgood.manifest import CheckpointUnreadable, CheckpointUnusable, verify
 
+DAMAGED, UNREADABLE = 1, 3
 NICENESS = 10
 """A tenth of a busy core, and by it the kernel's second-lowest disk priority. Not the idle class: on a node whose cores
 all train, a checkpoint would never be verified and so never be used."""
@@ -27,20 +29,20 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="jobs.checkpoint.verify", description="Compare a checkpoint with its manifest."
     )
     parser.add_argument("path", help="folder of the checkpoint")
-    parser.add_argument("--json", action="store_true", help="say what is damaged as one line of JSON")
+    parser.add_argument("--json", action="store_true", help="say what is wrong as one line of JSON")
     asked = parser.parse_args(words)
     path = os.path.abspath(asked.path)
     try:
         verify(path, from_medium=True)
-    except CheckpointDamaged as damage:
-        _tell(damage, as_json=asked.json)
-        return 1
+    except CheckpointUnusable as found:
+        _tell(found, as_json=asked.json)
+        return UNREADABLE if isinstance(found, CheckpointUnreadable) else DAMAGED
     return 0
 
 
-def _tell(damage: CheckpointDamaged, *, as_json: bool) -> None:
-    said = {"checkpoint": damage.checkpoint, "file": damage.file, "why": damage.why}
-    print(json.dumps(said) if as_json else damage, flush=True)
+def _tell(found: CheckpointUnusable, *, as_json: bool) -> None:
+    said = {"checkpoint": found.checkpoint, "file": found.file, "why": found.why}
+    print(json.dumps(said) if as_json else found, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ _TABLE: dict[Blame, dict[str, str]] = {
         "checkpoint_corrupt": "a saved file is damaged",
         "checkpoint_incomplete": "a checkpoint was never finished",
         "checkpoint_missing_shard": "a file of the checkpoint is not there",
+        "checkpoint_unreadable": "a checkpoint could not be read just then; it may be whole",
         "disk_full": "the disk is full",
         "disk_io_error": "the disk, or the way to it, failed",
         "disk_quota": "the quota of the file system is used up",

@@ -61,8 +61,8 @@ def ckpt_ls(run: str, as_json: bool) -> None:
 def ckpt_verify(run: str, names: tuple[str, ...], as_json: bool) -> int:
     """Read checkpoints back and compare every byte with the manifest; all of them when none is named.
 
-    Ends with 1 when one does not match; one that the run deleted meanwhile is no damage. It only reads: what the
-    supervisor knows does not change.
+    Ends with 1 when one does not match or cannot be read; one that the run deleted meanwhile is no damage. It only
+    reads: what the supervisor knows does not change.
     """
     from orchestrator import contract
     from orchestrator.cli.text import print_json, print_table
@@ -95,8 +95,8 @@ def _read_back(one: dict[str, Any], deleted: Callable[[], bool]) -> dict[str, An
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and deleted():
         return {"name": one["name"], "step": one["step"], "verdict": "deleted", "why": None}
-    why = None if done.returncode == 0 else _why(done)
-    return {"name": one["name"], "step": one["step"], "verdict": "matches" if why is None else "damaged", "why": why}
+    verdict, why = ("matches", None) if done.returncode == 0 else _finding(done)
+    return {"name": one["name"], "step": one["step"], "verdict": verdict, "why": why}
 
 
 def _deleted(root: Path, run: str, name: str) -> bool:
@@ -108,12 +108,16 @@ def _deleted(root: Path, run: str, name: str) -> bool:
     return any(action["checkpoint"] == name for action in ordered)
 
 
-def _why(done: subprocess.CompletedProcess[str]) -> str:
+def _finding(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """Verdict and why; a verifier that came to none, whatever it died of, shows no damage."""
+    from jobs.checkpoint.verify import DAMAGED
+
     try:
-        verdict = json.loads(done.stdout.splitlines()[-1])
-        return f"{verdict['file']}: {verdict['why']}"
+        said = json.loads(done.stdout.splitlines()[-1])
+        why = f"{said['file']}: {said['why']}"
     except (IndexError, KeyError, ValueError):
-        return done.stderr.strip()[-300:] or "the verifier failed without a word"
+        return "unreadable", done.stderr.strip()[-300:] or "the verifier failed without a word"
+    return "damaged" if done.returncode == DAMAGED else "unreadable", why
 
 
 @ckpt.command("pin")

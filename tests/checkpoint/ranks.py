@@ -19,6 +19,7 @@ from jobs.checkpoint.damage import damage
 from lastgood import manifest
 from lastgood import saver as node_saver
 from lastgood.files import Files
+from lastgood.manifest import CheckpointUnreadable
 from lastgood.restoring import RestoreFailed, restore
 from lastgood.saving import Saver
 from tests import warm
@@ -219,6 +220,29 @@ def fall_back(rank: Rank) -> dict[str, Any]:
     return {"seen": seen}
 
 
+def out_of_sight(rank: Rank) -> dict[str, Any]:
+    """One rank does not see the newest, and no rank takes it; where another finds it damaged, it is damaged."""
+    newest = "step-00000009.a1w9"
+    job = build(6, rank=rank.rank)
+    seen: dict[str, Any] = {}
+    for case, there in (("hidden", "pristine"), ("damaged", "damaged2")):  # a file of that one was deleted
+        view = rank.folder / f"view-{case}-{rank.rank}"
+        view.mkdir()
+        (view / TWO).symlink_to(rank.checkpoints / TWO)
+        (view / newest).symlink_to(rank.folder / (there if rank.rank == 0 else "not mounted") / newest)
+        untouched = job.snapshot()
+        try:
+            alone = str(rank.restore(job, newest, folder=view))
+        except CheckpointUnreadable as error:
+            alone = str(error)
+        held = same(untouched, job.snapshot())
+        rank.notes.clear()
+        found = rank.restore(build(6, rank=rank.rank), newest, TWO, folder=view)
+        notes = [(note["note"], note["checkpoint"]) for note in rank.notes]
+        seen[case] = {"alone": alone, "held": held, "found": found, "notes": notes}
+    return seen
+
+
 def copy_as(path: Path, copy: Path) -> None:
     copy.parent.mkdir()
     shutil.copytree(path, copy)
@@ -268,7 +292,7 @@ def misfit(rank: Rank) -> dict[str, Any]:
 
 
 SCENARIOS: dict[str, tuple[Callable[[Rank], dict[str, Any]], ...]] = {
-    "two": (resume, from_copies, fail_in_turn, fall_back, from_one, misfit),
+    "two": (resume, from_copies, fail_in_turn, fall_back, out_of_sight, from_one, misfit),
     "three": (from_two,),
 }
 

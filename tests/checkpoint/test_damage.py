@@ -95,6 +95,12 @@ def test_the_verifier_says_it_in_one_line(pristine: Path, tmp_path: Path) -> Non
         assert json.loads(line)["file"] in files
 
 
+def test_the_verifier_tells_what_it_could_not_read_from_damage(tmp_path: Path) -> None:
+    status, line = verifier(tmp_path / "not mounted" / NAME)
+    assert status == 3
+    assert json.loads(line) == {"checkpoint": NAME, "file": ".", "why": "cannot be read: No such file or directory"}
+
+
 def test_the_verifier_needs_no_torch(pristine: Path) -> None:
     code = "import sys; from jobs.checkpoint.verify import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(pristine)], check=False, timeout=60).returncode == 0

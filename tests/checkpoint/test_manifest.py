@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import string
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastgood import manifest
-from lastgood.manifest import CheckpointDamaged, Entry, Manifest, Name
+from lastgood.manifest import CheckpointDamaged, CheckpointUnreadable, Entry, Manifest, Name
 
 COUNTS = st.integers(0, 2**63)
 HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -42,6 +45,9 @@ ONE = Manifest(
     torch="2.13.0",
     files={"__0_0.distcp": Entry(bytes=7, xxh3_128="0f" * 16), ".metadata": Entry(bytes=0, xxh3_128="a1" * 16)},
 )
+
+NO_BYTE = "/proc/self/mem"
+"""no page is mapped at address 0: whoever reads there is told of an I/O error by the kernel"""
 
 
 @given(MANIFESTS)
@@ -99,11 +105,90 @@ def test_checkpoints_are_listed_by_step(tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint_is_named_as_damaged(tmp_path: Path) -> None:
+    path = tmp_path / ONE.name
+    (tmp_path / "step-00000020.a1w1").mkdir()
     with pytest.raises(CheckpointDamaged, match="is gone"):
-        manifest.verify(str(tmp_path / "step-00000040.a1w3"))
-    (tmp_path / "step-00000040.a1w3").mkdir()
+        manifest.verify(str(path))
+    path.mkdir()
     with pytest.raises(CheckpointDamaged, match=r"manifest\.json: is missing"):
-        manifest.verify(str(tmp_path / "step-00000040.a1w3"))
+        manifest.verify(str(path))
+    (path / manifest.MANIFEST).mkdir()
+    with pytest.raises(CheckpointDamaged, match=r"manifest\.json: is not a regular file"):
+        manifest.verify(str(path))
+
+
+def _whole(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / manifest.MANIFEST).write_bytes(manifest.encode(replace(ONE, files={})))
+    return path
+
+
+def _never_mounted(path: Path, kept: Path) -> None:
+    path.parent.rename(kept)
+
+
+def _empty_mount_point(path: Path, kept: Path) -> None:
+    path.parent.rename(kept)
+    path.parent.mkdir()
+
+
+def _mount_point_with_a_leftover(path: Path, kept: Path) -> None:
+    _empty_mount_point(path, kept)
+    (path.parent / f"{path.name}.writing").mkdir()
+
+
+def _a_file_instead_of_the_folder_above(path: Path, kept: Path) -> None:
+    path.parent.rename(kept)
+    path.parent.touch()
+
+
+def _link_to_nowhere(path: Path, kept: Path) -> None:
+    path.rename(kept)
+    path.symlink_to(kept.with_name("not mounted"))
+
+
+def _link_to_itself(path: Path, kept: Path) -> None:
+    path.rename(kept)
+    path.symlink_to(path)
+
+
+def _manifest_on_a_dying_disk(path: Path, kept: Path) -> None:
+    (path / manifest.MANIFEST).rename(kept)
+    (path / manifest.MANIFEST).symlink_to(NO_BYTE)
+
+
+def _manifest_is_a_link_to_itself(path: Path, kept: Path) -> None:
+    (path / manifest.MANIFEST).rename(kept)
+    (path / manifest.MANIFEST).symlink_to(manifest.MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("hide", "why"),
+    [
+        (_never_mounted, os.strerror(errno.ENOENT)),
+        (_empty_mount_point, "is a file system not mounted"),
+        (_mount_point_with_a_leftover, "is a file system not mounted"),
+        (_a_file_instead_of_the_folder_above, os.strerror(errno.ENOTDIR)),
+        (_link_to_nowhere, "it is listed, and not found"),
+        (_link_to_itself, os.strerror(errno.ELOOP)),
+        (_manifest_on_a_dying_disk, os.strerror(errno.EIO)),
+        (_manifest_is_a_link_to_itself, os.strerror(errno.ELOOP)),
+    ],
+)
+def test_what_storage_does_not_show_is_not_damaged(
+    tmp_path: Path, hide: Callable[[Path, Path], None], why: str
+) -> None:
+    path = _whole(tmp_path / "mount" / ONE.name)
+    manifest.verify(str(path))
+    hide(path, tmp_path / "kept")
+    with pytest.raises(CheckpointUnreadable, match=f"cannot be read: .*{why}") as verdict:
+        manifest.verify(str(path))
+    assert not isinstance(verdict.value, CheckpointDamaged)
+
+
+def test_a_shard_on_a_dying_disk_is_not_damaged() -> None:
+    with open(NO_BYTE, "rb") as file, pytest.raises(CheckpointUnreadable, match="cannot be read: Input/output error"):
+        manifest.check_file(file, "__0_0.distcp", ONE)
 
 
 def test_swapped_files_of_one_size_are_told_from_changed_ones(tmp_path: Path) -> None:

@@ -61,6 +61,24 @@ def test_the_ranks_agree_on_damage_and_take_the_older_one(two: Seen) -> None:
         assert refused[0]["why"].partition(":")[0] in zero["damage"], refused
 
 
+def test_the_ranks_agree_on_what_one_of_them_cannot_read_and_condemn_nothing(two: Seen) -> None:
+    newest = "step-00000009.a1w9"
+    zero, one = (rank["out_of_sight"]["hidden"] for rank in two)
+    for seen in (zero, one):
+        assert seen["alone"] == f"{newest}: .: cannot be read: it is listed, and not found"
+        assert seen["held"]
+        assert seen["found"] == TWO
+    assert (zero["notes"], one["notes"]) == ([], [["unread", newest]])
+
+
+def test_damage_that_one_rank_saw_outweighs_that_another_saw_nothing(two: Seen) -> None:
+    newest = "step-00000009.a1w9"
+    zero, one = (rank["out_of_sight"]["damaged"] for rank in two)
+    assert (zero["alone"], one["alone"]) == ("None", "None")
+    assert (zero["found"], one["found"]) == (TWO, TWO)
+    assert (zero["notes"], one["notes"]) == ([["refused", newest]], [])
+
+
 def test_a_checkpoint_that_does_not_fit_is_an_error_on_every_rank(two: Seen) -> None:
     for seen in (rank["misfit"] for rank in two):
         assert "the checkpoint has no model.bias, model.weight" in seen["why"]

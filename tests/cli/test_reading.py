@@ -172,7 +172,8 @@ def test_what_retention_deleted_meanwhile_is_no_damage(say: Say, home: Path) -> 
     known = json.loads(ok(say("ckpt", "ls", "old-aaaaa", "--json")))["checkpoints"]
     read = say("ckpt", "verify", "old-aaaaa", "--json")
     verdicts = {one["name"]: one["verdict"] for one in json.loads(read.stdout)["checkpoints"]}
-    assert (verdicts[known[0]["name"]], verdicts[known[-1]["name"]], read.exit_code) == ("deleted", "damaged", 1)
+    assert (verdicts[known[0]["name"]], verdicts[known[-1]["name"]], read.exit_code) == ("deleted", "unreadable", 1)
+    assert "cannot be read: No such file or directory" in read.stdout
     assert say("ckpt", "verify", "old-aaaaa", known[0]["name"]).exit_code == 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from lastgood.manifest import MANIFEST, Manifest, encode, parse_name
 from monitors.clock import SystemClock
 from orchestrator.core import actions
 from orchestrator.core import events as e
@@ -70,6 +71,38 @@ def test_a_verifier_that_is_killed_says_nothing_about_the_checkpoint(tmp_path: P
     (answer,) = play(tmp_path, course).answers
     assert isinstance(answer, e.CheckpointRefused)
     assert (answer.checkpoint, answer.why) == (NAME, "manifest.json: is missing")
+
+
+def test_what_cannot_be_read_is_read_again_and_nothing_is_said_of_it_meanwhile(tmp_path: Path) -> None:
+    hidden, mount = tmp_path / "hidden", tmp_path / "mount"
+    (hidden / NAME).mkdir(parents=True)
+    name = parse_name(NAME)
+    assert name is not None
+    whole = Manifest(
+        run="run",
+        attempt=name.attempt,
+        world=name.world,
+        step=name.step,
+        world_size=1,
+        data_index=4,
+        saved_at=1.0,
+        torch="2.13.0",
+        files={},
+    )
+    (hidden / NAME / MANIFEST).write_bytes(encode(whole))
+
+    async def course(port: CheckpointFolder, desk: Desk) -> None:
+        port.verify(actions.VerifyCheckpoint(checkpoint=NAME), desk.answers.append)
+        while not verifiers():
+            await asyncio.sleep(0.02)
+        while verifiers():
+            await asyncio.sleep(0.02)
+        assert desk.answers == []
+        hidden.rename(mount)
+        await desk.tasks[0]
+
+    (answer,) = play(mount, course).answers
+    assert isinstance(answer, e.CheckpointVerified)
 
 
 def test_what_cannot_be_deleted_is_not_said_to_be_gone(tmp_path: Path) -> None:

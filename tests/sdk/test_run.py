@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from lastgood import progress
+from lastgood import failure, progress
 from lastgood.place import Place
 from lastgood.run import open_run
+from monitors.catalogue.signatures import judge
 from tests.sdk.ranks import Rank, advance
 
 Ranks = Callable[..., Rank]
@@ -68,6 +69,48 @@ def test_the_next_world_goes_on_where_the_last_save_was(rank: Ranks, state: Stat
     assert again == {5: losses[4], 6: losses[5]}
     assert second.notes("restored")[0]["checkpoint"] == "step-00000004.a1w1"
     assert [row.step for row in second.rows()] == [5, 6]
+
+
+def out_of_sight(save: Path) -> None:
+    """As a folder on what is not mounted is seen through a link."""
+    save.rename(save.with_name("hidden"))
+    save.symlink_to("not mounted")
+
+
+def test_what_cannot_be_read_is_passed_over_and_condemned_by_nobody(
+    rank: Ranks, state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = rank(save_every=2, world=1, attempt=1)
+    list(first.run.steps(state, until=4))
+    out_of_sight(first.folder / "checkpoints/step-00000004.a1w1")
+    resume = tuple((f"step-0000000{step}.a1w1", step) for step in (4, 2))
+    second = rank("w2", world=2, attempt=1, checkpoints=first.place.checkpoints, resume=resume)
+    assert next(second.run.steps(state, until=4)) == 3
+    assert [note["note"] for note in second.notes()] == ["entered", "unread", "restored"]
+    assert second.notes("unread")[0]["checkpoint"] == "step-00000004.a1w1"
+    said = (
+        "lastgood: step-00000004.a1w1 was passed over, and may be whole: .: cannot be read: it is listed, and not found"
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_when_none_can_be_read_nothing_starts_afresh_and_another_try_is_worth_it(rank: Ranks, state: State) -> None:
+    first = rank(save_every=2, world=1, attempt=1)
+    list(first.run.steps(state, until=2))
+    mount = first.folder / "checkpoints"
+    mount.rename(first.folder / "hidden")
+    second = rank("w2", checkpoints=str(mount), resume=(("step-00000002.a1w1", 2),))
+    with pytest.raises(
+        RuntimeError, match=r"one may be whole: step-00000002\.a1w1: \.: cannot be read: No such"
+    ) as end:
+        next(second.run.steps(state, until=4))
+    assert second.notes("refused") == []
+    said = judge(failure.of(end.value).traceback)
+    assert said is not None
+    assert (said.fault, said.retryable) == ("checkpoint_unreadable", True)
+    (first.folder / "hidden").rename(mount)
+    third = rank("w3", checkpoints=str(mount), resume=(("step-00000002.a1w1", 2),))
+    assert next(third.run.steps(state, until=4)) == 3
 
 
 def test_when_every_checkpoint_is_damaged_nothing_starts_afresh(rank: Ranks, state: State) -> None:
@@ -288,6 +331,20 @@ def test_alone_it_resumes_from_its_own_folder(tmp_path: Path, state: State, caps
     ]
     assert list(open_run(alone).steps(state, until=9)) == [8, 9]
     assert "resumed from step-00000007.a0w0 (step 7)" in capsys.readouterr().err
+
+
+def test_alone_it_leaves_what_it_cannot_read_for_its_person(tmp_path: Path, state: State) -> None:
+    alone = Place(checkpoints=str(tmp_path / "checkpoints"), save_every=2)
+    list(open_run(alone).steps(state, until=6))
+    file = tmp_path / "checkpoints/step-00000006.a0w0/manifest.json"
+    whole = file.read_bytes()
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(RuntimeError, match=r"step-00000006\.a0w0: manifest\.json: cannot be read: Too many levels"):
+        list(open_run(alone).steps(state, until=8))
+    file.unlink()
+    file.write_bytes(whole)
+    assert list(open_run(alone).steps(state, until=8)) == [7, 8]
 
 
 def test_alone_it_sets_a_damaged_checkpoint_aside(

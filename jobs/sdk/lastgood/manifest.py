@@ -30,10 +30,12 @@ _DIGEST = re.compile(r"[0-9a-f]{32}")
 _CHUNK_BYTES = 4 << 20
 _MANIFEST_BYTES_MAX = 256 << 20
 """of a million files; a damaged size must not eat the memory"""
+_LISTED = "it is listed, and not found"
+"""a link to what is not mounted, or it came back just now"""
 
 
-class CheckpointDamaged(Exception):
-    """The checkpoint is not what was written; nothing of it may reach a model."""
+class CheckpointUnusable(Exception):
+    """Nothing of the checkpoint may reach a model; which of the two kinds it is says for how long."""
 
     def __init__(self, checkpoint: str, file: str, why: str) -> None:
         super().__init__(f"{checkpoint}: {file}: {why}")
@@ -41,6 +43,14 @@ class CheckpointDamaged(Exception):
         self.file = file
         """name within the checkpoint; `.` for the folder itself"""
         self.why = why
+
+
+class CheckpointDamaged(CheckpointUnusable):
+    """It is not what was written, which nothing heals."""
+
+
+class CheckpointUnreadable(CheckpointUnusable):
+    """The storage did not answer, or is not there: that says nothing about the bytes, which may be whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -162,17 +172,13 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def read(path: str) -> Manifest:
-    """The manifest of the checkpoint folder `path`. Raises CheckpointDamaged."""
+    """The manifest of the checkpoint folder `path`. Raises CheckpointUnusable."""
     checkpoint = os.path.basename(path)
-    if not os.path.isdir(path):
-        raise CheckpointDamaged(checkpoint, ".", "is gone")
     try:
-        with open(os.path.join(path, MANIFEST), "rb") as file:
+        with open_file(path, MANIFEST, checkpoint) as file:
             raw = file.read(_MANIFEST_BYTES_MAX)
-    except FileNotFoundError:
-        raise CheckpointDamaged(checkpoint, MANIFEST, "is missing") from None
     except OSError as error:
-        raise CheckpointDamaged(checkpoint, MANIFEST, f"cannot be read: {error.strerror}") from error
+        raise unreadable(checkpoint, MANIFEST, error) from None
     try:
         manifest = decode(raw)
     except ValueError as error:
@@ -189,7 +195,7 @@ def _why_not_json(error: ValueError) -> str:
 
 
 def check_layout(path: str, manifest: Manifest) -> None:
-    """No file is missing, extra or of another size; no byte is read. Raises CheckpointDamaged."""
+    """No file is missing, extra or of another size; no byte is read. Raises CheckpointUnusable."""
     found = _sizes(path, manifest.name)
     for name, entry in sorted(manifest.files.items()):
         if name not in found:
@@ -204,8 +210,10 @@ def _sizes(path: str, checkpoint: str) -> dict[str, int | None]:
     try:
         with os.scandir(path) as found:
             return dict(_looked_at(found))
+    except FileNotFoundError:
+        raise _not_found(path, checkpoint) from None
     except OSError as error:
-        raise CheckpointDamaged(checkpoint, ".", f"cannot be read: {error.strerror}") from error
+        raise unreadable(checkpoint, ".", error) from None
 
 
 def _looked_at(found: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, int | None]]:
@@ -224,7 +232,7 @@ def _resized(found: int | None, meant: int) -> str:
 
 
 def check_file(file: BinaryIO, name: str, manifest: Manifest) -> None:
-    """Every byte of an open file is as meant; its position is left alone. Raises CheckpointDamaged.
+    """Every byte of an open file is as meant; its position is left alone. Raises CheckpointUnusable.
 
     Read, not mapped: a dying disk answers `read` with an error that can be told, and a mapping with SIGBUS.
     """
@@ -232,7 +240,7 @@ def check_file(file: BinaryIO, name: str, manifest: Manifest) -> None:
     try:
         size, digest = _hash(file)
     except OSError as error:
-        raise CheckpointDamaged(manifest.name, name, f"cannot be read: {error.strerror}") from error
+        raise unreadable(manifest.name, name, error) from None
     if size != meant.bytes:
         raise CheckpointDamaged(manifest.name, name, _resized(size, meant.bytes))
     if digest != meant.xxh3_128:
@@ -255,17 +263,56 @@ def _changed(name: str, digest: str, manifest: Manifest) -> str:
 
 
 def open_file(path: str, name: str, checkpoint: str) -> BinaryIO:
-    """One file of the checkpoint folder `path`. Raises CheckpointDamaged when it cannot be opened."""
+    """One file of the checkpoint folder `path`. Raises CheckpointUnusable when it cannot be opened."""
     try:
         return open(os.path.join(path, name), "rb")
     except FileNotFoundError:
-        raise CheckpointDamaged(checkpoint, name, "is missing") from None
+        raise _missing(path, name, checkpoint) from None
+    except IsADirectoryError:
+        raise CheckpointDamaged(checkpoint, name, "is not a regular file") from None
     except OSError as error:
-        raise CheckpointDamaged(checkpoint, name, f"cannot be read: {error.strerror}") from error
+        raise unreadable(checkpoint, name, error) from None
+
+
+def unreadable(checkpoint: str, file: str, error: OSError) -> CheckpointUnreadable:
+    """What the system said when it was asked for the bytes."""
+    # Raised `from None`: a traceback that also shows `error` would be taken for a fault of its kind.
+    return CheckpointUnreadable(checkpoint, file, f"cannot be read: {error.strerror or error}")
+
+
+def _missing(path: str, name: str, checkpoint: str) -> CheckpointUnusable:
+    """A file that was not found is missing where the folder can be listed and lacks it."""
+    try:
+        there = os.listdir(path)
+    except FileNotFoundError:
+        return _not_found(path, checkpoint)
+    except OSError as error:
+        return unreadable(checkpoint, ".", error)
+    if name in there:
+        return CheckpointUnreadable(checkpoint, name, f"cannot be read: {_LISTED}")
+    return CheckpointDamaged(checkpoint, name, "is missing")
+
+
+def _not_found(path: str, checkpoint: str) -> CheckpointUnusable:
+    """A folder that was not found is gone where another checkpoint lies beside it.
+
+    Where none does, this may be what is seen while a file system is not mounted: an empty folder, or what was put
+    into it meanwhile.
+    """
+    try:
+        beside = os.listdir(os.path.dirname(path) or ".")
+    except OSError as error:
+        return unreadable(checkpoint, ".", error)
+    if checkpoint in beside:
+        return CheckpointUnreadable(checkpoint, ".", f"cannot be read: {_LISTED}")
+    if not any(map(parse_name, beside)):
+        why = "cannot be read: its folder holds no checkpoint at all; is a file system not mounted?"
+        return CheckpointUnreadable(checkpoint, ".", why)
+    return CheckpointDamaged(checkpoint, ".", "is gone")
 
 
 def verify(path: str, *, from_medium: bool = False) -> None:
-    """Every byte of the checkpoint folder `path` is as it was meant when it was written. Raises CheckpointDamaged.
+    """Every byte of the checkpoint folder `path` is as it was meant when it was written. Raises CheckpointUnusable.
 
     `from_medium` drops the page cache first: right after a save it would only show what memory still holds.
     """

@@ -1,8 +1,8 @@
 """Which of these checkpoints is whole, and how does it come back into the user's state?
 
 For each candidate, newest first: the ranks share the work of hashing its files and agree that all of them are as they
-were written; only then does a byte of it reach a model, read from the very files that were hashed. A damaged one is
-noted and the next one tried, with model and optimizer untouched.
+were written; only then does a byte of it reach a model, read from the very files that were hashed. One that is damaged,
+or that one of them cannot read, is noted and the next one tried, with model and optimizer untouched.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -20,7 +21,7 @@ from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 
 from lastgood import manifest
-from lastgood.manifest import METADATA, CheckpointDamaged, Manifest
+from lastgood.manifest import METADATA, CheckpointDamaged, CheckpointUnreadable, CheckpointUnusable, Manifest
 from lastgood.notes import Note, made
 from lastgood.peers import Peers, RoundFailed
 from lastgood.snapshot import OURS, State, Tree, apply, template
@@ -37,6 +38,8 @@ class Restored:
     """last finished step"""
     data_index: int
     """index of the next batch to be fed, when the checkpoint was saved"""
+    unread: tuple[str, ...] = ()
+    """newer ones that were passed over though they may be whole, each with why"""
 
 
 class RestoreFailed(Exception):
@@ -57,15 +60,25 @@ def restore(
     A name is meant from `folder`; that of another run's checkpoint is its whole path.
 
     A collective: every rank calls it with the same candidates. Whatever the world size was at saving, each rank gets
-    its part. `note` hears `refused` for each damaged candidate, on the lowest rank that found the damage.
+    its part. `note` hears `refused` for each damaged candidate, on the lowest rank that found the damage, and `unread`
+    for each that some rank could not read, on the lowest of them, unless another one found it damaged.
+    Raises CheckpointUnreadable on every rank, with the state untouched, when none is whole as far as they can be read:
+    one that cannot may be, so that nobody should start over.
     Raises RestoreFailed, with the state in pieces, when a whole checkpoint does not fit the state (another model) or
     the storage fails between being hashed and being read: starting over is then the supervisor's to decide.
     """
+    unread: list[CheckpointUnreadable] = []
     with Peers(rank, world_size) as peers:
         for name, _ in candidates:
-            restored = _restore_one(folder, name, state, peers, note)
+            try:
+                restored = _restore_one(folder, name, state, peers, note)
+            except CheckpointUnreadable as error:
+                unread.append(error)
+                continue
             if restored is not None:
-                return restored
+                return replace(restored, unread=tuple(map(str, unread)))
+    if unread:
+        raise unread[0]
     return None
 
 
@@ -86,21 +99,51 @@ class _Opened:
     """what this rank hashed, still open: the same file is read later, whatever its name means by then"""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class _Trouble:
+    """Why one rank cannot use a checkpoint; damage comes first, for it is certain, and then the lowest rank."""
+
+    is_unread: bool
+    rank: int
+    file: str
+    why: str
+
+
 def _opened_by_all(folder: str, name: str, peers: Peers, stack: ExitStack, note: Note) -> _Opened | None:
+    """None when it is damaged. Raises CheckpointUnreadable on every rank when one of them cannot read it."""
     opened: _Opened | None = None
-    damage: CheckpointDamaged | None = None
+    trouble: CheckpointUnusable | None = None
     try:
         opened = _open(os.path.join(folder, name), peers, stack)
-    except CheckpointDamaged as error:
-        damage = error
-    found = peers.all(lambda: damage is not None)
-    if damage is not None and found.index(True) == peers.rank:
-        note(made("refused", checkpoint=name, why=f"{damage.file}: {damage.why}"))
-    return None if any(found) else opened
+    except CheckpointUnusable as error:
+        trouble = error
+    troubles = [one for one in peers.all(lambda: _told(trouble, peers.rank)) if one is not None]
+    if not troubles:
+        return opened
+    first = min(troubles)
+    if first.rank == peers.rank:
+        _note(name, first, note)
+    if first.is_unread:
+        raise CheckpointUnreadable(name, first.file, first.why)
+    return None
+
+
+def _told(trouble: CheckpointUnusable | None, rank: int) -> _Trouble | None:
+    if trouble is None:
+        return None
+    is_unread = isinstance(trouble, CheckpointUnreadable)
+    return _Trouble(is_unread=is_unread, rank=rank, file=trouble.file, why=trouble.why)
+
+
+def _note(name: str, trouble: _Trouble, note: Note) -> None:
+    why = f"{trouble.file}: {trouble.why}"
+    note(made("unread" if trouble.is_unread else "refused", checkpoint=name, why=why))
+    if trouble.is_unread:  # nobody makes an incident of it, so that it has to stand where a person looks
+        print(f"lastgood: {name} was passed over, and may be whole: {why}", file=sys.stderr, flush=True)
 
 
 def _open(path: str, peers: Peers, stack: ExitStack) -> _Opened:
-    """Hash this rank's share of the files. Raises CheckpointDamaged."""
+    """Hash this rank's share of the files. Raises CheckpointUnusable."""
     whole = manifest.read(path)
     if peers.coordinates:
         manifest.check_layout(path, whole)
@@ -111,7 +154,7 @@ def _open(path: str, peers: Peers, stack: ExitStack) -> _Opened:
         if _hashed_by(name, peers.world_size) in (peers.rank, None):
             files[name] = stack.enter_context(manifest.open_file(path, name, whole.name))
             manifest.check_file(files[name], name, whole)
-    return _Opened(path=path, manifest=whole, metadata=_unpickled(files[METADATA]), files=files)
+    return _Opened(path=path, manifest=whole, metadata=_unpickled(files[METADATA], whole.name), files=files)
 
 
 def _hashed_by(name: str, world_size: int) -> int | None:
@@ -123,8 +166,11 @@ def _hashed_by(name: str, world_size: int) -> int | None:
     return int(found[1]) % world_size if found else None
 
 
-def _unpickled(file: BinaryIO) -> Metadata:
-    metadata: Metadata = pickle.loads(file.read())
+def _unpickled(file: BinaryIO, checkpoint: str) -> Metadata:
+    try:
+        metadata: Metadata = pickle.loads(file.read())
+    except OSError as error:
+        raise manifest.unreadable(checkpoint, METADATA, error) from None
     return metadata
 
 

@@ -16,6 +16,7 @@ from lastgood import group, local, place, recorder, shardings, survivor
 from lastgood.audience import Audience, listening
 from lastgood.faults import Faults
 from lastgood.interval import Interval
+from lastgood.manifest import CheckpointUnreadable
 from lastgood.notes import Note, Spoken, Written, made
 from lastgood.place import Place
 from lastgood.progress import Writer
@@ -206,8 +207,9 @@ class Run:
         if there is one. A step is finished when the loop asks for the next one; it is saved when a save is due, after
         the last step, and when a person stops the run. The loop ends when all of that is on durable storage.
 
-        Raises RuntimeError when checkpoints may be used but all of them are damaged (starting from scratch is not this
-        rank's to decide), and when the last save failed (a failed save before it does not stop training).
+        Raises RuntimeError when checkpoints may be used but all of them are damaged or cannot be read (starting from
+        scratch is not this rank's to decide), and when the last save failed (a failed save before it does not stop
+        training).
         """
         if self._saves is not None:
             raise RuntimeError("steps() was called before: one run has one loop of steps")
@@ -294,13 +296,21 @@ class Run:
         from lastgood.restoring import restore
 
         here = self._here
-        found = restore(
-            here.checkpoints, candidates, state, rank=here.rank, world_size=here.world_size, note=self._note
-        )
+        try:
+            found = restore(
+                here.checkpoints, candidates, state, rank=here.rank, world_size=here.world_size, note=self._note
+            )
+        except CheckpointUnreadable as unread:
+            raise RuntimeError(
+                f"no checkpoint in {here.checkpoints} could be restored, and one may be whole: {unread}"
+            ) from unread
         tried = [name for name, _ in candidates]
         if found is None:
             raise RuntimeError(f"none of the checkpoints in {here.checkpoints} could be restored: {', '.join(tried)}")
         if here.resume is None:
+            if found.unread:  # its step would be saved under its name, and retention would count it
+                older = f"move it away to go on from {found.checkpoint}"
+                raise RuntimeError(f"{found.unread[0]}: start again when it can be read, or {older}")
             local.set_aside(here, tried[: tried.index(found.checkpoint)])
         return found
 
