@@ -91,9 +91,17 @@ class Daemon(House):
             self.changed.set()
 
     def save_rows(self) -> None:
-        """Give the steps heard to the journal; what was reported until now may be acknowledged then."""
-        for live in self.runs.values():
-            live.loop.save_rows()
+        """Give the steps heard to the journal; what was reported until now may be acknowledged then.
+
+        But for what a run reported that is left alone for it.
+        """
+        for run, live in list(self.runs.items()):
+            with self.bulkhead(run):
+                live.loop.save_rows()
+
+    def keeps(self, run: str, listener: LiveRun | None) -> bool:
+        """Whether all that `listener` heard of a run is kept: it is neither left alone nor in other hands since."""
+        return run not in self.unsupervised and self.runs.get(run, listener) is listener
 
     # Time
 
@@ -109,8 +117,9 @@ class Daemon(House):
                 with self.bulkhead(run):
                     live.loop.wake()
         for run in [run for run, live in self.runs.items() if live.loop.ended]:
-            self.runs[run].loop.save_rows()
-            self._past[run] = self.runs.pop(run).loop
+            with self.bulkhead(run):
+                self.runs[run].loop.save_rows()
+                self._past[run] = self.runs.pop(run).loop
 
     def specs(self) -> list[Spec]:
         """Of the runs that go on."""

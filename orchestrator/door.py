@@ -81,11 +81,12 @@ class Door:
             self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Everything heard until now is in the journal: the agents may forget it."""
+        """What was heard until now is in the journal: the agents may forget it; of a run left alone, nothing more."""
         self._daemon.save_rows()
         for link in self._agents.values():
-            link.send(o.encode(o.Heard(seq=link.heard)))
-            link.told = link.heard
+            if self._daemon.keeps(link.hello.run, link.listener):
+                link.told = link.heard
+            link.send(o.encode(o.Heard(seq=link.told)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -184,5 +185,5 @@ def _parsed(line: bytes) -> dict[str, object]:
 def _message(body: dict[str, object]) -> o.FromAgent:
     try:
         return o.decode_from_agent(body)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:  # the last: of a `seq` without end
         raise Ended(f"no message of an agent: {error}") from error

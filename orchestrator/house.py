@@ -71,15 +71,20 @@ class House:
         return bulkhead.bulkhead(partial(self.give_up, run))
 
     def give_up(self, run: str, error: Exception) -> None:
-        """Decide nothing more about a run: its world trains on, and a person is told."""
+        """Decide nothing more about a run: its world trains on, and a person is told.
+
+        That first: the steps heard may be just what the journal refuses.
+        """
         log.critical("%s: nothing is decided about it any more", run, exc_info=error, extra={"run": run})
         live = self.runs.pop(run, None)
         self.unsupervised.add(run)
         if live is not None:
             live.loop.retire()
-            live.loop.save_rows()
         if why := bulkhead.note(self.home, run, error):
             self._notifier.alert(run, bulkhead.page(run, why))
+        if live is not None:
+            with bulkhead.bulkhead(partial(_lost, run)):
+                live.loop.save_rows()
 
     def _revive(self, run: str, state: State, started: events.SupervisorStarted) -> None:
         revisions.settle(self.home.run(run), state.revision)
@@ -164,6 +169,10 @@ class House:
                 loop.retire()
         revisions.settle(self.home.run(run), state.revision)
         return self.assemble(run, self.spec(run), state)
+
+
+def _lost(run: str, error: Exception) -> None:
+    log.error("%s: the steps heard last are not in the journal: %s", run, error, extra={"run": run})
 
 
 def replayed(state: State | None, later: list[events.Event]) -> State | None:

@@ -18,6 +18,7 @@ from orchestrator.core import actions, budget, decide, events, invariants, spend
 from orchestrator.core.state import ENDED, CheckpointState, Decision, Phase, State
 from orchestrator.inbox import Inbox
 from orchestrator.journal import Journal, Submission
+from orchestrator.journal.file import fits
 from orchestrator.ports import Ports, perform
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class RunLoop:
         self._queue: deque[events.Event] = deque()
         self._busy = False
         self._retired = False
+        self._told_unfit = False
         self._decided = 0
         self._submission: Submission | None = None
         """of a run that the journal does not have yet"""
@@ -97,10 +99,18 @@ class RunLoop:
         self.take(event)
 
     def see(self, signal: s.Signal) -> None:
-        """Handle a signal of an agent."""
+        """Handle a signal of an agent; a step that no journal takes is none, and must not come again with each dial."""
+        if type(signal) is s.StepReported and not fits(signal):
+            self._leave_out(signal)
+            return
         for event in self._inbox.see(signal):
             self.take(event)
         self._ask()
+
+    def _leave_out(self, row: s.StepReported) -> None:
+        if not self._told_unfit:  # a script may print one with each line
+            self._told_unfit = True
+            log.warning("%s: left out, as are others like it: %s", self.run, row, extra={"run": self.run})
 
     def answered(self, event: events.Event) -> None:
         """What came of an order. A checkpoint that the verifier refused is news to the detectors too."""

@@ -16,6 +16,8 @@ READ_BYTES = 1 << 20
 """per file and look: the agent must not stall on a rank that writes faster than anyone reads"""
 LINE_BYTES = 4096
 """searched of each line: beyond it no one prints a step, and a pattern that backtracks must stay harmless"""
+STEP_MAX = 1 << 53
+"""beyond it no float tells a number from the next: what a wide pattern finds there is an id, and no step"""
 
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -63,7 +65,7 @@ def search(pattern: re.Pattern[str], line: str) -> Found | None:
         return None
     groups = match.groupdict()
     step = _number(groups["step"])
-    if step is None or not step.is_integer():
+    if step is None or not step.is_integer() or abs(step) > STEP_MAX:
         return None
     return Found(step=int(step), loss=_number(groups.get("loss")), grad_norm=_number(groups.get("grad_norm")))
 

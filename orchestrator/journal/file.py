@@ -6,6 +6,7 @@ tables. Readers never block the writer, nor it them.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from monitors.signals import StepReported
 
 BUSY_S = 10.0
 """A reader's recovery of the write-ahead log after a crash may hold the file for a moment; nothing else does."""
@@ -75,6 +78,12 @@ class JournalNewer(JournalUnavailable):
 def code_version() -> str:
     """The version of lastgood that runs."""
     return metadata.version("lastgood")
+
+
+def fits(row: StepReported) -> bool:
+    """Whether `steps` takes it: a whole number of more than 64 bits is an OverflowError, a time that is NaN is NULL."""
+    whole = (row.world, row.step, row.node, row.rank, row.data_index or 0)
+    return math.isfinite(row.at) and min(whole) >= -(1 << 63) and max(whole) < 1 << 63
 
 
 class File:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from orchestrator.core.state import Decision, Phase
 from orchestrator.daemon import Daemon
 from orchestrator.door import Door
 from orchestrator.home import Home
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, JournalUnavailable
 from orchestrator.requests import AskError
 from tests.story.scripted import Script
 
@@ -206,7 +206,6 @@ def test_a_fault_of_ours_ends_the_decisions_about_one_run_and_loses_no_report(tm
         await scene.paged(1)
         assert await _until_heard(door, ill, 0) == 0, "what was not decided on is to be told again"
         assert not door.failed.done()
-
         # A person has seen to it; the agent must dial again, or what was not heard would never be.
         state = replace(scene.scripts[ILL].state, now=2e6)
         scene.journal.record(ILL, e.TimePassed(at=2e6), Decision(state=state))
@@ -223,23 +222,126 @@ def test_a_fault_of_ours_ends_the_decisions_about_one_run_and_loses_no_report(tm
     play(tmp_path, course)
 
 
+def step(number: int, **other: float) -> s.StepReported:
+    """A finished one."""
+    return replace(s.StepReported(at=2e6, node=0, world=1, rank=0, step=number), **other)
+
+
+UNFIT = step(2**63)  # sqlite3 answers with an OverflowError, which is no error of a database
+
+
+@asynccontextmanager
+async def _both(scene: Scene) -> AsyncIterator[tuple[Door, _Dialled, _Dialled]]:
+    """A door, and the agents of both runs."""
+    door = Door(scene.daemon(), scene.home.token())
+    port = await door.open("127.0.0.1", 0)
+    ill, well = [await _Dialled.of(port, scene.hello(run)) for run in (ILL, WELL)]
+    yield door, ill, well
+    for agent in (ill, well):
+        await agent.hang_up()
+    door.close()
+    assert not door.failed.done()
+
+
 def test_what_is_said_is_acknowledged_once_the_journal_has_it_and_also_where_nobody_decides(tmp_path: Path) -> None:
     async def course(scene: Scene) -> None:
         spoil_spec(scene)
-        door = Door(scene.daemon(), scene.home.token())
-        port = await door.open("127.0.0.1", 0)
-        answering = asyncio.create_task(door.answer())
-        ill, well = [await _Dialled.of(port, scene.hello(run)) for run in (ILL, WELL)]
-        for seq in (1, 2):
-            well.report(seq, s.StepReported(at=2e6, node=0, world=1, rank=0, step=10 + seq, loss=1.0))
-        while (await well.line()).get("seq") != 2:
-            pass
-        assert [row.step for row in scene.journal.rows(WELL)][-2:] == [11, 12]
-        assert (await ill.line())["seq"] == 0, "that it trains on unsupervised is not that nobody is there"
-        answering.cancel()
-        for agent in (ill, well):
-            await agent.hang_up()
-        door.close()
+        async with _both(scene) as (door, ill, well):
+            answering = asyncio.create_task(door.answer())
+            for seq in (1, 2):
+                well.report(seq, step(10 + seq))
+            while (await well.line()).get("seq") != 2:
+                pass
+            assert [row.step for row in scene.journal.rows(WELL)][-2:] == [11, 12]
+            assert (await ill.line())["seq"] == 0, "that it trains on unsupervised is not that nobody is there"
+            answering.cancel()
+
+    play(tmp_path, course)
+
+
+@pytest.mark.parametrize(
+    "unfit", [UNFIT, step(11, data_index=2**63), step(11, world=-(2**63) - 1), step(11, at=float("nan"))]
+)
+def test_a_step_that_no_journal_takes_is_left_out_and_does_not_come_again(tmp_path: Path, unfit: s.Signal) -> None:
+    async def course(scene: Scene) -> None:
+        async with _both(scene) as (door, ill, _):
+            ill.report(1, unfit)
+            ill.report(2, step(12))
+            assert await _until_heard(door, ill, 2) == 2
+        assert [row.step for row in scene.journal.rows(ILL)] == [12]
+
+    play(tmp_path, course)
+
+
+def test_a_report_without_a_number_ends_its_connection_alone(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        async with _both(scene) as (door, ill, well):
+            ill.say(b'{"is": "Report", "seq": 1e999, "signal": {"is": "NodeSeen", "at": 2e6, "node": 0, "world": 1}}\n')
+            assert await asyncio.wait_for(ill.closed(), DEADLINE_S)
+            well.report(1, step(11))
+            assert await _until_heard(door, well) == 1
+
+    play(tmp_path, course)
+
+
+def test_steps_that_the_journal_refuses_are_one_runs_fault_and_are_not_acknowledged(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        async with _both(scene) as (door, ill, well):
+            daemon = door._daemon
+            ill.report(1, step(11))
+            well.report(1, step(11))
+            async with asyncio.timeout(DEADLINE_S):
+                while not all(daemon.runs[run].inbox.rows for run in (ILL, WELL)):
+                    await asyncio.sleep(0.01)
+            daemon.runs[ILL].inbox.rows.append(UNFIT)
+            assert await _until_heard(door, well) == 1
+            assert (daemon.unsupervised, list(daemon.runs)) == ({ILL}, [WELL])
+            assert await _until_heard(door, ill, 0) == 0
+            await scene.paged(1)
+            assert [len(scene.journal.rows(run)) for run in (ILL, WELL)] == [0, 1]
+            daemon.ask(requests.Resume(run=ILL))
+            assert sorted(daemon.runs) == [ILL, WELL]
+            door.acknowledge()
+            assert {(await ill.line())["seq"] for _ in range(2)} == {0}, "who decides now has not heard it"
+
+    play(tmp_path, course)
+
+
+def at_a_decision(daemon: Daemon) -> None:
+    """It is written with the steps heard before."""
+    daemon.message(ILL, 0, o.Report(seq=1, signal=s.WorldStopped(at=2e6, node=0, world=1)))
+
+
+def at_the_end(daemon: Daemon) -> None:
+    """A run that is over is let go of."""
+    daemon.runs[ILL].loop.ended = True
+    daemon.wake()
+
+
+@pytest.mark.parametrize("when", [Daemon.save_rows, at_a_decision, at_the_end])
+def test_steps_are_one_runs_fault_whenever_they_are_refused(tmp_path: Path, when: Callable[[Daemon], None]) -> None:
+    async def course(scene: Scene) -> None:
+        daemon = scene.daemon()
+        daemon.hello(scene.hello(ILL), lambda _: None)
+        daemon.runs[ILL].inbox.rows.append(UNFIT)
+        when(daemon)
+        assert (daemon.unsupervised, list(daemon.runs)) == ({ILL}, [WELL])
+        assert "OverflowError" in contract.status(scene.home.root, ILL)["unsupervised"]
+        await scene.paged(1)
+
+    play(tmp_path, course)
+
+
+def test_a_journal_that_cannot_be_written_is_no_runs_own_but_people_know_first(tmp_path: Path) -> None:
+    async def course(scene: Scene) -> None:
+        stopping_for_nothing(scene)
+        daemon = scene.daemon()
+        daemon.hello(scene.hello(ILL), lambda _: None)
+        daemon.runs[ILL].inbox.rows.append(step(11))
+        scene.journal._file._db.execute("PRAGMA query_only = ON")
+        with pytest.raises(JournalUnavailable):
+            at_a_decision(daemon)
+        await scene.paged(1)
 
     play(tmp_path, course)
 
@@ -260,8 +362,12 @@ class _Dialled:
         return made
 
     def report(self, seq: int, signal: s.Signal) -> None:
-        """Say something."""
-        self._writer.write(o.encode(o.Report(seq=seq, signal=signal)))
+        """Tell of something."""
+        self.say(o.encode(o.Report(seq=seq, signal=signal)))
+
+    def say(self, line: bytes) -> None:
+        """Whatever it is."""
+        self._writer.write(line)
 
     async def line(self) -> dict[str, object]:
         """What the supervisor says next."""

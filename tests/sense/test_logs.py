@@ -20,6 +20,8 @@ PATTERN = r"step[ =]*(?P<step>[\d,]+).*?loss[ =]*(?P<loss>\S+)(.*?norm (?P<grad_
         ("[rank 0] step=1,200 lr 1e-3 loss=nan norm inf", Found(step=1200, loss=float("nan"), grad_norm=float("inf"))),
         ("step 3 loss -", Found(step=3, loss=None, grad_norm=None)),
         ("step , loss 2", None),
+        ("step 9007199254740992 loss 2", Found(step=2**53, loss=2.0, grad_norm=None)),
+        ("step 20261129231557123456 loss 2", None),
         ("nothing", None),
     ],
 )
