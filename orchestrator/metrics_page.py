@@ -96,7 +96,8 @@ class Pages(Collector):
         build = GaugeMetricFamily("lastgood_build_info", "Always 1; says which lastgood tells.", labels=("version",))
         build.add_metric((code_version(),), 1.0)
         yield build
-        alive = seen_at is not None and now - seen_at < contract.ALIVE_S
+        looked_at = now if self._unread else self._read_at  # what was said since then was not heard
+        alive = seen_at is not None and looked_at - seen_at < contract.ALIVE_S
         yield _single("supervisor_up", "1 while the supervisor says every second that it lives.", alive)
         yield _single("supervisor_answers", "1 when it answered what it alone knows.", self._live is not None)
         yield _single("journal_readable", "0 when the journal cannot be read: nothing is new then.", not self._unread)

@@ -102,6 +102,32 @@ def test_a_run_is_told_as_the_contract_tells_it(home: Home, journal: Journal) ->
     assert (value("lastgood_supervisor_up"), value("lastgood_supervisor_answers")) == (1.0, 0.0)
 
 
+def test_a_supervisor_is_not_away_because_the_journal_was_read_a_while_ago(home: Home, journal: Journal) -> None:
+    script = trained(journal, RUN)
+    hands, clock = pages(home, script.now), Hands(script.now)
+    hands._clock = clock
+    journal.heartbeat(clock.at - contract.ALIVE_S + 1)
+    for seconds in (0.0, KEEP_UP_S - 0.1):
+        clock.at = script.now + seconds
+        assert read(hands)("lastgood_supervisor_up") == 1.0, seconds
+    clock.at = script.now + KEEP_UP_S
+    assert read(hands)("lastgood_supervisor_up") == 0.0, "it did not beat since"
+
+
+def test_a_journal_that_cannot_be_read_does_not_keep_a_supervisor_up(home: Home, journal: Journal) -> None:
+    script = trained(journal, RUN)
+    hands, clock = pages(home, script.now), Hands(script.now)
+    hands._clock = clock
+    journal.heartbeat(clock.at)
+    assert read(hands)("lastgood_supervisor_up") == 1.0
+    hands._books.close()
+    journal.close()  # the last, and a writer: nothing is left in the log beside the file
+    home.journal.write_text("this is no journal" * 100)
+    clock.at += contract.ALIVE_S + KEEP_UP_S
+    value = read(hands)
+    assert (value("lastgood_journal_readable"), value("lastgood_supervisor_up")) == (0.0, 0.0)
+
+
 def test_incidents_and_their_phases_add_up(home: Home, journal: Journal) -> None:
     now = trained(journal, RUN).now
     value = read(pages(home, now))
