@@ -31,8 +31,8 @@ from orchestrator.timeline import Timeline
 
 SCHEMA = "lastgood/1"
 NEWEST = "-"
-ALIVE_S = 5.0
-"""The supervisor says every second that it lives; a dying disk may hold it up for a few."""
+ALIVE_S = 8.0
+"""The supervisor says every two or three seconds that it lives; a dying disk may hold it up for a few more."""
 RECENT_ROWS = 20
 """steps over which speed is measured"""
 

@@ -98,7 +98,7 @@ class Pages(Collector):
         yield build
         looked_at = now if self._unread else self._read_at  # what was said since then was not heard
         alive = seen_at is not None and looked_at - seen_at < contract.ALIVE_S
-        yield _single("supervisor_up", "1 while the supervisor says every second that it lives.", alive)
+        yield _single("supervisor_up", "1 while the supervisor says every few seconds that it lives.", alive)
         yield _single("supervisor_answers", "1 when it answered what it alone knows.", self._live is not None)
         yield _single("journal_readable", "0 when the journal cannot be read: nothing is new then.", not self._unread)
         if seen_at is not None:

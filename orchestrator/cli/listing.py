@@ -56,7 +56,7 @@ def _changes(everything: bool, state: str | None, since: str | None) -> Iterator
     shown = None
     while True:
         answer = _listed(everything, state, since)
-        # That the supervisor lives is said every second, and is no change of a run.
+        # That the supervisor lives is said every few seconds, and is no change of a run.
         known = [{**run, "supervisor": run["supervisor"]["alive"]} for run in answer["runs"]]
         if known != shown:
             shown = known

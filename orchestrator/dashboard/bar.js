@@ -8,7 +8,7 @@ import { search } from "./search.js";
 import { icon, span, time } from "./words.js";
 
 const PAGES = [["/", "Runs"], ["/nodes", "Nodes"], ["/alerts", "Alerts"], ["/reports", "Reports"]];
-const STALE_S = 6; // it says so every second, and the stream tells at least each 2 s
+const STALE_S = 9; // it says so every two or three seconds, and the stream tells at least each 2 s
 
 export function bar(root) {
   const scope = new Scope();

@@ -19,6 +19,7 @@ from orchestrator.core import events as e
 from orchestrator.core.limits import Limits, Prices
 from orchestrator.core.state import Phase
 from orchestrator.journal import Journal
+from orchestrator.serve import HEARTBEAT_S
 from orchestrator.spans import Bucket
 from tests.story.scripted import PLAN, RUN, T0, Script, blank
 
@@ -170,7 +171,13 @@ def test_status_of_a_run_that_goes_on(home: Path) -> None:
     node = {"node": 0, "host": "host0", "joined_at": T0 + 2, "gone_at": None, "clock_offset_s": 0.0}
     assert status["nodes"] == [node]
     assert status["supervisor"] == {"alive": True, "seen_at": T0 + 60}
-    assert contract.status(home, RUN, now=T0 + 70)["supervisor"]["alive"] is False
+    assert contract.status(home, RUN, now=T0 + 60 + contract.ALIVE_S)["supervisor"]["alive"] is False
+
+
+def test_a_supervisor_that_a_disk_holds_up_for_some_seconds_is_alive(home: Path) -> None:
+    late_s = 1.5 * HEARTBEAT_S + 4.0  # a decision that says it puts off the next beat by half of one
+    assert contract.status(home, RUN, now=T0 + 60 + late_s)["supervisor"]["alive"] is True
+    assert f"it said so within the last {contract.ALIVE_S:.0f} s" in PAGE.read_text()
 
 
 def test_status_of_a_held_run_says_why(home: Path) -> None:
