@@ -21,13 +21,16 @@ from statistics import median, quantiles
 from typing import Any
 
 from orchestrator.home import Home
+from tests.bench import figures
 
 RUNS, RANKS, VIEWERS, SECONDS = 200, 1024, 10, 40.0
+LATENCY_MS, CPU_PERCENT = "latency in ms, of 99 in 100", "CPU of the server in % of a core"
+MOST = {LATENCY_MS: 100.0, CPU_PERCENT: 5.0}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main(runs: int = RUNS, viewers: int = VIEWERS, seconds: float = SECONDS) -> bool:
-    """Measure, print, and say whether the limits are kept: 100 ms and 5 % of a core."""
+    """Measure, print, and say whether the targets are met."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         home = Home(Path(folder) / "home")
         home.create()
@@ -37,7 +40,10 @@ def main(runs: int = RUNS, viewers: int = VIEWERS, seconds: float = SECONDS) -> 
                 _wait(home.root / "dashboard.address")
                 found = asyncio.run(_measured(home, server.pid, writer.pid, viewers, seconds))
     print(json.dumps(found, indent=2))
-    return bool(found["latency_ms"]["p99"] < 100 and found["server_cpu_share"] < 0.05)
+    judged = {LATENCY_MS: found["latency_ms"]["p99"], CPU_PERCENT: 100 * found["server_cpu_share"]}
+    missed = figures.above(judged, MOST, "")
+    print(figures.verdict(missed))
+    return not missed
 
 
 @contextmanager

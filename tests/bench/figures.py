@@ -1,10 +1,13 @@
-"""What do the lines of a job say about how it came back? Pure: the referee reads the file, this judges it."""
+"""What do the lines of a job say about how it came back, and is a figure what it should be?
+
+Pure: the referee reads the file, this judges it.
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -144,3 +147,19 @@ def overhead(found: Sequence[tuple[str, float]]) -> list[float]:
     usual_s = statistics.mean(step_s for kind, step_s in found if kind == "without")
     pairs = [(a[1], b[1]) for a, b in pairwise(found) if (a[0], b[0]) == ("with", "without")]
     return [(step_s - without_s) / usual_s for step_s, without_s in pairs]
+
+
+def above(found: Mapping[str, float], most: Mapping[str, float], unit: str) -> list[str]:
+    """Targets that are missed, a sentence each. What was not measured, or is no number, is missed too."""
+    missed = []
+    for what, limit in most.items():
+        if what not in found:
+            missed.append(f"{what}: not measured")
+        elif not found[what] <= limit:
+            missed.append(f"{what}: {found[what]:.2f}{unit}, wanted at most {limit:g}")
+    return missed
+
+
+def verdict(missed: Sequence[str]) -> str:
+    """One line for people."""
+    return "MISSED: " + "; ".join(missed) if missed else "within its targets"

@@ -8,11 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tests.bench import environments, picture, referee, table
+from tests.bench import environments, figures, picture, referee, table
 from tests.bench.peers import PEERS
 
-HOPELESS_AFTER = 3
-"""trials of which none came back: the rest would only cost a minute each, and are not made"""
+HOPELESS_AFTER = 5
+"""trials of which none came back: more of them would only cost a minute each. No fewer, for a peer must not be called
+hopeless by less than what lastgood is called fast by"""
 
 
 def missing(peers: Sequence[str]) -> dict[str, str]:
@@ -57,17 +58,20 @@ def measure(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path)
     return rows
 
 
-def main(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path, draw: Path | None) -> None:
-    """Measure, and tell."""
+def main(peers: Sequence[str], faults: Sequence[str], rounds: int, out: Path, draw: Path | None) -> bool:
+    """Measure, and tell; whether the targets are met."""
     gone = missing(peers)
     rows = measure([name for name in peers if name not in gone], faults, rounds, out)
-    tell(rows, gone, draw)
+    return tell(rows, gone, draw)
 
 
-def tell(rows: Sequence[dict[str, Any]], gone: dict[str, str], draw: Path | None) -> None:
-    """The table, the ratios, where the time goes, and the picture."""
+def tell(rows: Sequence[dict[str, Any]], gone: dict[str, str], draw: Path | None) -> bool:
+    """The table, the ratios, where the time goes, and the picture; whether the targets are met."""
     print(f"\nSeconds from the fault to the first new step of the whole world, median [minimum]; {table.loads(rows)}\n")
     print(table.markdown(rows, gone), *table.ratios(rows), "", *table.phases(rows), sep="\n")
     if draw is not None:
         draw.write_text(picture.draw(rows))
         print(f"\ndrawn: {draw}")
+    missed = table.missed(rows)
+    print(f"\n{figures.verdict(missed)}")
+    return not missed

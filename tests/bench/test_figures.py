@@ -1,13 +1,16 @@
-"""Are the referee's figures right? Lines as jobs wrote them, and the figures that a person reads from them."""
+"""Are the referee's figures right, and are they judged? Lines as jobs wrote them, what a person reads from them, and
+what is missed when one figure is not as it should be.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.bench import figures
+from tests.bench import figures, table
 from tests.bench.figures import Line, Recovery
 
 RECORDED = Path(__file__).parent.parent / "data" / "recovery"
@@ -136,3 +139,77 @@ def test_recorded_runs_come_out_as_they_were_judged_by_hand(file: Path) -> None:
 
 def test_there_are_recorded_runs() -> None:
     assert len(list(RECORDED.glob("*.jsonl"))) >= 3
+
+
+@pytest.mark.parametrize(
+    ("found", "missed"),
+    [
+        ({"a copy": 1.2}, []),
+        ({"a copy": 1.21, "another": 9.0}, ["a copy: 1.21 times, wanted at most 1.2"]),
+        ({"a copy": float("nan")}, ["a copy: nan times, wanted at most 1.2"]),
+        ({}, ["a copy: not measured"]),
+    ],
+)
+def test_what_is_above_its_target_is_missed_and_so_is_what_was_not_measured(
+    found: dict[str, float], missed: list[str]
+) -> None:
+    assert figures.above(found, {"a copy": 1.2}, " times") == missed
+
+
+def test_one_line_says_what_was_missed() -> None:
+    assert figures.verdict([]) == "within its targets"
+    assert figures.verdict(["one", "another"]) == "MISSED: one; another"
+
+
+USUAL_S = {"kill": 0.5, "exception": 0.5, "stop": 1.5, "spin": 1.6, "two": 1.0, "launcher": 3.5}
+
+
+def trials(new_s: dict[str, float], peer: str = "lastgood", **more: Any) -> list[dict[str, Any]]:
+    """Three of each fault, each as long, and of ours one whose supervisor was killed."""
+    row = {"peer": peer, "end": "recovered", "same": True, "lost": 0, "step_s": 0.1}
+    found = [row | {"fault": fault, "new_s": s} for fault, s in new_s.items() for _ in range(3)]
+    adopted = row | {"fault": "supervisor", "seen_s": 1.0, "gap_s": 0.3}
+    return [one | more for one in (*found, *([adopted] if peer == "lastgood" else []))]
+
+
+def test_nothing_is_missed_where_all_is_within_its_targets() -> None:
+    slow = {fault: 8.1 * s for fault, s in USUAL_S.items()}
+    assert table.missed([*trials(USUAL_S), *trials(slow, peer="torchrun")]) == []
+    assert table.missed(trials({"kill": 0.6})) == [], "what nobody tried has no target"
+
+
+@pytest.mark.parametrize("fault", USUAL_S)
+def test_a_median_that_is_too_long_is_missed(fault: str) -> None:
+    found = table.missed(trials(USUAL_S | {fault: 4.2}))
+    assert found == [f"{fault}: 4.20 s, wanted at most {table.MOST_S[fault]:g}"]
+
+
+@pytest.mark.parametrize(("fault", "times"), [("kill", 8), ("exception", 8), ("stop", 5), ("spin", 5)])
+def test_a_peer_that_is_nearly_as_fast_is_told(fault: str, times: int) -> None:
+    rows = [*trials(USUAL_S), *trials({fault: (times - 0.1) * USUAL_S[fault]}, peer="torchrun")]
+    (told,) = table.missed(rows)
+    assert f"{times - 0.1} times faster" in told
+    assert told.endswith(f"(torchrun, {rows[-1]['new_s']:.2f} s), wanted {times}")
+    rows[-1] |= {"end": "ends", "new_s": None}
+    assert table.missed(rows) == [], "it does not always restore the whole world"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"end": "not within 60 s", "new_s": None}, "not within 60 s"),
+        ({"same": False}, "it does not end as undisturbed training does"),
+        ({"same": None}, "it does not end as undisturbed training does"),
+    ],
+)
+def test_one_trial_of_ours_that_ends_otherwise_is_missed(more: dict[str, Any], why: str) -> None:
+    rows = trials(USUAL_S)
+    rows[0] |= more
+    assert table.missed(rows) == [f"lastgood, kill: {why}"]
+    assert table.missed([one | {"peer": "torchrun"} for one in rows[:-1]]) == [], "only ours is judged"
+
+
+def test_a_pause_without_a_supervisor_is_missed_and_so_is_a_new_life() -> None:
+    (late,), (anew,) = table.missed(trials({}, gap_s=0.31)), table.missed(trials({}, lost=None))
+    assert late == "lastgood, supervisor: a step came 2.1 steps late, wanted at most 2"
+    assert anew == "lastgood, supervisor: a rank was started anew"

@@ -100,10 +100,11 @@ def test_everything_runs_once_before_anything_runs_twice() -> None:
     assert (0, "nvrx-inprocess", "supervisor") not in first
 
 
-def test_what_never_came_back_in_three_trials_is_not_tried_again() -> None:
-    assert recovery.hopeless(ROWS, "torchrun", "stop")
-    assert not recovery.hopeless(ROWS[:-1], "torchrun", "stop")
-    assert not recovery.hopeless(ROWS, "torchrun", "kill")
+def test_what_never_came_back_in_five_trials_is_not_tried_again() -> None:
+    rows = [row("torchrun", "stop", None) for _ in range(5)]
+    assert recovery.hopeless(rows, "torchrun", "stop")
+    assert not recovery.hopeless(rows[:-1], "torchrun", "stop")
+    assert not recovery.hopeless([*rows[:-1], row("torchrun", "stop", 5.0)], "torchrun", "stop")
 
 
 def test_lastgood_is_always_among_the_peers(capsys: pytest.CaptureFixture[str]) -> None:
