@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import time
 from itertools import pairwise
+from statistics import median
 
 import pytest
 from lab import STEPS, Alone, Lab, gpt, read
@@ -18,26 +20,33 @@ from orchestrator.home import Home
 
 pytestmark = [pytest.mark.e2e]
 
+PAUSE_S, USUAL_PAUSE_S = 0.8, 0.4
+"""between two steps, after any kill and in the median of all kills, beyond the longest that the same run had before, in
+which is what else loads this machine. Ranks that need a supervisor pause until the next one is there, 1.5 to 4 s; it
+takes a core of two to start, of which 0.4 s were seen, and 0.25 s beside two processes that only spin."""
+
 
 @pytest.mark.alone
-def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab) -> None:
-    _kill_the_supervisor(lab, kills=3)
+def test_killing_the_supervisor_at_random_moments_loses_nothing(lab: Lab, alone: Alone) -> None:
+    _kill_the_supervisor(lab, alone, kills=3)
 
 
 @pytest.mark.soak
 @pytest.mark.alone
-def test_killing_the_supervisor_at_fifty_random_moments_loses_nothing(lab: Lab) -> None:
-    _kill_the_supervisor(lab, kills=50)
+def test_killing_the_supervisor_at_fifty_random_moments_loses_nothing(lab: Lab, alone: Alone) -> None:
+    _kill_the_supervisor(lab, alone, kills=50)
 
 
-def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
+def _kill_the_supervisor(lab: Lab, alone: Alone, *, kills: int) -> None:
     rng = random.Random(7)
-    steps = 40 + kills * 60  # of 50 ms: a supervisor needs a second or two to come back
+    steps = 60 + kills * 60  # of 50 ms: a supervisor needs a second or two to come back
     run = lab.submit(gpt(lab.folder, "--step-s", "0.05", steps=steps))
-    lab.reach(run, 5)
+    lab.reach(run, 30)
+    killed = []
     for _ in range(kills):
         time.sleep(rng.uniform(0.0, 1.0))
         pid = lab.supervisor_pid()
+        killed.append(time.time())
         os.kill(pid, signal.SIGKILL)
         lab.wait(run, lambda _, pid=pid: lab.supervisor_pid() != pid, within_s=10)
     lab.finish(run, within_s=60 + steps * 0.2)
@@ -47,11 +56,20 @@ def _kill_the_supervisor(lab: Lab, *, kills: int) -> None:
     status = lab.status(run)
     assert (status["attempt"], status["world"], status["restarts"]) == (1, 1, 0), "a world was started anew"
     trained = read(lab.folder / "losses", lab.folder / "weights")
-    assert sorted(trained.losses) == list(range(1, steps + 1))
+    assert trained == alone(steps)
     assert len((lab.folder / "losses").read_text().splitlines()) == steps, "a step was trained twice"
-    times = [row.at for row in lab.rows(run)]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert max(gaps) < 2.0, f"training paused for {max(gaps):.2f} s"
+    _never_paused([row.at for row in lab.rows(run)], killed)
+
+
+def _never_paused(times: list[float], killed: list[float]) -> None:
+    before, *after = (
+        max(later - earlier for earlier, later in pairwise(times) if since < later <= until)
+        for since, until in pairwise([0.0, *killed, math.inf])
+    )
+    said = f"{before:.2f} s between two steps before any kill, then {', '.join(f'{gap:.2f}' for gap in after)}"
+    print(said)
+    assert max(after) <= before + PAUSE_S, said
+    assert median(after) <= before + USUAL_PAUSE_S, said
 
 
 def test_a_run_whose_supervisor_ends_while_it_is_launched_begins_all_the_same(lab: Lab) -> None:
