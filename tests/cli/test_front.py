@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,8 +19,8 @@ from tests.cli.conftest import HELD, Say
 from tests.story.scripted import RUN, Script
 
 SCRIPT = Path(sys.executable).parent / "lastgood"
-HELP_S = 0.5
-"""the promise is 0.15 s; a shared machine may be three times as slow"""
+HELP_S = 0.15
+"""as promised; 0.06 s on the machine that it was written on"""
 HEAVY = ("torch", "torchx", "pydantic", "rich", "sqlite3", "yaml", "asyncio", "numpy")
 
 
@@ -37,23 +36,16 @@ def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def cpu_s() -> float:
-    """Seconds of processor that the children of this process took so far."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
-
-
+@pytest.mark.alone
 def test_help_is_there_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    walls, cpus = [], []
-    for _ in range(5):
-        began, spent = time.perf_counter(), cpu_s()
+    walls = []
+    for _ in range(10):
+        began = time.perf_counter()
         assert run(str(SCRIPT), "--help").returncode == 0
         walls.append(time.perf_counter() - began)
-        cpus.append(cpu_s() - spent)
     with capsys.disabled():
-        print(f"\nlastgood --help: best {min(walls) * 1000:.0f} ms, {min(cpus) * 1000:.0f} ms of processor")
-    # The processor's time, because the other tests of a busy machine are not what is measured.
-    assert min(cpus) < HELP_S
+        print(f"\nlastgood --help: best {min(walls) * 1000:.0f} ms")
+    assert min(walls) <= HELP_S
 
 
 def test_help_imports_nothing_heavy() -> None:
