@@ -326,11 +326,13 @@ main()
             process.kill()
 
 
-COST_LEAST_LINES = 60
-COST_MAX = 0.02
-"""of a core; the promise is 0.005, and other tests run on the same two cores and their caches"""
+COST_LINES, COST_WINDOWS = 40, 3
+"""five seconds each, and the best of them: what a neighbour does to the caches is not what is measured"""
+COST_MAX = 0.01
+"""of a core; the promise is 0.005, and a shared machine may be twice as slow"""
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(compiler() is None, reason="no C compiler")
 def test_eight_gpus_cost_next_to_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fake = FakeNvml(tmp_path / "gpus")
@@ -338,11 +340,15 @@ def test_eight_gpus_cost_next_to_nothing(tmp_path: Path, capsys: pytest.CaptureF
     with station("--json", "--kernel", str(tmp_path / "log"), env={**os.environ, **fake.environment}) as process:
         for _ in range(24):  # by then everything was imported
             said(process, lambda body: body["is"] == "GpuLooked")
-        began, spent = time.monotonic(), processes.tree_cpu_s(processes.table(), process.pid)
-        for _ in range(COST_LEAST_LINES):
-            said(process, lambda body: body["is"] == "GpuLooked")
-        spent = processes.tree_cpu_s(processes.table(), process.pid) - spent
-        share = spent / (time.monotonic() - began)
+        share = min(share_while_looking(process) for _ in range(COST_WINDOWS))
     with capsys.disabled():
         print(f"\nsenses of a node with 8 GPUs: {share:.2%} of a core")
     assert share < COST_MAX
+
+
+def share_while_looking(process: subprocess.Popen[bytes]) -> float:
+    began, spent = time.monotonic(), processes.tree_cpu_s(processes.table(), process.pid)
+    for _ in range(COST_LINES):
+        said(process, lambda body: body["is"] == "GpuLooked")
+    spent = processes.tree_cpu_s(processes.table(), process.pid) - spent
+    return spent / (time.monotonic() - began)
