@@ -37,6 +37,7 @@ PURE = (
     "orchestrator/alerts/surroundings.py",
     "orchestrator/alerts/threads.py",
     "orchestrator/alerts/wording.py",
+    "orchestrator/comeback.py",
     "orchestrator/core/*",
     "jobs/spec*.py",
     f"{SDK}skips.py",

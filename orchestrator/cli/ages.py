@@ -14,9 +14,15 @@ def since(age: str | None, *, option: str = "--since") -> float:
     """The time so long ago, in seconds since the epoch; 0 for no age. Raises BadParameter."""
     if age is None:
         return 0.0
+    length_s = seconds_of(age, option=option)
+    from monitors.clock import SystemClock
+
+    return SystemClock().now() - length_s
+
+
+def seconds_of(age: str, *, option: str) -> float:
+    """A length of time. Raises BadParameter."""
     found = AGE.fullmatch(age)
     if found is None:
         raise click.BadParameter("needs a form like 90s, 10m, 2h or 1d", param_hint=option)
-    from monitors.clock import SystemClock
-
-    return SystemClock().now() - float(found["count"]) * SECONDS[found["unit"]]
+    return float(found["count"]) * SECONDS[found["unit"]]

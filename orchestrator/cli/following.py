@@ -33,7 +33,7 @@ def follow(root: Path, run: str, *, as_json: bool) -> int:
     """Show a run until it ends; returns the exit status. Ctrl-C stops the showing, not the run."""
     try:
         click.echo(f"run {run}; Ctrl-C stops following it, not the run", err=True)
-        with _view() as view:
+        with shown() as view:
             status = _until_over(root, run, view)
     except KeyboardInterrupt:
         click.echo(f"\n{run} goes on. Stop it: lastgood stop {run}; follow it again: lastgood follow {run}", err=True)
@@ -95,7 +95,8 @@ class Telling:
         return any(event["kind"] != "Progressed" or event["reason"] for event in news)
 
 
-def _view() -> AbstractContextManager[View]:
+def shown() -> AbstractContextManager[View]:
+    """One line that moves where somebody looks at a terminal, else lines."""
     if sys.stderr.isatty():
         from orchestrator.cli.screen import Screen
 

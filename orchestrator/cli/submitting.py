@@ -48,6 +48,12 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(cls=WithCommand)
 @_options
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Will it recover? Train it as a run of its own, kill a rank, see it come back, stop it, and say how it went.",
+)
+@click.option("--probe-timeout", default="10m", show_default=True, help="How long the probe may take: 90s, 10m, 1h.")
 def submit(
     ctx: click.Context,
     *,
@@ -57,14 +63,29 @@ def submit(
     env: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
-) -> None:
-    """Hand a run over to the supervisor, which is started when it does not run; print the id of the run."""
+    probe: bool,
+    probe_timeout: str,
+) -> int:
+    """Hand a run over to the supervisor, which is started when it does not run; print the id of the run.
+
+    With --probe nothing is handed over to stay: it ends with 0 when the run came back from a killed rank, 100 when it
+    did not. Its saves go into a folder of its own; what else the command writes, it writes as ever.
+    """
+    if probe and dry_run:
+        raise click.UsageError("--dry-run starts nothing and --probe does: one of them", ctx)
     resolved, yaml = _resolved(ctx, spec, name, sets, env)
+    if probe:
+        from orchestrator.cli import ages, probing
+
+        limit_s = ages.seconds_of(probe_timeout, option="--probe-timeout")
+        return probing.probe(resolved, lambda trial: _submit(trial, yaml), limit_s, as_json=as_json)
     if dry_run:
-        return click.echo(resolved.model_dump_json(indent=2))
+        click.echo(resolved.model_dump_json(indent=2))
+        return Exit.SUCCEEDED
     run = _submit(resolved, yaml)
     click.echo(f"submitted; follow it: lastgood follow {run}; what its ranks write: lastgood logs {run} -f", err=True)
-    return print_answer(run=run) if as_json else click.echo(run)
+    print_answer(run=run) if as_json else click.echo(run)
+    return Exit.SUCCEEDED
 
 
 @click.command(cls=WithCommand)

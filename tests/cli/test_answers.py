@@ -20,8 +20,8 @@ from tests.cli.conftest import Say
 from tests.story.scripted import RUN, Script
 from tests.story.test_contract import OF_COMMANDS, Reader
 
-DEMO = frozenset({"Demo"})
-"""compared by tests/e2e/test_demo.py, for it takes minutes"""
+PLAYED = frozenset({"Demo", "Probed"})
+"""compared by tests/e2e/test_demo.py and tests/e2e/test_probing.py, for it takes real ranks"""
 ASKED = frozenset({"Asked", "Drilled", "Serving", "Left", "Remarked", "Pinned", "Cordoned"})
 
 
@@ -57,7 +57,7 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Version", ["version"]),
     ):
         reader.read(heading, answered(say, *words))
-    assert reader.seen == OF_COMMANDS - ASKED - DEMO
+    assert reader.seen == OF_COMMANDS - ASKED - PLAYED
 
 
 @pytest.fixture

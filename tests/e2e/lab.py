@@ -93,7 +93,6 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self._runs: list[str] = []
 
     def submit(self, command: Sequence[str], **spec: Any) -> str:
         """Submit a run; returns its id."""
@@ -107,9 +106,7 @@ class Lab:
             **spec,
         }
         body = Spec.model_validate(fields).model_dump(mode="json")
-        run = str(ask(self.home, {"ask": "submit", "spec": body, "yaml": ""}, start=True)["run"])
-        self._runs.append(run)
-        return run
+        return str(ask(self.home, {"ask": "submit", "spec": body, "yaml": ""}, start=True)["run"])
 
     def status(self, run: str) -> dict[str, Any]:
         """What `lastgood status --json` prints."""
@@ -215,7 +212,7 @@ class Lab:
             _end(self.supervisor_pid())
         for pid in _beside(self.home):  # they outlive a supervisor that is killed
             _end(pid)
-        for run in self._runs:
+        for run in sorted(path.name for path in (self.home / "runs").glob("*")):
             door.dismiss(self.home, run)
             for attempt in sorted((self.home / "runs" / run / "attempts").glob("[0-9]*")):
                 assert not registry.end(self.home, run, int(attempt.name)), f"{run}: processes are left"
