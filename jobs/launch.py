@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,21 +120,33 @@ def _launch(spec: Spec, home: Path, run: str, attempt: int, clock: Clock) -> reg
     # TorchX's local scheduler starts agents in its own working directory and reads .torchxconfig there.
     os.chdir(folder)
     runner = Runner(SESSION, {spec.scheduler: _local_scheduler()})
-    config = {
-        # Without it TorchX logs to a temporary folder, and may delete a folder of ours instead of it when it closes.
-        "log_dir": str(folder / "torchx"),
-        # One agent sees every GPU of its host; several on one host must share them out.
-        "auto_set_cuda_visible_devices": spec.nodes > 1 and shutil.which("nvidia-smi") is not None,
-    }
     # When the runner is collected it kills what it started: it must live until `os._exit`.
     _UNCOLLECTED.append(runner)
     try:
-        handle = runner.run(app(spec, run=run, attempt=attempt, home=home), spec.scheduler, cfg=config)
+        handle = runner.run(app(spec, run=run, attempt=attempt, home=home), spec.scheduler, cfg=_config(spec, folder))
         agents = _started(spec, run, attempt, folder, clock)
     except BaseException:
         registry.sweep(run, attempt, within_s=SWEEP_S, clock=clock, launchers=False)
         raise
     return _record(spec, run, attempt, clock, handle=str(handle), agents=agents)
+
+
+def _config(spec: Spec, folder: Path) -> dict[str, Any]:
+    return {
+        # Without it TorchX logs to a temporary folder, and may delete a folder of ours instead of it when it closes.
+        "log_dir": str(folder / "torchx"),
+        # One agent sees every GPU of its host; several on one host must share them out.
+        "auto_set_cuda_visible_devices": spec.nodes > 1 and shutil.which("nvidia-smi") is not None,
+    }
+
+
+def asked(spec: Spec, *, run: str, attempt: int, home: Path) -> dict[str, Any]:
+    """What TorchX would be asked for this attempt, as plain values; nothing is started."""
+    from jobs.app import app
+
+    wanted = asdict(app(spec, run=run, attempt=attempt, home=home))
+    config = _config(spec, registry.attempt_folder(home, run, attempt))
+    return {"scheduler": spec.scheduler, "app": json.loads(json.dumps(wanted, default=str)), "config": config}
 
 
 def _local_scheduler() -> Any:

@@ -38,7 +38,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-n", "--name", help="Name of the run, instead of the spec's."),
         click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Change the spec: checkpoint.keep=5."),
         click.option("--env", metavar="NAME=VALUE", multiple=True, help="Set a variable of the ranks."),
-        click.option("--dry-run", is_flag=True, help="Check everything and print the resolved spec; start nothing."),
+        click.option(
+            "--dry-run", is_flag=True, help="Check everything; print the plan and the resolved spec; start nothing."
+        ),
         json_option,
         click.pass_context,
     )[::-1]:
@@ -80,8 +82,7 @@ def submit(
         limit_s = ages.seconds_of(probe_timeout, option="--probe-timeout")
         return probing.probe(resolved, lambda trial: _submit(trial, yaml), limit_s, as_json=as_json)
     if dry_run:
-        click.echo(resolved.model_dump_json(indent=2))
-        return Exit.SUCCEEDED
+        return _dry(resolved, as_json)
     run = _submit(resolved, yaml)
     click.echo(f"submitted; follow it: lastgood follow {run}; what its ranks write: lastgood logs {run} -f", err=True)
     print_answer(run=run) if as_json else click.echo(run)
@@ -113,8 +114,7 @@ def run(
     """
     resolved, yaml = _resolved(ctx, spec, name, sets, env)
     if dry_run:
-        click.echo(resolved.model_dump_json(indent=2))
-        return Exit.SUCCEEDED
+        return _dry(resolved, as_json)
     # Imported before the run is handed over: Ctrl-C in between would leave a person without the run's id.
     from orchestrator.cli.following import follow
     from orchestrator.home import default
@@ -124,6 +124,19 @@ def run(
         print_answer(run=found) if as_json else click.echo(found)
         return Exit.SUCCEEDED
     return follow(default().root, found, as_json=as_json)
+
+
+def _dry(spec: Spec, as_json: bool) -> int:
+    """What would be: the plan, then the spec."""
+    from orchestrator.cli import planning
+
+    plan = planning.plan(spec)
+    if as_json:
+        print_answer(**spec.model_dump(mode="json"), plan=plan)
+    else:
+        click.echo("\n".join(planning.lines(plan)))
+        click.echo(f"\n{spec.model_dump_json(indent=2)}")
+    return Exit.SUCCEEDED
 
 
 def _submit(spec: Spec, yaml: str) -> str:

@@ -57,6 +57,10 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Version", ["version"]),
     ):
         reader.read(heading, answered(say, *words))
+    say("alerts", "init")
+    dry = answered(say, "submit", "--dry-run", "--", "true", PATH=os.environ["PATH"])
+    assert {name: value for name, value in dry.items() if name in Spec.model_fields}["name"] == "true"
+    reader.read("DryRun", {name: value for name, value in dry.items() if name not in Spec.model_fields})
     assert reader.seen == OF_COMMANDS - ASKED - PLAYED
 
 

@@ -185,7 +185,7 @@ def test_a_template_is_a_spec_and_is_never_written_over(template: str, say: Say,
 
 def test_the_pretrain_template_can_be_submitted_as_it_is(say: Say) -> None:
     say("init", "pretrain")
-    result = say("submit", "pretrain.yaml", "--dry-run", "--set", "ranks_per_node=4", "-n", "mine")
+    result = say("submit", "pretrain.yaml", "--dry-run", "--json", "--set", "ranks_per_node=4", "-n", "mine")
     resolved = json.loads(result.stdout)
     assert (resolved["name"], resolved["ranks_per_node"]) == ("mine", 4)
 
@@ -211,7 +211,7 @@ def test_a_bare_command_becomes_a_spec(words: list[str], spec: dict[str, object]
     (tmp_path / "pkg").mkdir()
     for program in ("My Tool", "python"):
         (tmp_path / program).touch(mode=0o755)
-    resolved = json.loads(say("submit", "--dry-run", "--env", "A=B", "--", *words, PATH=str(tmp_path)).stdout)
+    resolved = json.loads(say("submit", "--dry-run", "--json", "--env", "A=B", "--", *words, PATH=str(tmp_path)).stdout)
     assert {key: resolved[key] for key in spec} == spec
     assert (resolved["workdir"], resolved["env"]) == (str(tmp_path), {"A": "B"})
 

@@ -87,7 +87,8 @@ def answers(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 OF_COMMANDS = frozenset(
     {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
     | {"Budget", "PowerBudget", "Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned"}
-    | {"Cordoned", "Top", "Metrics", "Probed"}
+    | {"Cordoned", "Top", "Metrics", "Probed", "DryRun", "Plan", "PlanResources", "PlanSaves", "PlanAnswer"}
+    | {"PlanAlerts", "PlanChannel", "PlanTorchX"}
 )
 """what is printed and no function returns: tests/cli/test_answers.py compares it"""
 OF_ALERTS = frozenset(
