@@ -48,6 +48,7 @@ COMMANDS = {
     "metrics": ("scraping", "Serve metrics for Prometheus, or print them once."),
     "demo": ("demoing", "Play the demo: faults, and nobody touching the run."),
     "dashboard": ("dashboard", "Start the dashboard, and print its address."),
+    "completion": ("completing", "Print what lets a shell complete commands, options and runs."),
     "version": ("starting", "Print the version."),
 }
 """name: module of this package, and what `--help` says"""

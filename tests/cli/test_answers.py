@@ -54,6 +54,7 @@ def test_what_needs_no_supervisor(say: Say, home: Path, tmp_path: Path) -> None:
         ("Metrics", ["metrics", "--off"]),
         ("Init", ["init", "plain"]),
         ("Templates", ["init", "--list"]),
+        ("Completion", ["completion", "zsh"]),
         ("Version", ["version"]),
     ):
         reader.read(heading, answered(say, *words))

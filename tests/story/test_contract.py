@@ -88,7 +88,7 @@ OF_COMMANDS = frozenset(
     {"Asked", "Drilled", "Drills", "Drill", "Replay", "Difference", "End", "Verified", "ReadBack", "Doctor", "Finding"}
     | {"Budget", "PowerBudget", "Serving", "Left", "Init", "Templates", "Demo", "Version", "Remarked", "Pinned"}
     | {"Cordoned", "Top", "Metrics", "Probed", "DryRun", "Plan", "PlanResources", "PlanSaves", "PlanAnswer"}
-    | {"PlanAlerts", "PlanChannel", "PlanTorchX"}
+    | {"PlanAlerts", "PlanChannel", "PlanTorchX", "Completion"}
 )
 """what is printed and no function returns: tests/cli/test_answers.py compares it"""
 OF_ALERTS = frozenset(
