@@ -32,6 +32,8 @@ SWEEP_S = 5.0
 SETTLE_S = 3.0
 """for an agent to import what it needs and write agent.json; after that it is the supervisor's to miss it"""
 LOOK_EVERY_S = 0.02
+CHECK = "--check"
+"""`python -P -m jobs.launch --check SCHEDULER HOME`: see `check`"""
 _UNCOLLECTED: list[Any] = []
 
 
@@ -41,6 +43,8 @@ class Refused(Exception):
 
 def main(argv: list[str]) -> None:
     """Submit the attempt of a request file, print one line of JSON, and end without TorchX's clean-up."""
+    if argv[0] == CHECK:
+        return check(argv[1], Path(argv[2]))
     request = json.loads(Path(argv[0]).read_text())
     home, run, attempt = Path(request["home"]), str(request["run"]), int(request["attempt"])
     _wear_the_mark(registry.mark(run, attempt), argv)
@@ -147,6 +151,21 @@ def asked(spec: Spec, *, run: str, attempt: int, home: Path) -> dict[str, Any]:
     wanted = asdict(app(spec, run=run, attempt=attempt, home=home))
     config = _config(spec, registry.attempt_folder(home, run, attempt))
     return {"scheduler": spec.scheduler, "app": json.loads(json.dumps(wanted, default=str)), "config": config}
+
+
+def check(scheduler: str, home: Path) -> None:
+    """Let TorchX prepare an attempt for this scheduler, and submit nothing. Raises whatever it raises."""
+    from torchx.runner import Runner
+
+    from jobs.app import app
+    from jobs.spec import Spec
+
+    logging.getLogger("torchx").setLevel(logging.ERROR)
+    spec = Spec.model_validate({"name": "doctor", "command": "true", "python": False, "scheduler": scheduler})
+    config = _config(spec, registry.attempt_folder(home, spec.name, 1))
+    Runner(SESSION, {scheduler: _local_scheduler()}).dryrun(
+        app(spec, run=spec.name, attempt=1, home=home), scheduler, cfg=config
+    )
 
 
 def _local_scheduler() -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +32,10 @@ FREE_INODES_LEAST = 10_000
 PROBE_BYTES = 64 << 20
 WRITE_LEAST = 50e6
 """bytes per second: below it, saving a 1 GB shard takes longer than most runs want to wait between saves"""
+
+
+CHILD_S = 60.0
+"""for a process that imports torch or TorchX from a cold and busy file server"""
 
 
 class Verdict(StrEnum):
@@ -50,11 +58,12 @@ class Finding:
 
 
 @click.command()
+@click.option("--notify", is_flag=True, help="Send a test message through every channel of alerts, too.")
 @json_option
-def doctor(as_json: bool) -> int:
+def doctor(notify: bool, as_json: bool) -> int:
     """Check this machine: versions, GPUs, folders, clock, supervisor. Ends with 0, 1 for warnings, 2 for failures."""
     findings: list[Finding] = []
-    for check in CHECKS:
+    for check in (*CHECKS, channels) if notify else CHECKS:
         for finding in check():
             findings.append(finding)
             if not as_json:
@@ -118,6 +127,77 @@ def senses() -> Iterator[Finding]:
     for sight in look(Choice()):
         check = "GPUs" if sight.sense == "nvml" else f"sense {sight.sense}"
         yield _passed(check, sight.sees) if sight.sees else _warned(check, f"blind: {sight.why}", sight.fix)
+
+
+def schedulers() -> Iterator[Finding]:
+    """Whether TorchX can prepare an attempt for each scheduler that a spec may name, by the code that launches."""
+    from typing import get_args
+
+    from jobs import launch, registry
+    from jobs.spec import Spec
+
+    for name in get_args(Spec.model_fields["scheduler"].annotation):
+        _, trouble = _asked(registry.LAUNCHER, launch.CHECK, name, str(default().root))
+        if trouble:
+            yield _failed("scheduler", f"{name}: {trouble}", "pip install --force-reinstall torchx, then this again")
+        else:
+            yield _passed("scheduler", f"{name}: TorchX can be asked for agents on this machine")
+
+
+def nccl() -> Iterator[Finding]:
+    """What ranks talk over, where GPUs are; without any they talk over gloo."""
+    from orchestrator.cli.sensing import has_driver
+
+    if not has_driver():
+        return
+    found, trouble = _asked("jobs.preflight_nccl")
+    yield nccl_finding(json.loads(found)) if not trouble else _failed("NCCL", trouble, "pip install --upgrade torch")
+
+
+def nccl_finding(found: dict[str, Any]) -> Finding:
+    """What is to be said of the torch of a machine with GPUs."""
+    if found["cuda"] is None:
+        why = f"torch {found['torch']} is built without CUDA: ranks would leave the GPUs idle"
+        return _failed("NCCL", why, "pip install --force-reinstall torch, without an index of CPU builds")
+    if found["nccl"] is None:
+        why = f"torch {found['torch']} is built without NCCL: several GPUs cannot train together"
+        return _warned("NCCL", why, "pip install --force-reinstall torch, from PyPI or pytorch.org")
+    return _passed("NCCL", f"{found['nccl']}, of torch for CUDA {found['cuda']}")
+
+
+def _asked(module: str, *words: str) -> tuple[str, str]:
+    """What a module prints in a process of its own, and why it failed; empty when it did not."""
+    command = [sys.executable, "-P", "-m", module, *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_S, check=False)
+    except subprocess.TimeoutExpired:
+        return "", f"{module} says nothing within {CHILD_S:.0f} s"
+    if done.returncode == 0:
+        return done.stdout, ""
+    return "", (done.stderr.strip().splitlines() or [f"{module} ended with status {done.returncode}"])[-1]
+
+
+def channels() -> Iterator[Finding]:
+    """Whether a test message arrives, in each channel of alerts; what `lastgood alerts test` sends."""
+    from jobs.errors import SpecError
+    from orchestrator.alerts import reading, trying
+    from orchestrator.alerts.config import FILE_NAME
+
+    path = default().root / FILE_NAME
+    if not path.exists():
+        yield _warned("alerts", "nobody is told when a run needs somebody", f"lastgood alerts init, then edit {path}")
+        return
+    try:
+        loaded = reading.load(path, os.environ)
+    except SpecError as error:
+        yield _failed("alerts", str(error), f"edit {path}")
+        return
+    if not loaded.config.channels:
+        yield _warned("alerts", f"{path} names no channel: nobody is told", "name one under `channels`")
+    for one in trying.tried(loaded, list(loaded.config.channels), os.uname().nodename, SystemClock().now()):
+        check = f"alerts {one.channel}"
+        fix = f"edit {path}, then: lastgood alerts test {one.channel}"
+        yield _failed(check, f"{one.kind}: {one.error}", fix) if one.error else _passed(check, f"{one.kind}: delivered")
 
 
 def shared_memory() -> Iterator[Finding]:
@@ -267,7 +347,9 @@ def wandb() -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     versions,
+    schedulers,
     senses,
+    nccl,
     shared_memory,
     state_folder,
     clock,
