@@ -16,6 +16,7 @@ import pytest
 from lab import Lab, gpt
 
 from orchestrator import contract
+from orchestrator.alerts.outbox import FILE_NAME, Kept, Outbox
 from orchestrator.comeback import SAVE_EVERY_STEPS
 from tests.story.test_contract import Reader
 
@@ -58,6 +59,19 @@ def probe(lab: Lab) -> Iterator[Probe]:
     assert states == ["STOPPED"]
 
 
+def messages(lab: Lab, run: str) -> list[Kept]:
+    """What people are told, once whoever tells them has read to the end of the run."""
+    last = contract.events(lab.home, run)["events"][-1]["id"]
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        with Outbox(lab.home / FILE_NAME) as outbox:
+            desk = outbox.desk()
+            if desk is not None and desk[1] >= last:
+                return outbox.newest(10)
+        assert time.monotonic() < deadline, "nobody reads the journal for alerts"
+        time.sleep(0.1)
+
+
 def script(lab: Lab, text: str) -> list[str]:
     """A training script, as a command."""
     (lab.folder / "train.py").write_text(text)
@@ -83,9 +97,15 @@ def test_a_run_that_comes_back_passes_and_its_own_checkpoints_are_left_alone(lab
     assert all(Path(one["path"]).is_relative_to(lab.home) for one in lab.checkpoints(answer["run"]))
 
 
-def test_a_script_that_cannot_begin_twice_fails_with_the_reason(lab: Lab, probe: Probe) -> None:
+def test_a_script_that_cannot_begin_twice_fails_with_the_reason_and_wakes_nobody(lab: Lab, probe: Probe) -> None:
+    lab.home.mkdir(mode=0o700)
+    alerts = lab.home / "alerts.yaml"
+    alerts.write_text("channels: {all: {webhook: {url: 'http://127.0.0.1:9'}}}\ngroup: {wait: 0s}\n")
+    alerts.chmod(0o600)
     began = probe(script(lab, ONCE), progress={"pattern": PATTERN})
     out, told = began.communicate(timeout=WITHIN_S)
+    (run,) = contract.runs(lab.home)["runs"]
+    assert messages(lab, run["run"]) == []
     assert began.returncode == 100, told
     assert out.startswith("FAIL  mine-probe-")
     assert "it was given up, after the fault: crash_loop" in out
