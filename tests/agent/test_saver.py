@@ -171,6 +171,7 @@ def stop_soon(stage: Stage, nodes: int = 1) -> int:
 
 def test_two_nodes_save_together_and_the_last_save_is_always_made(stage: Stage) -> None:
     submit(stage, nodes=2)
+    staging(stage, 2)  # until both are there the ranks save by themselves
     step = stop_soon(stage, 2)
     ends = stage.wait_for(s.RankExited, 4)
     assert [end.code for end in ends] == [0] * 4
