@@ -42,7 +42,8 @@ test: .venv/ready-to-develop
 	@$(BIN)/python -m pytest -m "$(SHORT) and alone" $(ARGS) || test $$? -eq 5
 
 test-long: .venv/ready-to-develop
-	@$(BIN)/python -m pytest -n 2 -m "long and not soak and not browser" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -n 2 -m "long and not soak and not browser and not alone" $(ARGS) || test $$? -eq 5
+	@$(BIN)/python -m pytest -m "long and not soak and not browser and alone" $(ARGS) || test $$? -eq 5
 	@$(BIN)/python -m pytest -m "long and not soak and browser" $(ARGS) || test $$? -eq 5
 
 check: .venv/ready-to-develop

@@ -113,6 +113,7 @@ def test_json_is_signals_a_line_each(tmp_path: Path) -> None:
         assert interrupted(process) == (0, "")
 
 
+@pytest.mark.long
 def test_every_thins_out_looks(tmp_path: Path) -> None:
     log = tmp_path / "kernel.log"
     log.write_text("")

@@ -163,6 +163,7 @@ def test_a_stopped_agent_is_told_and_nothing_is_ended(lab: Lab, told: Told) -> N
     assert [row.step for row in lab.rows(run)] == list(range(1, 251)), "steps were not reported later"
 
 
+@pytest.mark.long
 def test_a_loss_that_drifts_up_again_after_a_rewind_holds_the_run(lab: Lab, told: Told) -> None:
     drifting = "2.0 + 0.01 * (step * 7919 % 13 - 6) / 6 + max(0, step - 200) / 400"
     checkpoint = {"every_steps": 20, "probation_steps": 40, "keep": 3}

@@ -113,6 +113,7 @@ def test_a_script_that_cannot_begin_twice_fails_with_the_reason_and_wakes_nobody
     assert "--rank culprit" in out
 
 
+@pytest.mark.long
 def test_a_script_without_the_sdk_passes_and_what_was_not_seen_is_said(lab: Lab, probe: Probe) -> None:
     began = probe(script(lab, f"import time\n{TICKS}"), progress={"pattern": PATTERN})
     out, told = began.communicate(timeout=WITHIN_S)
@@ -129,7 +130,7 @@ def test_what_never_trains_fails_in_time_and_says_what_it_waited_for(lab: Lab, p
     assert "not within 3.00 s (--probe-timeout): it waited for a first step" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_probe_that_is_interrupted_stops_its_run(lab: Lab, probe: Probe, number: signal.Signals) -> None:
     began = probe(script(lab, "import time\ntime.sleep(600)\n"))
     deadline = time.monotonic() + WITHIN_S

@@ -31,6 +31,7 @@ lastgood.main(train)
 """One collective a step, so that a short record of collectives reaches over many steps."""
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_rank_that_dawdles_is_named(lab: Lab) -> None:
     path = lab.folder / "together.py"

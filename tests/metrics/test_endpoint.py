@@ -154,6 +154,7 @@ def test_it_ends_when_it_is_not_wanted_any_more(served: Served, home: Home) -> N
     assert served.process.wait(WITHIN_S) == 0
 
 
+@pytest.mark.long
 def test_another_port_is_taken_by_the_next_companion(served: Served, home: Home) -> None:
     served.address()
     metrics_settings.write(home, 65001)

@@ -148,6 +148,7 @@ def test_without_an_agent_nobody_waits_for_a_world(start: Callable[..., Rank]) -
     assert rank.process.wait(WITHIN_S) == 1
 
 
+@pytest.mark.long
 def test_gloo_ranks_come_out_of_what_nobody_will_answer(start: Callable[..., Rank]) -> None:
     ports = _free_ports(3)
 

@@ -60,6 +60,7 @@ def test_a_seed_that_goes_well_says_how_fast(capsys: pytest.CaptureFixture[str])
     assert "days/s" in run_main(capsys, ["1", "--days", "2"], expects=0)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_day_costs_little(capsys: pytest.CaptureFixture[str]) -> None:
     best = max(days_a_cpu_s() for _ in range(3))

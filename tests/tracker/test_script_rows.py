@@ -115,6 +115,7 @@ def check(folder: Path, server: Server, worlds: int) -> None:
     assert (lost, doubled) == (Counter(), Counter())
 
 
+@pytest.mark.long
 def test_what_a_killed_script_logged_is_found(tmp_path: Path, server: Server) -> None:
     check(tmp_path, server, 2)
 

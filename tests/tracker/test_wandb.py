@@ -166,7 +166,7 @@ def loss(server: Server, run: str) -> list[tuple[int, int]]:
     return [(row[AXIS], row["world"]) for row in server.runs[run].history if "world" in row]
 
 
-@pytest.mark.parametrize("way", ["rewind", "fork"])
+@pytest.mark.parametrize("way", ["rewind", pytest.param("fork", marks=pytest.mark.long)])
 def test_rolled_back_steps_are_taken_out_where_the_server_can(way: str, offices: Any, server: Server) -> None:
     server.can_rewind = way == "rewind"
     office: Office = offices(after_rewind="auto")
