@@ -94,7 +94,7 @@ def ended(home: Path) -> bool:
         return journal.newest(RUN, e.StopRequested) is not None and journal.phase(RUN) == "stopped"
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.soak)], ids=lambda kills: f"{kills} kills")
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.soak)], ids=lambda kills: f"{kills} kills")
 def test_no_incident_is_lost_and_none_told_under_two_keys(tmp_path: Path, kills: int) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)

@@ -156,6 +156,7 @@ NEEDS_A_FAULT = {"annotation Incidents"}
 """what may be empty: an incident must be younger than the window at the moment of the question"""
 
 
+@pytest.mark.long
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler: install gcc")
 def test_every_panel_and_every_rule_finds_data_and_a_held_run_alerts(
     lab: Lab, gpus: FakeNvml, prometheus: Callable[[str], Prometheus], monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,8 @@ def proofs(lab: Lab, run: str) -> list[str]:
     return [text for text in told if "proved itself" in text]
 
 
-@pytest.mark.parametrize("memory", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("memory", [True, False])
 def test_a_killed_run_proves_itself(lab: Lab, memory: bool) -> None:
     saving = SAVING if memory else {**SAVING, "memory_every_steps": 0}
     run = lab.submit(script(lab, until=400), ranks_per_node=1, checkpoint=saving)

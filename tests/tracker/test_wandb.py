@@ -180,6 +180,7 @@ def test_rolled_back_steps_are_taken_out_where_the_server_can(way: str, offices:
     assert server.runs[RUN].rewound == ([2] if way == "rewind" else [])
 
 
+@pytest.mark.long
 def test_rolled_back_steps_stay_where_the_server_can_do_nothing_and_it_says_why(offices: Any, server: Server) -> None:
     server.can_rewind = server.can_fork = False
     office: Office = offices(after_rewind="auto")
