@@ -31,7 +31,7 @@ def in_state(lab: Lab, run: str, state: str) -> dict[str, Any]:
 
 
 def test_a_run_is_paused_restarted_and_changed_and_nothing_of_it_is_lost(lab: Lab, alone: Alone) -> None:
-    run = lab.submit(gpt(lab.folder, "--step-s", "0.18"))
+    run = lab.submit(gpt(lab.folder, "--step-s", "0.3"))
     lab.reach(run, 10, within_s=WITHIN_S)
     asked(lab, "pause", run, why="the hall is hot")
     paused = in_state(lab, run, "PAUSED")
