@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.checkpoint import folder
-from jobs.checkpoint.verify import DAMAGED
+from jobs.checkpoint.verify import DAMAGED, finding
 from monitors.clock import Clock
 from orchestrator.core import actions
 from orchestrator.core.events import CheckpointDeleted, CheckpointRefused, CheckpointVerified
@@ -90,7 +89,7 @@ class CheckpointFolder:
                 return f"not read back within {READ_BACK_S:.0f} s"
         if child.returncode == 0:
             return CheckpointVerified(at=self._clock.now(), checkpoint=name)
-        why = _finding(out)
+        why = finding(out)
         if why is not None and child.returncode == DAMAGED:
             return CheckpointRefused(at=self._clock.now(), checkpoint=name, why=why)
         return why or f"status {child.returncode}: {err.decode(errors='replace').strip()[-300:]}"
@@ -104,11 +103,3 @@ class CheckpointFolder:
         else:
             answer(CheckpointDeleted(at=self._clock.now(), checkpoint=name))
         self._doomed.discard(name)
-
-
-def _finding(out: bytes) -> str | None:
-    try:
-        verdict = json.loads(out.splitlines()[-1])
-        return f"{verdict['file']}: {verdict['why']}"
-    except (IndexError, KeyError, TypeError, ValueError):
-        return None

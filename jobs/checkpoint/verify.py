@@ -45,6 +45,15 @@ def _tell(found: CheckpointUnusable, *, as_json: bool) -> None:
     print(json.dumps(said) if as_json else found, flush=True)
 
 
+def finding(out: str | bytes) -> str | None:
+    """File and why, from what `--json` printed; None: it came to no verdict."""
+    try:
+        said = json.loads(out.splitlines()[-1])
+        return f"{said['file']}: {said['why']}"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
 if __name__ == "__main__":
     background.step_back(NICENESS)
     sys.exit(main())

@@ -66,7 +66,7 @@ class Entry:
     @property
     def is_over(self) -> bool:
         """It does not run any more."""
-        return self.retired if self.library == "gloo" else self.state == "completed"
+        return _is_over(self.library, self.state, retired=self.retired)
 
     @property
     def call(self) -> str:
@@ -240,17 +240,15 @@ def _needed(told: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str,
     """
     by_group: dict[tuple[str, str, bool], list[tuple[int, dict[str, Any]]]] = {}
     for record, row in sorted(told, key=lambda one: one[0]):
-        library, op = _called(row)
-        by_group.setdefault((library, _group(row), _is_p2p(row, op)), []).append((record, row))
+        by_group.setdefault((_called(row)[0], _group(row), _is_p2p(row)), []).append((record, row))
     return [one for (library, *_), rows in by_group.items() for one in rows[_first_needed(library, rows) :]]
 
 
 def _first_needed(library: str, rows: list[tuple[int, dict[str, Any]]]) -> int:
     newest = max(0, len(rows) - ARRIVALS_SMALL)
-    whole = {_seq(row) for _, row in rows if "coalesced" in _called(row)[1].lower() and _is_over(library, row)}
-    doubted = (
-        place for place, (_, row) in enumerate(rows[:newest]) if not _is_over(library, row) and _seq(row) not in whole
-    )
+    over = [_is_over(library, row.get("state"), retired=bool(row.get("retired"))) for _, row in rows]
+    whole = {_seq(row) for (_, row), ended in zip(rows, over, strict=True) if ended and _is_coalesced(_called(row)[1])}
+    doubted = (place for place in range(newest) if not over[place] and _seq(rows[place][1]) not in whole)
     return max(0, min(newest, next(doubted, newest) - CALLS_BEFORE - 1))
 
 
@@ -260,18 +258,22 @@ def _called(row: Mapping[str, Any]) -> tuple[str, str]:
     return library, op
 
 
-def _is_p2p(row: Mapping[str, Any], op: str) -> bool:
-    return bool(row.get("is_p2p")) or op.startswith(("send ", "recv "))
+def _is_p2p(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("is_p2p")) or _called(row)[1].startswith(("send ", "recv "))
+
+
+def _is_coalesced(op: str) -> bool:
+    return "coalesced" in op.lower()
 
 
 def _seq(row: Mapping[str, Any]) -> int:
     old = _int(row.get("seq_id"))  # before 2.1 one number counted both
-    return _int(row.get("p2p_seq_id" if _is_p2p(row, _called(row)[1]) else "collective_seq_id"), old)
+    return _int(row.get("p2p_seq_id" if _is_p2p(row) else "collective_seq_id"), old)
 
 
-def _is_over(library: str, row: Mapping[str, Any]) -> bool:
+def _is_over(library: str, state: object, *, retired: bool) -> bool:
     """By itself, whatever it is a part of."""
-    return bool(row.get("retired")) if library == "gloo" else row.get("state") == "completed"
+    return retired if library == "gloo" else state == "completed"
 
 
 def _group(row: dict[str, Any]) -> str:
@@ -291,7 +293,7 @@ def _entry(row: dict[str, Any], record: int) -> Entry:
         desc=_text(names[1]) if len(names) > 1 else "",
         seq=_seq(row),
         op=op,
-        is_p2p=_is_p2p(row, op),
+        is_p2p=_is_p2p(row),
         created_s=_int(row.get("time_created_ns")) / 1e9,
         state=_text(row.get("state")),
         retired=bool(row.get("retired")),
@@ -305,7 +307,7 @@ def _entry(row: dict[str, Any], record: int) -> Entry:
 
 def _over(entries: list[Entry]) -> dict[int, bool]:
     """By record, whether it is over; a coalesced operation speaks for all that it holds."""
-    whole = {(e.is_p2p, e.seq): e.is_over for e in entries if "coalesced" in e.op.lower()}
+    whole = {(e.is_p2p, e.seq): e.is_over for e in entries if _is_coalesced(e.op)}
     return {e.record: whole.get((e.is_p2p, e.seq), e.is_over) for e in entries}
 
 

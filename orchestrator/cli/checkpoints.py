@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,12 +109,10 @@ def _deleted(root: Path, run: str, name: str) -> bool:
 
 def _finding(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     """Verdict and why; a verifier that came to none, whatever it died of, shows no damage."""
-    from jobs.checkpoint.verify import DAMAGED
+    from jobs.checkpoint.verify import DAMAGED, finding
 
-    try:
-        said = json.loads(done.stdout.splitlines()[-1])
-        why = f"{said['file']}: {said['why']}"
-    except (IndexError, KeyError, ValueError):
+    why = finding(done.stdout)
+    if why is None:
         return "unreadable", done.stderr.strip()[-300:] or "the verifier failed without a word"
     return "damaged" if done.returncode == DAMAGED else "unreadable", why
 

@@ -95,9 +95,9 @@ def _resources(wanted: dict[str, Any]) -> str:
 
 def _saving(wanted: dict[str, Any]) -> Iterable[str]:
     every, memory = wanted["every_steps"], wanted["memory_every_steps"]
-    fixed = "chosen while it runs, from what a save costs and how often something fails"
+    chosen = "chosen while it runs, from what a save costs and how often something fails"
     yield f"into {wanted['folder']}, by the SDK; a script without it saves by means of its own"
-    yield f"interval: {fixed}" if every is None else f"every {every} steps; {wanted['keep']} good ones are kept"
+    yield f"interval: {chosen}" if every is None else f"every {every} steps; {wanted['keep']} good ones are kept"
     if memory == 0:
         yield "no copies in memory"
     else:

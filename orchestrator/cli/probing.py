@@ -32,6 +32,8 @@ SUFFIX = "-probe"
 NAME_MOST = 40 - len(SUFFIX)
 END_S = 60.0
 """for the processes of the probe's run to end; the supervisor goes on ending them after that"""
+OVER = ("SUCCEEDED", "STOPPED")
+"""HELD is not: a person would be asked for it"""
 PHASES = ("detect", "decide", "stop", "wait", "start", "restore", "first_step")
 SHORT_S = 0.01
 """a decision or a wait below it is not worth a word on a terminal"""
@@ -151,12 +153,12 @@ def _kill(root: Path, run: str, rank: int) -> str:
 
 def _end(root: Path, run: str) -> None:
     """Stop the run, whatever state it is in: one that is held would ask for a person."""
-    if contract.status(root, run)["state"] in ("SUCCEEDED", "STOPPED"):
+    if contract.status(root, run)["state"] in OVER:
         return None
     ordered(root, {"ask": "stop", "run": run, "now": True})
     clock = SystemClock()
     deadline = clock.now() + END_S
-    while contract.status(root, run)["state"] not in ("SUCCEEDED", "STOPPED"):
+    while contract.status(root, run)["state"] not in OVER:
         if clock.now() > deadline:
             return click.echo(f"{run} still ends: see `lastgood status {run}`", err=True)
         select.select([], [], [], LOOK_EVERY_S)

@@ -310,9 +310,9 @@ class Memory:
         """Why there are less copies than places for them; empty where there are not."""
         if count == 1:
             return "there is memory for one copy only: a rank that dies over it has none"
-        return f"there is memory for {count} copies of {size >> 20} MiB, not {len(self._paths)}" * (
-            count < len(self._paths)
-        )
+        if count < len(self._paths):
+            return f"there is memory for {count} copies of {size >> 20} MiB, not {len(self._paths)}"
+        return ""
 
     def _room(self) -> int:
         """Bytes that this rank may take."""
